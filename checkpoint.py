@@ -1,0 +1,286 @@
+"""Seeds, devices, and checkpoints: saved whole, loaded without running anything in them, the original release's too.
+
+A checkpoint holds tensors, numbers, strings, lists and dicts only, so it loads with `weights_only=True`. The files of
+the original release name two classes, which stand for inert containers here; any other class is refused.
+"""
+
+import argparse
+import json
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from episode_batch import Vocabulary, episode_from_items, items_of
+from generate_episode import EXPERIMENTS, Episode, Experiment, find_experiment
+from model import MetaSeq2Seq, ModelConfig
+from scan_util import Item
+from script_util import natural_int, positive_int, written_whole
+
+FORMAT = "meta_seq2seq"
+FORMAT_VERSION = 1
+
+
+def random_streams(seed: int) -> tuple[np.random.Generator, np.random.Generator]:
+    """Seed torch (weights and dropout) and make the generators of the training and the validation episodes."""
+    torch.manual_seed(seed)
+    training, validation = np.random.SeedSequence(seed).spawn(2)
+    return np.random.default_rng(training), np.random.default_rng(validation)
+
+
+def random_states(episodes: np.random.Generator) -> dict[str, Any]:
+    """Take down the states of the training episodes' generator and of torch's, as plain data."""
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {"episodes": episodes.bit_generator.state, "torch": torch.get_rng_state(), "cuda": cuda}
+
+
+def restore_random_states(states: Mapping[str, Any], episodes: np.random.Generator) -> None:
+    """Put generators back into states taken down before."""
+    episodes.bit_generator.state = states["episodes"]
+    torch.set_rng_state(states["torch"])
+    if torch.cuda.device_count() == len(states["cuda"]) > 0:
+        torch.cuda.set_rng_state_all(states["cuda"])
+
+
+def add_device_options(parser: argparse.ArgumentParser) -> None:
+    """Add --gpu, --cpu and --threads."""
+    group = parser.add_argument_group("device", "The first GPU if there is one, else the CPU.")
+    which = group.add_mutually_exclusive_group()
+    which.add_argument("--gpu", type=natural_int, metavar="N", help="use GPU N")
+    which.add_argument("--cpu", action="store_true", help="use the CPU even where there is a GPU")
+    group.add_argument(
+        "--threads", type=positive_int, default=1, metavar="N", help="CPU threads (default: %(default)s)"
+    )
+
+
+def choose_device(gpu: int | None, cpu: bool, threads: int) -> torch.device:
+    """Pick the device and set the number of CPU threads.
+
+    Raises:
+        ValueError: if GPU number `gpu` is not there.
+    """
+    torch.set_num_threads(threads)
+    n_gpus = torch.cuda.device_count()
+    if gpu is not None and gpu >= n_gpus:
+        raise ValueError(f"--gpu {gpu}: this machine has {n_gpus or 'no'} usable GPU(s); leave --gpu out or use --cpu")
+    return torch.device("cpu") if cpu or n_gpus == 0 else torch.device("cuda", gpu or 0)
+
+
+def describe_device(device: torch.device) -> str:
+    """Name the device for people."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU ({torch.get_num_threads()} thread(s))"
+
+
+def provenance() -> dict[str, str | None]:
+    """Tell which code and versions are running: the commit (marked `+` if files differ from it), Python, packages."""
+    here = Path(__file__).resolve().parent
+    try:
+        ask = ["git", "-C", str(here), "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
+        commit = subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        commit = None
+    packages = {name: version(name) for name in ("torch", "numpy")}
+    return {"commit": commit, "python": platform.python_version(), **packages}
+
+
+def save_plain(path: Path, contents: Mapping[str, Any]) -> None:
+    """Save tensors and plain data, whole or not at all."""
+    with written_whole(path) as file:
+        torch.save(dict(contents), file)
+
+
+def save_json(path: Path, contents: Any) -> None:
+    """Write a result file, whole or not at all."""
+    with written_whole(path) as file:
+        file.write((json.dumps(contents, indent=1, allow_nan=False) + "\n").encode())
+
+
+class _InertLang:
+    """Stands for the `Lang` of the original release's files: a container without code."""
+
+
+def load_plain(path: Path, missing: str) -> dict[str, Any]:
+    """Load a file of tensors and plain data; nothing in it is run.
+
+    Args:
+        path: the file.
+        missing: what to do if it is not there, for the message.
+    Raises:
+        ValueError: if it is not there, is truncated, foreign, or names any class but the original release's two.
+    """
+    if not path.is_file():
+        raise ValueError(f"no checkpoint at {path}; {missing}")
+    allowed: list[Any] = [(_InertLang, "__main__.Lang"), argparse.Namespace]
+    try:
+        with torch.serialization.safe_globals(allowed):
+            contents = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds, some without a text
+        reason = "it is truncated, no checkpoint, or holds more than tensors and plain data"
+        raise ValueError(
+            f"{path}: cannot be loaded: {reason} ({type(error).__name__}); nothing in it was run"
+        ) from None
+    if not isinstance(contents, dict):
+        raise ValueError(f"{path}: expected a checkpoint, found a saved {type(contents).__name__}")
+    return contents
+
+
+@dataclass
+class Checkpoint:
+    """A trained network and what is needed to use it."""
+
+    model: MetaSeq2Seq
+    input_vocabulary: Vocabulary
+    output_vocabulary: Vocabulary
+    experiment: Experiment
+    validation: list[Episode]
+    max_length_eval: int
+    episode: int  # episodes trained so far
+    num_episodes: int  # episodes wanted
+    arguments: dict[str, Any]  # of the training command
+    saved: dict[str, Any]  # the file's contents, for what only the training script needs
+    is_original: bool = False  # a file of the original release
+
+
+def checkpoint_contents(
+    model: MetaSeq2Seq,
+    experiment: Experiment,
+    validation: Sequence[Episode],
+    episode: int,
+    arguments: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Write a network and its surroundings as tensors and plain data."""
+    vocabularies = Vocabulary(experiment.input_words), Vocabulary(experiment.output_words)
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "model_config": asdict(model.config),
+        "model_state": model.state_dict(),
+        "input_words": list(experiment.input_words),
+        "output_words": list(experiment.output_words),
+        "validation_episodes": [
+            {
+                "mapping": one.mapping,
+                **{
+                    part: [[" ".join(side) for side in item] for item in items_of(pairs, *vocabularies)]
+                    for part, pairs in (("support", one.support), ("query", one.query))
+                },
+            }
+            for one in validation
+        ],
+        "episode": episode,
+        "arguments": dict(arguments),
+        "provenance": provenance(),
+    }
+
+
+def load_checkpoint(path: Path, device: torch.device, mask_padding: bool | None = None) -> Checkpoint:
+    """Load a checkpoint of this project or of the original release.
+
+    Args:
+        path: the file.
+        device: where the network goes.
+        mask_padding: overrides how the checkpoint treats padded steps, if given.
+    Raises:
+        ValueError: if the file is no such checkpoint; the message says what it is instead.
+    """
+    saved = load_plain(path, "train one with train.py, or name another file with --fn_in_model and --dir_model")
+    try:
+        is_original = "encoder_state_dict" in saved
+        if not is_original and saved.get("format") != FORMAT:
+            raise ValueError("it is a checkpoint of something else")
+        if not is_original and saved["format_version"] != FORMAT_VERSION:
+            raise ValueError(f"its format is version {saved['format_version']}, this code reads {FORMAT_VERSION}")
+        plain = _from_original(saved) if is_original else saved
+        return _rebuild(plain, device, mask_padding, is_original)
+    except Exception as error:  # whatever an ill-formed file leads to
+        reason = f"no entry {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
+        raise ValueError(f"{path}: not a usable checkpoint of this project or the original release: {reason}") from None
+
+
+def _rebuild(plain: dict[str, Any], device: torch.device, mask_padding: bool | None, is_original: bool) -> Checkpoint:
+    config = dict(plain["model_config"])
+    if mask_padding is not None:
+        config["mask_padding"] = mask_padding
+    model = MetaSeq2Seq(ModelConfig(**config))
+    model.load_state_dict(plain["model_state"])
+    model.eval()
+    vocabularies = Vocabulary(tuple(plain["input_words"])), Vocabulary(tuple(plain["output_words"]))
+    arguments = plain["arguments"]
+    validation = [
+        episode_from_items(_items(one["support"]), _items(one["query"]), *vocabularies, one["mapping"])
+        for one in plain["validation_episodes"]
+    ]
+    experiment = find_experiment(arguments["episode_type"], arguments["extra_directions"])
+    return Checkpoint(
+        model.to(device),
+        *vocabularies,
+        experiment,
+        validation,
+        arguments["max_length_eval"],
+        plain["episode"],
+        arguments["num_episodes"],
+        arguments,
+        plain,
+        is_original,
+    )
+
+
+def _items(lines: Sequence[Sequence[str]]) -> list[Item]:
+    return [Item(tuple(given.split()), tuple(produced.split())) for given, produced in lines]
+
+
+_ORIGINAL_PREFIXES = {  # of the encoder's weights; "query_embedding" is the first of them once more
+    "suppport_embedding.": "input_encoder.",
+    "output_embedding.": "output_encoder.",
+    "hidden.": "context_layer.",
+}
+_ORIGINAL_DECODER = {"embedding": "embedding", "rnn": "lstm", "concat": "attention_layer", "out": "output_layer"}
+
+
+def _from_original(saved: dict[str, Any]) -> dict[str, Any]:
+    """Rewrite the contents of an original release's file as this project's."""
+    state = {}
+    for name, weight in saved["encoder_state_dict"].items():
+        if saved["disable_memory"]:
+            state[f"input_encoder.{name}"] = weight
+        for prefix, own in _ORIGINAL_PREFIXES.items():
+            if name.startswith(prefix):
+                state[own + name.removeprefix(prefix)] = weight
+    for name, weight in saved["decoder_state_dict"].items():
+        layer, rest = name.split(".", 1)
+        state[f"decoder.{_ORIGINAL_DECODER[layer]}.{rest}"] = weight
+    input_words, output_words = (list(saved[side].symbols) for side in ("input_lang", "output_lang"))
+    config = ModelConfig(
+        input_size=len(input_words) + 2,
+        output_size=len(output_words) + 2,
+        padded_length=EXPERIMENTS[saved["episode_type"]].padded_length,
+        disable_attention=not saved["use_attention"],
+        **{name: saved[name] for name in ("emb_size", "nlayers", "dropout", "disable_memory")},
+    )
+    episodes = [
+        {
+            "mapping": ", ".join(one["identifier"].splitlines()),
+            "support": _joined(one["xs"], one["ys"]),
+            "query": _joined(one["xq"], one["yq"]),
+        }
+        for one in saved["episodes_validation"]
+    ]
+    return {
+        "model_config": asdict(config),
+        "model_state": state,
+        "input_words": input_words,
+        "output_words": output_words,
+        "validation_episodes": episodes,
+        "episode": saved["episode"],
+        "arguments": {**vars(saved["args"]), "extra_directions": None},
+    }
+
+
+def _joined(inputs: Sequence[Sequence[str]], outputs: Sequence[Sequence[str]]) -> list[list[str]]:
+    return [[" ".join(i), " ".join(o)] for i, o in zip(inputs, outputs, strict=True)]

@@ -1,0 +1,340 @@
+"""Episodes: one table of experiments, one sampler over it.
+
+An episode is a small seq2seq problem: support items that show what the words mean in it, query items to be answered.
+It is made from a pool of items (of SCAN, or of the mutual exclusivity language) by drawing, without replacement, which
+items take part and what the words in the pool's slots are called and mean this time. The pools are arrays of symbol
+numbers, so that an episode costs two table look-ups. No torch, and no random source but the one handed in.
+
+Source: Lake 2019, Sections 4.2 to 4.6.
+"""
+
+import itertools
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+import scan_util
+from scan_util import ACTION_OF, LONGEST_TRAINING_OUTPUT, TURN_OF, Item
+
+IntArray = npt.NDArray[np.int64]
+Mapping = dict[str, str]
+"""What the words in the slots mean in one episode."""
+
+
+class Pairs(NamedTuple):
+    """Items as symbol numbers without EOS, filled up with zeros: inputs (N, T), outputs (N, U), lengths (N,)."""
+
+    inputs: IntArray
+    input_lengths: IntArray
+    outputs: IntArray
+    output_lengths: IntArray
+
+    def rows(self, chosen: IntArray) -> "Pairs":
+        """Pick items by number."""
+        return Pairs(*(array[chosen] for array in self))
+
+
+class Episode(NamedTuple):
+    """One seq2seq problem."""
+
+    support: Pairs
+    query: Pairs
+    is_support: npt.NDArray[np.bool_]  # (Q,) whether the query is also a support item (the paper's support loss)
+    mapping: str  # identifies what the words mean: "dax -> RED, lug -> BLUE, ..."
+
+
+class Language(NamedTuple):
+    """What the items of the pools are made of. The longest input counts words, without EOS."""
+
+    input_words: tuple[str, ...]
+    output_words: tuple[str, ...]
+    longest_input: int
+    longest_output: int
+
+
+ME_MEANINGS = {"dax": "RED", "lug": "YELLOW", "wif": "GREEN", "zup": "BLUE"}
+ME_QUERY_LENGTHS = range(2, 7)
+ME = Language(tuple(ME_MEANINGS), tuple(ME_MEANINGS.values()), 6, 6)
+SCAN = Language(scan_util.INPUT_WORDS, scan_util.OUTPUT_WORDS, 9, 48)
+
+
+def _numbered(name: str, count: int) -> tuple[str, ...]:
+    return tuple(f"{name}{number}" for number in range(1, count + 1))
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One row of the table below: everything that tells one episode type from another.
+
+    `slots` are the words whose meaning changes and what they mean in the pool; an episode draws as many words and
+    meanings as there are slots, from them and the further ones. No training episode contains all of `held_out`, nor
+    has the mapping of a validation episode. Pools are keys of POOLS; items from one pool never stand in both the
+    support and the query set.
+    """
+
+    name: str
+    language: Language
+    slots: Mapping
+    n_support: int
+    n_query: int
+    support_pool: str
+    query_pool: str
+    held_out: Mapping
+    further_words: tuple[str, ...] = ()
+    further_meanings: tuple[str, ...] = ()
+    n_validation: int = 5
+    n_held_out_mappings: int = 0  # mappings drawn for validation; 0 means that validation has the original mapping
+    validation_support_pool: str | None = None  # None: as in training
+    validation_query_pool: str | None = None
+    test_split: str | None = None  # None: the validation episodes are the test
+    test_support: tuple[str, ...] = ()  # the commands in memory at test; (): each validation episode's support in turn
+
+    @property
+    def input_words(self) -> tuple[str, ...]:
+        """Every input word the network may meet."""
+        return self.language.input_words + self.further_words
+
+    @property
+    def output_words(self) -> tuple[str, ...]:
+        """Every output symbol the network may meet or produce."""
+        return self.language.output_words + self.further_meanings
+
+    @property
+    def padded_length(self) -> int:
+        """The length L to which every query counts as padded: the longest input with its EOS."""
+        return self.language.longest_input + 1
+
+
+EXTRA_DIRECTIONS = 2  # Lake 2019, Section 4.5
+
+_JUMP_SPLIT = Experiment(
+    name="scan_prim_permutation",
+    language=SCAN,
+    slots=ACTION_OF,
+    n_support=20,
+    n_query=20,
+    support_pool="scan",
+    query_pool="scan",
+    held_out=ACTION_OF,
+    test_split="addprim_jump",
+    test_support=("walk", "look", "run", "jump"),
+)
+_AUGMENTED = replace(_JUMP_SPLIT, further_words=_numbered("Primitive", 20), further_meanings=_numbered("Action", 20))
+
+EXPERIMENTS = {
+    row.name: row
+    for row in (
+        Experiment(
+            name="ME",
+            language=ME,
+            slots=ME_MEANINGS,
+            n_support=3,
+            n_query=20,
+            support_pool="me_words",
+            query_pool="me_sequences",
+            held_out={},
+            n_held_out_mappings=5,
+        ),
+        _JUMP_SPLIT,
+        replace(_AUGMENTED, name="scan_prim_augmentation", held_out={"jump": "I_JUMP"}),
+        replace(
+            _JUMP_SPLIT,
+            name="scan_around_right",
+            slots=TURN_OF,
+            held_out={"right": "I_TURN_RIGHT"},
+            further_words=_numbered("Direction", EXTRA_DIRECTIONS),
+            further_meanings=_numbered("I_TURN_DIRECTION", EXTRA_DIRECTIONS),
+            test_split="template_around_right",
+            test_support=("turn left", "turn right"),
+        ),
+        replace(
+            _AUGMENTED,
+            name="scan_length",
+            n_support=100,
+            support_pool="length_train_short",
+            query_pool="length_train_long",
+            validation_support_pool="length_train",
+            validation_query_pool="length_test",
+            test_split="length",
+            test_support=(),
+        ),
+    )
+}
+
+
+def find_experiment(episode_type: str, extra_directions: int | None = None) -> Experiment:
+    """Look up an episode type; `extra_directions` changes how many directions scan_around_right adds.
+
+    Raises:
+        ValueError: if there is no such type, or if it has no directions to add.
+    """
+    if episode_type not in EXPERIMENTS:
+        raise ValueError(f"unknown episode type {episode_type!r}; choose from {', '.join(EXPERIMENTS)}")
+    experiment = EXPERIMENTS[episode_type]
+    if extra_directions is None:
+        return experiment
+    if experiment.slots != TURN_OF:
+        raise ValueError(f"--extra_directions goes with scan_around_right only, not with {episode_type}")
+    return replace(
+        experiment,
+        further_words=_numbered("Direction", extra_directions),
+        further_meanings=_numbered("I_TURN_DIRECTION", extra_directions),
+    )
+
+
+def _me_words(data_dir: Path) -> list[Item]:
+    return [Item((word,), (meaning,)) for word, meaning in ME_MEANINGS.items()]
+
+
+def _me_sequences(data_dir: Path) -> list[Item]:
+    sequences = itertools.chain.from_iterable(itertools.product(ME_MEANINGS, repeat=n) for n in ME_QUERY_LENGTHS)
+    return [Item(words, tuple(ME_MEANINGS[word] for word in words)) for words in sequences]
+
+
+def _length_train(data_dir: Path, fewest: int, most: int) -> list[Item]:
+    items = scan_util.load_split(data_dir, "train", "length")
+    return [item for item in items if fewest <= len(item.output) <= most]
+
+
+POOLS: dict[str, Callable[[Path], list[Item]]] = {
+    "me_words": _me_words,
+    "me_sequences": _me_sequences,
+    "scan": lambda data_dir: scan_util.load_split(data_dir, "train", "all"),
+    "length_train": lambda data_dir: _length_train(data_dir, 1, LONGEST_TRAINING_OUTPUT),
+    "length_train_short": lambda data_dir: _length_train(data_dir, 1, 11),
+    "length_train_long": lambda data_dir: _length_train(data_dir, 12, LONGEST_TRAINING_OUTPUT),
+    "length_test": lambda data_dir: scan_util.load_split(data_dir, "test", "length"),
+}
+UNIFORM_LENGTH_POOLS = ("me_sequences",)  # in these every input length is drawn equally often
+
+
+def number_sequences(
+    sequences: Sequence[Sequence[str]], words: Sequence[str], width: int | None = None
+) -> tuple[IntArray, IntArray]:
+    """Write sequences of words as positions in `words`.
+
+    Returns:
+        The numbers, (N, width) filled up with zeros, and the lengths, (N,). By default the longest sequence fits just.
+    Raises:
+        ValueError: if a word is not among `words`, or a sequence is longer than `width`.
+    """
+    number_of = {word: number for number, word in enumerate(words)}
+    lengths = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
+    longest = int(lengths.max(initial=0))
+    width = longest if width is None else width
+    if longest > width:
+        raise ValueError(f"found a sequence of {longest} words; expected at most {width}")
+    numbers = np.zeros((len(sequences), width), dtype=np.int64)
+    try:
+        numbers[np.arange(width) < lengths[:, None]] = [number_of[w] for sequence in sequences for w in sequence]
+    except KeyError as unknown:
+        raise ValueError(f"unknown word {unknown}; the known ones are {', '.join(words)}") from None
+    return numbers, lengths
+
+
+def number_pool(items: Sequence[Item], experiment: Experiment) -> Pairs:
+    """Number a pool's items, as wide as the experiment's longest sequences, so that items of all pools go together."""
+    language = experiment.language
+    return Pairs(
+        *number_sequences([item.input for item in items], experiment.input_words, language.longest_input),
+        *number_sequences([item.output for item in items], experiment.output_words, language.longest_output),
+    )
+
+
+class _Pool(NamedTuple):
+    items: Pairs
+    weights: npt.NDArray[np.float64] | None  # (N,) chance of each item to be drawn first; None: all alike
+
+    def draw(self, rng: np.random.Generator, count: int) -> Pairs:
+        """Draw different items."""
+        return self.items.rows(rng.choice(len(self.items.inputs), count, replace=False, p=self.weights))
+
+
+class EpisodeSampler:
+    """Draws the episodes of one experiment.
+
+    Args:
+        experiment: a row of the table.
+        data_dir: folder of the SCAN files; they are written there if missing.
+        support_loss: whether the support items are also queries (Lake 2019, Section 3, "Meta-training").
+    """
+
+    def __init__(self, experiment: Experiment, data_dir: Path, support_loss: bool) -> None:
+        self.experiment = experiment
+        self.support_loss = support_loss
+        self._data_dir = data_dir
+        self._pools: dict[str, _Pool] = {}
+        self._words = (*experiment.slots, *experiment.further_words)
+        self._meanings = (*experiment.slots.values(), *experiment.further_meanings)
+
+    def training_episode(self, rng: np.random.Generator, excluded: Collection[str]) -> Episode:
+        """Draw an episode whose mapping holds not all of `held_out` and is none of `excluded` (identifiers)."""
+        while True:
+            mapping = self.draw_mapping(rng)
+            has_held_out = self.experiment.held_out and self.experiment.held_out.items() <= mapping.items()
+            if not has_held_out and identify(mapping) not in excluded:
+                return self._episode(rng, mapping, self.experiment.support_pool, self.experiment.query_pool)
+
+    def validation_episodes(self, rng: np.random.Generator) -> list[Episode]:
+        """Draw the validation episodes: the original mapping in all, or a held-out mapping of its own in each."""
+        experiment = self.experiment
+        mappings: dict[str, Mapping] = {}
+        while len(mappings) < experiment.n_held_out_mappings:
+            mapping = self.draw_mapping(rng)
+            mappings[identify(mapping)] = mapping
+        support_pool = experiment.validation_support_pool or experiment.support_pool
+        query_pool = experiment.validation_query_pool or experiment.query_pool
+        each = list(mappings.values()) or [experiment.slots] * experiment.n_validation
+        return [self._episode(rng, mapping, support_pool, query_pool) for mapping in each]
+
+    def draw_mapping(self, rng: np.random.Generator) -> Mapping:
+        """Draw as many words and meanings as there are slots, uniformly; slot by slot they belong together."""
+        count = len(self.experiment.slots)
+        words = rng.choice(len(self._words), count, replace=False)
+        meanings = rng.choice(len(self._meanings), count, replace=False)
+        return {self._words[w]: self._meanings[m] for w, m in zip(words, meanings, strict=True)}
+
+    def _episode(self, rng: np.random.Generator, mapping: Mapping, support_pool: str, query_pool: str) -> Episode:
+        n_support, n_query = self.experiment.n_support, self.experiment.n_query
+        if support_pool == query_pool:
+            both = self._pool(support_pool).draw(rng, n_support + n_query)
+            support, query = both.rows(np.arange(n_support)), both.rows(np.arange(n_support, n_support + n_query))
+        else:
+            support = self._pool(support_pool).draw(rng, n_support)
+            query = self._pool(query_pool).draw(rng, n_query)
+        if self.support_loss:
+            query = Pairs(*(np.concatenate(arrays) for arrays in zip(query, support, strict=True)))
+        is_support = np.arange(len(query.inputs)) >= n_query
+        return Episode(self._remapped(support, mapping), self._remapped(query, mapping), is_support, identify(mapping))
+
+    def _remapped(self, items: Pairs, mapping: Mapping) -> Pairs:
+        """Rename the slot words and their meanings; a pool's items may hold each slot any number of times."""
+        experiment = self.experiment
+        tables = []
+        for words, old, new in (
+            (experiment.input_words, experiment.slots.keys(), mapping.keys()),
+            (experiment.output_words, experiment.slots.values(), mapping.values()),
+        ):
+            table = np.arange(len(words))
+            table[[words.index(word) for word in old]] = [words.index(word) for word in new]
+            tables.append(table)
+        return items._replace(inputs=tables[0][items.inputs], outputs=tables[1][items.outputs])
+
+    def _pool(self, name: str) -> _Pool:
+        if name not in self._pools:
+            items = number_pool(POOLS[name](self._data_dir), self.experiment)
+            weights = None
+            if name in UNIFORM_LENGTH_POOLS:
+                weights = 1 / np.bincount(items.input_lengths)[items.input_lengths]
+                weights /= weights.sum()
+            self._pools[name] = _Pool(items, weights)
+        return self._pools[name]
+
+
+def identify(mapping: Mapping) -> str:
+    """Name a mapping; equal mappings have equal names, whatever the order of their words."""
+    return ", ".join(f"{word} -> {meaning}" for word, meaning in sorted(mapping.items()))

@@ -1,0 +1,275 @@
+"""The networks: a biLSTM key-value memory over the support items, and a seq2seq network that reads it.
+
+| paper | here | shape |
+|---|---|---|
+| f_ie, h_t (Equation 1) | `input_encoder`, its steps | (Q, T, m) |
+| f_oe | `output_encoder` | (S, m) |
+| K, V | `Memory.keys`, `Memory.values` | (S, m) |
+| A (Equation 2) | `Context.memory_weights` | (Q, T, S) |
+| M = AV | `read` | (Q, T, m) |
+| C = tanh(W_c1 [h; M]) | `context_layer`, `Context.steps` | (Q, T, m) |
+| C_T | `Context.last` | (Q, m) |
+| f_od, g_j (Equation 3) | `decoder.lstm`, its steps | (Q, U, m) |
+| u_j = Attention(g_j, C, C) | `decoder.attend` | (Q, U, m) |
+| g~_j = tanh(W_c2 [g_j; u_j]) | `decoder.attention_layer` | (Q, U, m) |
+| softmax output layer | `decoder.output_layer` | (Q, U, V) |
+
+S support items, Q queries, T input steps, U output steps, m units, V output symbols. The networks know neither words
+nor the loss. Where the paper is silent the original release decides: keys, values and, without memory, the decoder's
+start are the top layer's final states of both directions, added up; both attentions are scaled by 1/sqrt(m); all three
+linear layers have biases; dropout is on every symbol embedding and between LSTM layers.
+
+Padded steps. In the original release the decoder also attends to the padded steps of shorter queries. A padded step has
+encoder state 0, so it attends to all of the memory alike, and its context tanh(W_c1 [0; mean of V]) sums up the support
+set. That is kept here, with every query padded to `padded_length` steps, so that a query's result never depends on the
+other queries of its batch. The padded steps of an episode are all alike, and n equal keys are one key with log n added
+to its score; so they are held as one further slot of the context. `mask_padding` gives the equations as the paper has
+them: then no padded step takes part.
+
+Source: Lake 2019, Section 3 and Figure 1.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
+
+from packed_lstm import State, dropped, packed_lstm
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What a network is made of; sizes count symbols with SOS and EOS."""
+
+    input_size: int
+    output_size: int
+    padded_length: int  # steps that every query counts as padded to, EOS included
+    emb_size: int = 200
+    nlayers: int = 2
+    dropout: float = 0.5
+    disable_memory: bool = False
+    disable_attention: bool = False
+    mask_padding: bool = False
+
+
+class Memory(NamedTuple):
+    """The support set as keys and values, (S, m) each; S is 0 in a network without memory."""
+
+    keys: Tensor
+    values: Tensor
+
+
+class Context(NamedTuple):
+    """What the decoder gets to know about Q queries.
+
+    The last of the T + 1 slots stands for all padded steps; `log_count` is the log of how many steps a slot stands for:
+    0 for a real step, -inf where there is none.
+    """
+
+    steps: Tensor  # (Q, T + 1, m)
+    log_count: Tensor  # (Q, T + 1)
+    last: Tensor  # (Q, m), C_T
+    memory_weights: Tensor  # (Q, T, S), zero in padded steps
+
+    def rows(self, chosen: Tensor) -> "Context":
+        """Pick queries by number."""
+        return Context(*(tensor[chosen] for tensor in self))
+
+
+def attention(query: Tensor, keys: Tensor, values: Tensor, log_count: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Read values by likeness of their keys: softmax(Q K^T / sqrt(m) + log_count) V.
+
+    Args:
+        query: (..., R, m); keys and values: (..., N, m); log_count: how many keys each key stands for, as a log,
+            broadcast to (..., R, N).
+    Returns:
+        What was read, (..., R, m), and the weights, (..., R, N); each row of weights sums to 1.
+    Source: Lake 2019, Equation 2.
+    """
+    score = query @ keys.transpose(-2, -1) / math.sqrt(query.shape[-1])
+    weights = (score if log_count is None else score + log_count).softmax(dim=-1)
+    return weights @ values, weights
+
+
+class Packing:
+    """Lays padded sequences out without their padding, in the order of torch's PackedSequence, and back.
+
+    Args:
+        lengths: (N,) int64 on the CPU, each at least 1.
+        device: where the tensors to be packed are.
+    """
+
+    def __init__(self, lengths: Tensor, device: torch.device) -> None:
+        self.shape = len(lengths), int(lengths.max())
+        numbers = torch.arange(math.prod(self.shape)).view(self.shape)
+        packed = pack_padded_sequence(numbers, lengths, batch_first=True, enforce_sorted=False)
+        self.cells = packed.data.to(device, non_blocking=True)  # (P,) number of each packed row's cell among (N * T)
+        self._batch_sizes = packed.batch_sizes
+        self._orders = [order.to(device, non_blocking=True) for order in packed[2:] if order is not None]
+
+    def pack(self, padded: Tensor) -> Tensor:
+        """(N, T, ...) -> (P, ...)."""
+        return padded.flatten(0, 1).index_select(0, self.cells)
+
+    def unpack(self, rows: Tensor) -> Tensor:
+        """(P, K) -> (N, T, K), zero in the padding."""
+        return (
+            rows.new_zeros(math.prod(self.shape), rows.shape[1]).index_copy(0, self.cells, rows).view(*self.shape, -1)
+        )
+
+    def sequence(self, rows: Tensor) -> PackedSequence:
+        """(P, K) -> the PackedSequence that an LSTM takes."""
+        return PackedSequence(rows, self._batch_sizes, *self._orders)
+
+
+def run_lstm(lstm: nn.LSTM, rows: Tensor, packing: Packing, state: State | None = None) -> tuple[Tensor, State]:
+    """Run an LSTM over packed rows, (P, K) -> (P, D * m): by cuDNN on a GPU, by `packed_lstm` on the CPU."""
+    run = lstm if rows.is_cuda else lambda packed, state: packed_lstm(lstm, packed, state)
+    after: tuple[PackedSequence, State] = run(packing.sequence(rows), state)
+    return after[0].data, after[1]
+
+
+class SequenceEncoder(nn.Module):
+    """Embed symbols and run a biLSTM; the two directions are added, so the result keeps m units.
+
+    Shape: symbols (N, T) int64 -> packed steps (P, m), last (N, m).
+    Source: Lake 2019, Equation 1.
+    """
+
+    def __init__(self, n_symbols: int, config: ModelConfig) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(n_symbols, config.emb_size)
+        self.lstm = make_lstm(config, bidirectional=True)
+        self.dropout = config.dropout
+
+    def forward(self, symbols: Tensor, packing: Packing) -> tuple[Tensor, Tensor]:
+        """Encode sequences that `packing` describes."""
+        embedded = dropped(self.embedding(packing.pack(symbols)), self.dropout, self.training)
+        steps, (h_n, _) = run_lstm(self.lstm, embedded, packing)
+        forward, backward = steps.chunk(2, dim=1)
+        return forward + backward, h_n[-2] + h_n[-1]
+
+
+class Decoder(nn.Module):
+    """An LSTM with Luong attention over the context; with `disable_attention` it knows C_T alone.
+
+    Source: Lake 2019, Equation 3 and Section 3, "Output decoder".
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(config.output_size, config.emb_size)
+        self.lstm = make_lstm(config)
+        self.attention_layer = None if config.disable_attention else nn.Linear(2 * config.emb_size, config.emb_size)
+        self.output_layer = nn.Linear(config.emb_size, config.output_size)
+        self.dropout = config.dropout
+
+    def start(self, context: Context) -> State:
+        """Seed the hidden and the cell state of every layer with C_T, (layers, Q, m) each."""
+        seed = context.last.expand(self.lstm.num_layers, -1, -1).contiguous()
+        return seed, seed
+
+    def forward(self, context: Context, symbols: Tensor, packing: Packing) -> Tensor:
+        """Score the targets' symbols, all steps at once: decoder inputs (Q, U) int64 -> logits (Q, U, V)."""
+        embedded = dropped(self.embedding(packing.pack(symbols)), self.dropout, self.training)
+        g, _ = run_lstm(self.lstm, embedded, packing, self.start(context))
+        u = None
+        if self.attention_layer is not None:
+            u = packing.pack(self.attend(packing.unpack(g), context)[0])
+        return packing.unpack(self.score(g, u))
+
+    def step(self, symbols: Tensor, state: State, context: Context) -> tuple[Tensor, State, Tensor | None]:
+        """Take one step of greedy decoding.
+
+        Args:
+            symbols: (Q,) int64 the previous output symbols.
+            state: hidden and cell state, (layers, Q, m) each.
+            context: of the same Q queries.
+        Returns:
+            Logits (Q, V), the state after, and the attention weights (Q, T + 1), None without attention.
+        """
+        embedded = dropped(self.embedding(symbols), self.dropout, self.training)
+        outputs, state = self.lstm(embedded[None], state)
+        g = outputs[0]
+        if self.attention_layer is None:
+            return self.score(g, None), state, None
+        u, weights = self.attend(g[:, None], context)
+        return self.score(g, u[:, 0]), state, weights[:, 0]
+
+    def attend(self, g: Tensor, context: Context) -> tuple[Tensor, Tensor]:
+        """Read the context at each output step: (Q, U, m) -> u (Q, U, m), weights (Q, U, T + 1)."""
+        return attention(g, context.steps, context.steps, context.log_count[:, None])
+
+    def score(self, g: Tensor, u: Tensor | None) -> Tensor:
+        """Score the output symbols from the LSTM's state and, with attention, what was read: (..., m) -> (..., V)."""
+        if self.attention_layer is not None and u is not None:
+            g = self.attention_layer(torch.cat((g, u), dim=-1)).tanh()
+        scores: Tensor = self.output_layer(g)
+        return scores
+
+
+class MetaSeq2Seq(nn.Module):
+    """Meta seq2seq learning. The same four calls serve every variant: store, recall, decode, step.
+
+    Source: Lake 2019, Section 3; without memory: Section 4.3, "Alternative models".
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.input_encoder = SequenceEncoder(config.input_size, config)
+        self.output_encoder = None if config.disable_memory else SequenceEncoder(config.output_size, config)
+        self.context_layer = None if config.disable_memory else nn.Linear(2 * config.emb_size, config.emb_size)
+        self.decoder = Decoder(config)
+
+    def store(self, inputs: Tensor, input_lengths: Tensor, outputs: Tensor, output_lengths: Tensor) -> Memory:
+        """Encode the support items: symbols (S, T) and (S, U) int64, lengths (S,) on the CPU."""
+        if self.output_encoder is None:
+            nothing = self.input_encoder.embedding.weight.new_zeros(0, self.config.emb_size)
+            return Memory(nothing, nothing)
+        _, keys = self.input_encoder(inputs, Packing(input_lengths, inputs.device))
+        _, values = self.output_encoder(outputs, Packing(output_lengths, outputs.device))
+        return Memory(keys, values)
+
+    def recall(self, memory: Memory, queries: Tensor, lengths: Tensor) -> Context:
+        """Encode queries (Q, T) int64 of the given lengths, (Q,) on the CPU, and look every step up in the memory."""
+        packing = Packing(lengths, queries.device)
+        steps, last = self.input_encoder(queries, packing)
+        weights = steps.new_zeros(len(steps), len(memory.keys))
+        padded_step = steps.new_zeros(self.config.emb_size)
+        if self.context_layer is not None:
+            read, weights = attention(steps, memory.keys, memory.values)
+            steps = self.context_layer(torch.cat((steps, read), dim=1)).tanh()
+            padded_step = self.context_layer(torch.cat((padded_step, memory.values.mean(0)))).tanh()
+        contexts = packing.unpack(steps)
+        if self.context_layer is not None:
+            last = contexts[torch.arange(len(lengths)), lengths - 1]
+        n_padded = (self.config.padded_length - lengths).clamp(min=0) * (not self.config.mask_padding)
+        is_real = torch.arange(contexts.shape[1]) < lengths[:, None]
+        log_count = torch.cat((is_real, n_padded[:, None]), dim=1).to(steps).log()
+        contexts = torch.cat((contexts, padded_step.expand(len(lengths), 1, -1)), dim=1)
+        return Context(contexts, log_count, last, packing.unpack(weights))
+
+    def decode(self, context: Context, targets: Tensor, lengths: Tensor) -> Tensor:
+        """Score target sequences (Q, U) int64 of the given lengths, (Q,) on the CPU: logits (Q, U, V).
+
+        The decoder is fed the target's own previous symbols (teacher forcing), SOS first.
+        """
+        sos = torch.full_like(targets[:, :1], self.config.output_size - 2)
+        logits: Tensor = self.decoder(
+            context, torch.cat((sos, targets[:, :-1]), dim=1), Packing(lengths, targets.device)
+        )
+        return logits
+
+    def step(self, symbols: Tensor, state: State, context: Context) -> tuple[Tensor, State, Tensor | None]:
+        """Take one decoding step; see Decoder.step. The state before the first is `decoder.start(context)`."""
+        return self.decoder.step(symbols, state, context)
+
+
+def make_lstm(config: ModelConfig, bidirectional: bool = False) -> nn.LSTM:
+    """Make an LSTM of the network's width and depth, with dropout between its layers."""
+    between = config.dropout if config.nlayers > 1 else 0.0  # nn.LSTM warns of dropout it has no place for
+    return nn.LSTM(config.emb_size, config.emb_size, config.nlayers, dropout=between, bidirectional=bidirectional)

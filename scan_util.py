@@ -1,0 +1,186 @@
+"""The SCAN commands, their meanings, the published splits, and the files that hold them.
+
+SCAN is generated here from its grammar and its interpretation function, so nothing is downloaded; files that are
+already in the data folder are read instead. No torch, no vocabulary: an item is a pair of word tuples.
+
+Source: Lake & Baroni 2018, "Generalization without systematicity" (grammar and interpretation, Figures 6 and 7);
+Loula, Baroni & Lake 2018, "Rearranging the familiar" (the template splits).
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from script_util import OneLineParser, run_script, written_whole
+
+
+class Item(NamedTuple):
+    """One input sequence and its output sequence, in words."""
+
+    input: tuple[str, ...]
+    output: tuple[str, ...]
+
+
+PRIMITIVES = ("walk", "look", "run", "jump")
+DIRECTIONS = ("left", "right")
+ACTION_OF = {"walk": "I_WALK", "look": "I_LOOK", "run": "I_RUN", "jump": "I_JUMP"}
+TURN_OF = {"left": "I_TURN_LEFT", "right": "I_TURN_RIGHT"}
+INPUT_WORDS = (*PRIMITIVES, *DIRECTIONS, "turn", "opposite", "around", "twice", "thrice", "and", "after")
+OUTPUT_WORDS = (*ACTION_OF.values(), *TURN_OF.values())
+
+LONGEST_TRAINING_OUTPUT = 22  # the length split trains on outputs of at most this many actions
+TEMPLATES = {
+    "template_around_right": ("around", "right"),
+    "template_jump_around_right": ("jump", "around", "right"),
+    "template_opposite_right": ("opposite", "right"),
+    "template_right": ("right",),
+}
+SPLITS = ("all", "addprim_jump", "addprim_turn_left", "length", *TEMPLATES)
+
+
+def interpret(command: Sequence[str]) -> tuple[str, ...]:
+    """Translate a command of the grammar into its actions: SCAN's interpretation function.
+
+    Raises:
+        ValueError: if the words are no SCAN command.
+    """
+    words = tuple(command)
+    for conjunction in ("and", "after"):
+        if conjunction in words:
+            at = words.index(conjunction)
+            first, second = interpret(words[:at]), interpret(words[at + 1 :])
+            return first + second if conjunction == "and" else second + first
+    repetitions = {"twice": 2, "thrice": 3}.get(words[-1] if words else "", 1)
+    return _interpret_verb_phrase(words if repetitions == 1 else words[:-1]) * repetitions
+
+
+def _interpret_verb_phrase(words: tuple[str, ...]) -> tuple[str, ...]:
+    match words:
+        case (verb,) if verb in PRIMITIVES:
+            return (ACTION_OF[verb],)
+        case (verb, *manner, direction) if direction in DIRECTIONS and (verb == "turn" or verb in PRIMITIVES):
+            turn = (TURN_OF[direction],)
+            act = () if verb == "turn" else (ACTION_OF[verb],)
+            if not manner:
+                return turn + act
+            if manner == ["opposite"]:
+                return turn + turn + act
+            if manner == ["around"]:
+                return (turn + act) * 4
+    raise ValueError(f"not a SCAN command: {' '.join(words)!r}")
+
+
+def all_items() -> list[Item]:
+    """Enumerate SCAN: all 20,910 commands of the grammar, each once, with their actions."""
+    manners = ((), ("opposite",), ("around",))
+    directed = [(verb, *m, d) for verb in (*PRIMITIVES, "turn") for m in manners for d in DIRECTIONS]
+    verb_phrases = [(verb,) for verb in PRIMITIVES] + directed
+    parts = [phrase + times for phrase in verb_phrases for times in ((), ("twice",), ("thrice",))]
+    joined = [(*a, conjunction, *b) for conjunction in ("and", "after") for a in parts for b in parts]
+    return [Item(command, interpret(command)) for command in [*parts, *joined]]
+
+
+def contains(words: Sequence[str], phrase: Sequence[str]) -> bool:
+    """Say whether the words of `phrase` stand in `words` one after the other."""
+    return any(tuple(words[i : i + len(phrase)]) == tuple(phrase) for i in range(len(words) - len(phrase) + 1))
+
+
+def split_items(split: str) -> dict[str, list[Item]]:
+    """Make the lines of a split: {"train": items, "test": items}; `all` has no test part.
+
+    Raises:
+        ValueError: if there is no such split.
+    """
+    items = all_items()
+    if split == "all":
+        return {"train": items}
+    if split == "length":
+        return _divide(items, [len(item.output) > LONGEST_TRAINING_OUTPUT for item in items])
+    if split in ("addprim_jump", "addprim_turn_left"):
+        return _added_primitive(items, tuple(split.split("_")[1:]))
+    if split in TEMPLATES:
+        return _held_out_template(items, TEMPLATES[split])
+    raise ValueError(f"unknown SCAN split {split!r}; choose from {', '.join(SPLITS)}")
+
+
+def _added_primitive(items: list[Item], primitive: tuple[str, ...]) -> dict[str, list[Item]]:
+    """Train on the primitive alone, as a tenth of all lines; test on every longer command that contains it."""
+    isolated = Item(primitive, interpret(primitive))
+    parts = _divide([i for i in items if i != isolated], [contains(i.input, primitive) for i in items if i != isolated])
+    return {"train": parts["train"] + [isolated] * (len(parts["train"]) // 9), "test": parts["test"]}
+
+
+def _held_out_template(items: list[Item], template: tuple[str, ...]) -> dict[str, list[Item]]:
+    """Test on the commands in which a primitive fills the slot before the template; those with `turn` are dropped."""
+    slotless = template[1:] if template[0] in PRIMITIVES else template
+    fillers = (template[:1],) if template[0] in PRIMITIVES else tuple((p,) for p in PRIMITIVES)
+    kept = [item for item in items if not contains(item.input, ("turn", *slotless))]
+    return _divide(kept, [any(contains(item.input, filler + slotless) for filler in fillers) for item in kept])
+
+
+def _divide(items: list[Item], is_test: list[bool]) -> dict[str, list[Item]]:
+    return {
+        "train": [item for item, test in zip(items, is_test, strict=True) if not test],
+        "test": [item for item, test in zip(items, is_test, strict=True) if test],
+    }
+
+
+def split_path(data_dir: Path, part: str, split: str) -> Path:
+    """Name the file of a split's "train" or "test" part, as it is published."""
+    return data_dir / f"tasks_{part}_{split}.txt"
+
+
+def load_split(data_dir: Path, part: str, split: str) -> list[Item]:
+    """Read one part of a split, after writing the split's files if they are not there yet.
+
+    Raises:
+        ValueError: if a line of the file is not as expected (the message has the file and the line number).
+        OSError: if the file cannot be read or written.
+    """
+    path = split_path(data_dir, part, split)
+    if not path.exists():
+        write_items(path, split_items(split)[part])
+    return read_items(path)
+
+
+def read_items(path: Path) -> list[Item]:
+    """Read a file of `IN: <command> OUT: <actions>` lines; blanks and a carriage return at a line's end are allowed."""
+    items = []
+    known = frozenset(INPUT_WORDS), frozenset(OUTPUT_WORDS)
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        for number, line in enumerate(lines, start=1):
+            command, marker, actions = line.strip().removeprefix("IN: ").partition(" OUT: ")
+            item = Item(tuple(command.split()), tuple(actions.split()))
+            if not (line.startswith("IN: ") and marker and all(item)):
+                raise ValueError(f"{path}:{number}: expected 'IN: <command> OUT: <actions>', found {line.strip()!r}")
+            unknown = [word for side, words in zip(item, known, strict=True) for word in side if word not in words]
+            if unknown:
+                raise ValueError(
+                    f"{path}:{number}: {unknown[0]!r} is no word of SCAN; delete the file to regenerate it"
+                )
+            items.append(item)
+    if not items:
+        raise ValueError(f"{path}: the file is empty; delete it to regenerate it")
+    return items
+
+
+def write_items(path: Path, items: Iterable[Item]) -> None:
+    """Write the items as a file of the published format, whole or not at all."""
+    with written_whole(path) as file:
+        file.writelines(f"IN: {' '.join(item.input)} OUT: {' '.join(item.output)}\n".encode() for item in items)
+
+
+def main() -> None:
+    """Write the files of every split."""
+    parser = OneLineParser(description="Write the train and test files of every SCAN split.")
+    parser.add_argument("--data_dir", type=Path, default=Path("data"), metavar="DIR", help="where (default: data)")
+    args = parser.parse_args()
+    for split in SPLITS:
+        for part, items in split_items(split).items():
+            path = split_path(args.data_dir, part, split)
+            write_items(path, items)
+            print(f"{path}: {len(items)} lines")
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,107 @@
+"""What the scripts share: one-line errors, checked options, files that are written whole or not at all.
+
+A user's mistake ends in one line on stderr and exit code 2. Nothing here knows about networks or SCAN.
+"""
+
+import argparse
+import math
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, NoReturn
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """An ArgumentParser that reports a bad command line in one line; `-h` still prints everything."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with 2."""
+        self.exit(2, f"{self.prog}: error: {message} (`{self.prog} -h` lists the options)\n")
+
+
+def positive_int(text: str) -> int:
+    """Parse a count of at least one."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, found {text}")
+    return value
+
+
+def natural_int(text: str) -> int:
+    """Parse a whole number of at least zero."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, found {text}")
+    return value
+
+
+def positive_float(text: str) -> float:
+    """Parse a finite number above zero."""
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, found {text}")
+    return value
+
+
+def dropout_probability(text: str) -> float:
+    """Parse a probability of at least 0 and below 1."""
+    value = float(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"expected a number of at least 0 and below 1, found {text}")
+    return value
+
+
+def checkpoint_name(text: str) -> str:
+    """Parse the name of a checkpoint: a file name without folders, in .tar so that results get other names."""
+    if Path(text).name != text or Path(text).suffix != ".tar":
+        raise argparse.ArgumentTypeError(f"expected NAME.tar, its folder goes to --dir_model; found {text!r}")
+    return text
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[BinaryIO]:
+    """Open a file beside `path` for writing; it takes the name `path` once it is complete and on the disk.
+
+    Whoever reads `path` sees the old content or the new, never a part, even after a crash. Several processes may
+    write the same path at once: the last one to finish wins.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    aside = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        aside.chmod(0o644)  # mkstemp makes a file that nobody else may read
+        aside.replace(path)
+    except BaseException:
+        aside.unlink()
+        raise
+
+
+def run_script(main: Callable[[], None]) -> NoReturn:
+    """Run a script's `main`; exit with 2 and one line for a user's mistake, with 130 and one line for Ctrl-C.
+
+    A user's mistake is whatever the code raises as ValueError or OSError, with a message that says what to do.
+    """
+    script = Path(sys.argv[0]).name
+    try:
+        main()
+        sys.stdout.flush()
+    except KeyboardInterrupt as interrupt:
+        print(f"{script}: {' '.join(map(str, interrupt.args)) or 'interrupted'}", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # whoever read our output has left, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except (ValueError, OSError) as error:
+        message = str(error)
+        if isinstance(error, OSError) and error.filename is not None:
+            message = f"{error.filename}: {error.strerror}"
+        print(f"{script}: error: {' '.join(message.split())}", file=sys.stderr)
+        sys.exit(2)
+    sys.exit(0)

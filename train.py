@@ -1,0 +1,378 @@
+"""Meta-train a network on one type of episode; stop and go on at any time.
+
+    python train.py --episode_type scan_prim_permutation
+
+writes <dir_model>/net_<episode_type>.tar and beside it the learning curve as .csv. Every run is determined by its
+arguments: interrupted and started again it ends with the very weights of an uninterrupted run (same machine, CPU).
+"""
+
+import argparse
+import csv
+import io
+import math
+import time
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import torch
+
+from checkpoint import (
+    Checkpoint,
+    add_device_options,
+    checkpoint_contents,
+    choose_device,
+    describe_device,
+    load_checkpoint,
+    random_states,
+    random_streams,
+    restore_random_states,
+    save_plain,
+)
+from episode_batch import EpisodeBatch, Vocabulary, encode
+from evaluate import Accuracy, evaluate_episodes
+from generate_episode import EXPERIMENTS, EXTRA_DIRECTIONS, Episode, EpisodeSampler, Experiment, find_experiment
+from model import MetaSeq2Seq, ModelConfig
+from script_util import (
+    OneLineParser,
+    checkpoint_name,
+    dropout_probability,
+    natural_int,
+    positive_float,
+    positive_int,
+    run_script,
+    written_whole,
+)
+from training_step import make_optimizer, train_on_episode
+
+LOG_EVERY = 100  # episodes; also after the first and the last
+SAVE_EVERY = 1000  # episodes
+FREE_ARGUMENTS = ("num_episodes", "gpu", "cpu", "threads", "data_dir", "dir_model", "fn_out_model", "overwrite")
+"""These may differ from the checkpoint's when a run goes on; all others change the result."""
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line; the flags of the original release keep their names and defaults."""
+    parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    group = parser.add_argument_group("training")
+    group.add_argument(
+        "--episode_type",
+        choices=list(EXPERIMENTS),
+        default="ME",
+        metavar="TYPE",
+        help=f"what the episodes are: {', '.join(EXPERIMENTS)} (default: %(default)s)",
+    )
+    group.add_argument(
+        "--num_episodes", type=positive_int, default=10000, metavar="N", help="training episodes (default: %(default)s)"
+    )
+    group.add_argument("--lr", type=positive_float, default=0.001, help="Adam's learning rate (default: %(default)s)")
+    group.add_argument(
+        "--lr_decay_schedule",
+        type=positive_int,
+        default=5000,
+        metavar="N",
+        help="multiply the learning rate by 0.1 every N episodes (default: %(default)s)",
+    )
+    group.add_argument(
+        "--disable_recon_loss", action="store_true", help="do not also ask for the support items (no support loss)"
+    )
+    group.add_argument(
+        "--extra_directions",
+        type=natural_int,
+        metavar="N",
+        help=f"scan_around_right only: further directions (default: {EXTRA_DIRECTIONS})",
+    )
+    group.add_argument(
+        "--max_length_eval",
+        type=positive_int,
+        default=50,
+        metavar="N",
+        help="symbols after which an answer is cut off (default: %(default)s)",
+    )
+    group.add_argument("--seed", type=natural_int, default=1, help="of weights and episodes (default: %(default)s)")
+    group = parser.add_argument_group("model", "Defaults follow Lake 2019, Section 4.1.")
+    group.add_argument(
+        "--emb_size",
+        type=positive_int,
+        default=ModelConfig.emb_size,
+        metavar="M",
+        help="units per embedding and LSTM layer (default: %(default)s)",
+    )
+    group.add_argument(
+        "--nlayers",
+        type=positive_int,
+        default=ModelConfig.nlayers,
+        metavar="N",
+        help="layers of each LSTM (default: %(default)s)",
+    )
+    group.add_argument(
+        "--dropout",
+        type=dropout_probability,
+        default=ModelConfig.dropout,
+        metavar="P",
+        help="on embeddings and between LSTM layers (default: %(default)s)",
+    )
+    group.add_argument("--disable_memory", action="store_true", help="ignore the support set: a plain seq2seq network")
+    group.add_argument("--disable_attention", action="store_true", help="decode from the last context step alone")
+    group.add_argument(
+        "--mask_padding",
+        action="store_true",
+        help="keep padded steps out of the decoder's attention, as the equations have it",
+    )
+    group = parser.add_argument_group("files")
+    group.add_argument(
+        "--dir_model",
+        type=Path,
+        default=Path("out_models"),
+        metavar="DIR",
+        help="folder of the checkpoint and the learning curve (default: %(default)s)",
+    )
+    group.add_argument(
+        "--fn_out_model",
+        type=checkpoint_name,
+        metavar="NAME.tar",
+        help="the checkpoint (default: net_<episode_type>.tar)",
+    )
+    group.add_argument(
+        "--data_dir",
+        type=Path,
+        default=Path("data"),
+        metavar="DIR",
+        help="folder of the SCAN files, written if missing (default: %(default)s)",
+    )
+    group.add_argument("--overwrite", action="store_true", help="start anew even if there is a checkpoint")
+    add_device_options(parser)
+    args = parser.parse_args()
+    args.fn_out_model = args.fn_out_model or f"net_{args.episode_type}.tar"
+    if args.episode_type == "scan_around_right" and args.extra_directions is None:
+        args.extra_directions = EXTRA_DIRECTIONS
+    return args
+
+
+@dataclass
+class Row:
+    """A line of the learning curve; losses in nats per symbol, accuracies in percent or None."""
+
+    episode: int
+    seconds: float
+    lr: float
+    train_loss: float
+    retrieval: float | None
+    generalize: float | None
+
+    def printed(self, num_episodes: int) -> str:
+        """Write the row for people, in the original release's form."""
+        left = self.seconds * (num_episodes - self.episode) / self.episode
+        done = f"({self.episode} {100 * self.episode // num_episodes}% finished)"
+        scores = show_accuracy(self.retrieval, self.generalize)
+        return f"{minutes(self.seconds)} (- {minutes(left)}) {done} TrainLoss: {self.train_loss:.4f}, {scores}"
+
+
+def show_accuracy(retrieval: float | None, generalize: float | None) -> str:
+    """Write the validation accuracies as the log lines have them."""
+    shown = ["n/a" if percent is None else f"{percent:.1f}" for percent in (retrieval, generalize)]
+    return f"ValAccRetrieval: {shown[0]}, ValAccGeneralize: {shown[1]}"
+
+
+def minutes(seconds: float) -> str:
+    """Write a duration as minutes and seconds."""
+    return f"{int(seconds) // 60}m {int(seconds) % 60}s"
+
+
+class Curve:
+    """The learning curve's file: one row per log line, added as they come."""
+
+    header = tuple(field.name for field in fields(Row))
+
+    def __init__(self, path: Path, last_episode: int) -> None:
+        """Keep the rows up to the episode at which training goes on, and drop all others."""
+        self._path = path
+        kept = []
+        if last_episode > 0 and path.exists():
+            with path.open(newline="", encoding="utf-8") as lines:
+                rows = [row for row in csv.reader(lines) if len(row) == len(self.header) and row[0].isdigit()]
+            kept = [
+                row
+                for row in rows
+                if int(row[0]) < last_episode or (int(row[0]) == last_episode and is_logged(last_episode))
+            ]
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([self.header, *kept])
+        with written_whole(path) as file:
+            file.write(text.getvalue().encode())
+
+    def add(self, row: Row) -> None:
+        """Write a row."""
+        cells = [getattr(row, name) for name in self.header]
+        with self._path.open("a", newline="", encoding="utf-8") as file:
+            csv.writer(file, lineterminator="\n").writerow(["" if cell is None else cell for cell in cells])
+
+
+def is_logged(episode: int) -> bool:
+    """Say whether a log line is due after an episode that is not the last."""
+    return episode == 1 or episode % LOG_EVERY == 0
+
+
+class Training:
+    """A run in progress: the network, its optimizer, its random streams, and how far it has come."""
+
+    def __init__(self, args: argparse.Namespace, experiment: Experiment, device: torch.device) -> None:
+        """Start from the seed."""
+        self.args, self.experiment, self.device = args, experiment, device
+        self.rng, validation_rng = random_streams(args.seed)
+        self.sampler = EpisodeSampler(experiment, args.data_dir, support_loss=not args.disable_recon_loss)
+        self.validation = self.sampler.validation_episodes(validation_rng)
+        self.vocabularies = Vocabulary(experiment.input_words), Vocabulary(experiment.output_words)
+        self.model = MetaSeq2Seq(model_config(args, experiment)).to(device)
+        self.optimizer, self.scheduler = make_optimizer(self.model, args.lr, args.lr_decay_schedule)
+        self.episode = 0
+        self.loss_sum, self.loss_count = (
+            torch.zeros((), dtype=torch.float64, device=device),
+            0,
+        )  # since the last log line
+        self.seconds_before = 0.0
+        self.started = time.monotonic()
+
+    def go_on_from(self, checkpoint: Checkpoint) -> None:
+        """Take over everything that a checkpoint holds."""
+        saved = checkpoint.saved
+        self.model.load_state_dict(saved["model_state"])
+        self.optimizer.load_state_dict(saved["optimizer_state"])
+        self.scheduler.load_state_dict(saved["scheduler_state"])
+        restore_random_states(saved["random_states"], self.rng)
+        self.validation, self.episode = checkpoint.validation, checkpoint.episode
+        self.loss_sum.fill_(saved["loss_sum"])
+        self.loss_count, self.seconds_before = saved["loss_count"], saved["seconds"]
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint from which training can go on."""
+        arguments = {name: str(v) if isinstance(v, Path) else v for name, v in vars(self.args).items()}
+        contents = checkpoint_contents(self.model, self.experiment, self.validation, self.episode, arguments)
+        contents["optimizer_state"] = self.optimizer.state_dict()
+        contents["scheduler_state"] = self.scheduler.state_dict()
+        contents["random_states"] = random_states(self.rng)
+        contents["loss_sum"], contents["loss_count"] = self.loss_sum.item(), self.loss_count
+        contents["seconds"], contents["device"] = self.seconds, describe_device(self.device)
+        save_plain(path, contents)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time spent training, earlier sittings included."""
+        return self.seconds_before + time.monotonic() - self.started
+
+    def train_one(self, excluded: frozenset[str]) -> None:
+        """Draw an episode and take a gradient step on it."""
+        batch = self.encode(self.sampler.training_episode(self.rng, excluded))
+        self.loss_sum += train_on_episode(self.model, self.optimizer, batch)
+        self.loss_count += 1
+        self.scheduler.step()
+        self.episode += 1
+
+    def encode(self, episode: Episode) -> EpisodeBatch:
+        """Turn an episode into tensors on the device."""
+        return encode(episode, *self.vocabularies).to(self.device)
+
+    def validate(self) -> Accuracy:
+        """Score the validation episodes."""
+        return evaluate_episodes(self.model, map(self.encode, self.validation), self.args.max_length_eval)
+
+    def run(self, path: Path) -> None:
+        """Train to the last episode, logging and saving on the way."""
+        num_episodes = self.args.num_episodes
+        if self.episode == 0:
+            path.unlink(missing_ok=True)  # --overwrite: the old network must not be taken for a state of this run
+        curve = Curve(path.with_suffix(".csv"), self.episode)
+        excluded = frozenset(one.mapping for one in self.validation)
+        while self.episode < num_episodes:
+            lr = self.optimizer.param_groups[0]["lr"]
+            self.train_one(excluded)
+            is_last = self.episode == num_episodes
+            if is_logged(self.episode) or is_last:
+                loss = self.loss_sum.item() / self.loss_count
+                if not math.isfinite(loss):
+                    raise ValueError(f"the loss is {loss} at episode {self.episode}; try a smaller --lr")
+                accuracy = self.validate()
+                row = Row(
+                    self.episode,
+                    round(self.seconds, 2),
+                    lr,
+                    loss,
+                    accuracy.retrieval.percent,
+                    accuracy.generalize.percent,
+                )
+                print(row.printed(num_episodes), flush=True)
+                curve.add(row)
+                if is_logged(self.episode):  # a last line out of turn leaves the next one as if the run had been longer
+                    self.loss_sum.zero_()
+                    self.loss_count = 0
+            if self.episode % SAVE_EVERY == 0 or is_last:
+                self.save(path)
+
+
+def model_config(args: argparse.Namespace, experiment: Experiment) -> ModelConfig:
+    """Put the network together from the command line and the experiment's vocabulary."""
+    return ModelConfig(
+        input_size=len(Vocabulary(experiment.input_words)),
+        output_size=len(Vocabulary(experiment.output_words)),
+        padded_length=experiment.padded_length,
+        emb_size=args.emb_size,
+        nlayers=args.nlayers,
+        dropout=args.dropout,
+        disable_memory=args.disable_memory,
+        disable_attention=args.disable_attention,
+        mask_padding=args.mask_padding,
+    )
+
+
+def find_earlier_run(path: Path, args: argparse.Namespace, device: torch.device) -> Checkpoint | None:
+    """Load the checkpoint that this command goes on from, if there is one.
+
+    Raises:
+        ValueError: if the file is something else, or if it was trained with other arguments.
+    """
+    if args.overwrite or not path.exists():
+        return None
+    checkpoint = load_checkpoint(path, device)
+    anew = "pass --overwrite to start anew or another --fn_out_model"
+    if checkpoint.is_original:
+        raise ValueError(f"{path} is a file of the original release, which cannot be resumed; {anew}")
+    differing = [
+        f"--{name} {checkpoint.arguments.get(name)} (now {value})"
+        for name, value in vars(args).items()
+        if name not in FREE_ARGUMENTS and checkpoint.arguments.get(name) != value
+    ]
+    if differing:
+        raise ValueError(f"{path} was trained with {', '.join(differing)}; {anew}")
+    if checkpoint.episode > args.num_episodes:
+        raise ValueError(
+            f"{path} has {checkpoint.episode} episodes, more than --num_episodes {args.num_episodes}; {anew}"
+        )
+    return checkpoint
+
+
+def main() -> None:
+    """Train, go on, or report that there is nothing left to do."""
+    args = parse_arguments()
+    device = choose_device(args.gpu, args.cpu, args.threads)
+    experiment = find_experiment(args.episode_type, args.extra_directions)
+    path = args.dir_model / args.fn_out_model
+    args.dir_model.mkdir(parents=True, exist_ok=True)
+    earlier = find_earlier_run(path, args, device)
+    print(f"{args.episode_type} on {describe_device(device)}, seed {args.seed}, to {path}", flush=True)
+    training = Training(args, experiment, device)
+    if earlier is not None:
+        training.go_on_from(earlier)
+        if earlier.episode == args.num_episodes:
+            accuracy = training.validate()
+            print(f"{path} is finished ({earlier.episode} episodes); --overwrite trains it anew")
+            print(show_accuracy(accuracy.retrieval.percent, accuracy.generalize.percent))
+            return
+        print(f"going on from episode {earlier.episode}", flush=True)
+    try:
+        training.run(path)
+    except KeyboardInterrupt:
+        saved = training.episode // SAVE_EVERY * SAVE_EVERY
+        raise KeyboardInterrupt(f"interrupted; the same command goes on from episode {saved}") from None
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,54 @@
+"""One gradient step on one episode: loss, clipping, Adam.
+
+Source: Lake 2019, Sections 3 ("Meta-training") and 4.1.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+
+from episode_batch import EpisodeBatch
+from evaluate import store
+from masked_cross_entropy import masked_cross_entropy
+from model import MetaSeq2Seq
+
+MAX_GRADIENT_NORM = 50.0  # Lake 2019, Section 4.1
+LR_DECAY = 0.1  # Lake 2019, Section 4.1: from 0.001 to 0.0001
+
+
+def make_optimizer(
+    model: MetaSeq2Seq, lr: float, lr_decay_schedule: int
+) -> tuple[torch.optim.Adam, torch.optim.lr_scheduler.StepLR]:
+    """Make Adam and the schedule that multiplies its rate by 0.1 every `lr_decay_schedule` episodes."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
+    return optimizer, torch.optim.lr_scheduler.StepLR(optimizer, lr_decay_schedule, LR_DECAY)
+
+
+def episode_loss(model: MetaSeq2Seq, batch: EpisodeBatch) -> Tensor:
+    """Run the network over an episode and return its loss, a scalar in nats per target symbol."""
+    query_in, query_out = batch.query_in, batch.query_out
+    context = model.recall(store(model, batch), query_in.symbols, query_in.lengths)
+    logits = model.decode(context, query_out.symbols, query_out.lengths)
+    return masked_cross_entropy(logits, query_out.symbols, query_out.lengths)
+
+
+def clip_gradients(model: MetaSeq2Seq) -> None:
+    """Scale the encoders' gradients, and on its own the decoder's, down to an l2-norm of at most 50."""
+    decoder = list(model.decoder.parameters())
+    in_decoder = {id(parameter) for parameter in decoder}
+    encoders = [parameter for parameter in model.parameters() if id(parameter) not in in_decoder]
+    for part in (encoders, decoder):
+        norm = get_total_norm([parameter.grad for parameter in part if parameter.grad is not None])
+        if norm.is_cuda or norm > MAX_GRADIENT_NORM:  # a GPU scales by 1 rather than wait for the comparison
+            clip_grads_with_norm_(part, MAX_GRADIENT_NORM, norm)
+
+
+def train_on_episode(model: MetaSeq2Seq, optimizer: torch.optim.Adam, batch: EpisodeBatch) -> Tensor:
+    """Take one gradient step on an episode and return its loss, a detached scalar."""
+    model.train()
+    optimizer.zero_grad()
+    loss = episode_loss(model, batch)
+    loss.backward()
+    clip_gradients(model)
+    optimizer.step()
+    return loss.detach()
