@@ -5,16 +5,21 @@ An answer is correct only if every symbol and the stopping point match (Lake 201
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from episode_batch import EpisodeBatch, Sequences, Vocabulary
+from checkpoint import Checkpoint
+from episode_batch import EpisodeBatch, Sequences, encode, episode_from_items, items_of
+from generate_episode import Episode
 from model import Context, Memory, MetaSeq2Seq
+from scan_util import Item, interpret, load_split
 
 QUERIES_AT_ONCE = 256  # large enough for full-rate products, small enough to stay in the cache
 COMPACT_BELOW = 0.85  # finished queries leave the batch once fewer than this share is still being decoded
+LENGTHS_A_GROUP = 6  # output lengths are counted in groups of so many where there are many
 
 
 class Count(NamedTuple):
@@ -144,6 +149,103 @@ def trace_attention(model: MetaSeq2Seq, memory: Memory, query: Sequences, max_le
     )
 
 
-def words_of(answers: Iterable[Sequence[int]], vocabulary: Vocabulary) -> list[str]:
-    """Write answers as words joined by blanks."""
-    return [" ".join(vocabulary.decode(symbols)) for symbols in answers]
+class Answer(NamedTuple):
+    """A query with its output and target, in words."""
+
+    support_set: int  # the number of its episode
+    query: str
+    output: str
+    target: str
+    is_right: bool
+    is_support: bool
+    has_unshown: bool  # whether it has a slot word that no support item shows, as in mutual exclusivity
+    modifiers: tuple[str, ...]  # its words whose meaning never changes, each once
+
+
+def find_test(checkpoint: Checkpoint, data_dir: Path) -> tuple[str, list[Episode]]:
+    """Put together what a checkpoint's experiment is tested on: the split's name and the queries for each support set.
+
+    Source: Lake 2019, Sections 4.2 to 4.6.
+    """
+    experiment = checkpoint.experiment
+    vocabularies = checkpoint.input_vocabulary, checkpoint.output_vocabulary
+    if experiment.test_split is None:
+        return "the validation episodes", checkpoint.validation
+    if experiment.test_support:
+        commands = [tuple(command.split()) for command in experiment.test_support]
+        supports = [[Item(command, interpret(command)) for command in commands]]
+    else:
+        supports = [items_of(one.support, *vocabularies) for one in checkpoint.validation]
+    queries = load_split(data_dir, "test", experiment.test_split)
+    return experiment.test_split, [episode_from_items(support, queries, *vocabularies) for support in supports]
+
+
+def answer_episodes(checkpoint: Checkpoint, episodes: Sequence[Episode], at_once: int) -> list[Answer]:
+    """Answer every query of every episode."""
+    model, vocabularies = checkpoint.model, (checkpoint.input_vocabulary, checkpoint.output_vocabulary)
+    device = next(model.parameters()).device
+    slots = {*checkpoint.experiment.slots, *checkpoint.experiment.further_words}
+    answers = []
+    for number, episode in enumerate(episodes):
+        batch = encode(episode, *vocabularies).to(device)
+        with torch.inference_mode():
+            memory = store(model.eval(), batch)
+        produced = answer(model, memory, batch.query_in, checkpoint.max_length_eval, at_once)
+        shown = {word for item in items_of(episode.support, *vocabularies) for word in item.input}
+        for item, symbols, is_right, is_support in zip(
+            items_of(episode.query, *vocabularies),
+            produced,
+            judge(produced, batch.query_out),
+            episode.is_support.tolist(),
+            strict=True,
+        ):
+            words = set(item.input)
+            answers.append(
+                Answer(
+                    number,
+                    " ".join(item.input),
+                    " ".join(vocabularies[1].decode(symbols)),
+                    " ".join(item.output),
+                    is_right,
+                    is_support,
+                    not shown.issuperset(words & slots),
+                    tuple(sorted(words - slots)),
+                )
+            )
+    return answers
+
+
+def count(answers: Sequence[Answer]) -> Accuracy:
+    """Count answers."""
+    return Accuracy().plus([one.is_right for one in answers], [one.is_support for one in answers])
+
+
+class Group(NamedTuple):
+    """How many of a group of queries were answered right."""
+
+    group: str
+    correct: int
+    total: int
+
+
+def break_down(answers: Sequence[Answer]) -> dict[str, list[Group]]:
+    """Count answers by the length of the target, by the modifiers in the query, and by whether memory shows its words.
+
+    Groups without queries are left out, and so is a table that would have a single row.
+    """
+    longest = max((len(one.target.split()) for one in answers), default=0)
+    step = 1 if longest <= 2 * LENGTHS_A_GROUP else LENGTHS_A_GROUP
+    groups: dict[str, dict[str, list[bool]]] = {"output length": {}, "with the word": {}, "word not in support": {}}
+    for start in range(1, longest + 1, step):
+        name = str(start) if step == 1 else f"{start}-{start + step - 1}"
+        inside = [one.is_right for one in answers if start <= len(one.target.split()) < start + step]
+        groups["output length"][name] = inside
+    for word in sorted({word for one in answers for word in one.modifiers}):
+        groups["with the word"][word] = [one.is_right for one in answers if word in one.modifiers]
+    for name, kind in (("no", False), ("yes", True)):
+        groups["word not in support"][name] = [one.is_right for one in answers if one.has_unshown == kind]
+    tables = {
+        title: [Group(name, sum(rights), len(rights)) for name, rights in rows.items() if rights]
+        for title, rows in groups.items()
+    }
+    return {title: rows for title, rows in tables.items() if len(rows) > 1}

@@ -1,0 +1,91 @@
+"""Draw what a network attends to while it answers a query, in the manner of Lake 2019, Figures A.1 and A.2.
+
+Takes labelled attention weights as plain data, so that a picture can be drawn again from its JSON file.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from episode_batch import Vocabulary
+from evaluate import AttentionTrace
+from scan_util import Item
+from script_util import written_whole
+
+END = "<EOS>"
+PADDING = "(padding)"
+CELL = 0.3  # inches of a picture for one row or column
+
+
+def labelled_weights(
+    trace: AttentionTrace, query: Sequence[str], support: Sequence[Item], vocabulary: Vocabulary
+) -> dict[str, Any]:
+    """Put labels to the weights of a trace.
+
+    Returns:
+        Plain data: the query, the output, and under "memory" and "decoder" the labels of the rows and columns with the
+        weights, rows first; None for an attention that the network does not have. The decoder's last column stands for
+        all padded steps together.
+    """
+    steps = [*query, END]
+    output = list(vocabulary.decode(trace.output))
+    produced = [*output, END][: len(trace.output)]
+    labels = [f"{' '.join(item.input)} → {' '.join(item.output)}" for item in support]
+    return {
+        "query": " ".join(query),
+        "output": " ".join(output),
+        "memory": None if trace.memory is None else _table(steps, labels, trace.memory.tolist()),
+        "decoder": None if trace.decoder is None else _table(produced, [*steps, PADDING], trace.decoder.tolist()),
+    }
+
+
+def _table(rows: list[str], columns: list[str], weights: list[list[float]]) -> dict[str, Any]:
+    return {"rows": rows, "columns": columns, "weights": [[round(weight, 5) for weight in row] for row in weights]}
+
+
+def draw_attention(labelled: dict[str, Any], path: Path) -> None:
+    """Draw labelled weights as a PNG: the memory's on the left, the decoder's on the right."""
+    panels = [
+        (labelled[name], title, axis)
+        for name, title, axis in (
+            ("memory", "Memory attention", ("encoder step", "support item")),
+            ("decoder", "Decoder attention", ("decoder step", "encoder step")),
+        )
+        if labelled[name] is not None
+    ]
+    if not panels:
+        raise ValueError("this network has neither memory nor decoder attention; there is nothing to draw")
+    widths = [max(len(panel["columns"]) * CELL, 2.0) for panel, _, _ in panels]
+    height = max(len(panel["rows"]) for panel, _, _ in panels) * CELL
+    figure = Figure(figsize=(sum(widths) + 2.2 * len(panels) + 0.6, max(height, 1.5) + 2.4), layout="constrained")
+    axes = figure.subplots(1, len(panels), width_ratios=widths, squeeze=False)[0]
+    for ax, (panel, title, names) in zip(axes, panels, strict=True):
+        _draw_panel(ax, panel, title, names)
+    figure.colorbar(axes[-1].images[0], ax=list(axes), label="attention weight", shrink=0.8)
+    figure.suptitle(f"{labelled['query']}\n→ {_shortened(labelled['output'], 110)}", fontsize=10)
+    with written_whole(path) as file:
+        figure.savefig(file, format="png", dpi=150)
+
+
+def _draw_panel(ax: Axes, panel: dict[str, Any], title: str, axis_names: tuple[str, str]) -> None:
+    rows, columns = panel["rows"], [_shortened(column, 40) for column in panel["columns"]]
+    ax.imshow(np.array(panel["weights"]), cmap=matplotlib.colormaps["Greys"], vmin=0, vmax=1, aspect="auto")
+    small = 8 if len(columns) <= 30 else 5
+    ax.set_xticks(range(len(columns)), columns, rotation=90, fontsize=small)
+    ax.set_yticks(range(len(rows)), rows, fontsize=8)
+    ax.set_title(title, fontsize=10)
+    ax.set_ylabel(axis_names[0], fontsize=9)
+    ax.set_xlabel(axis_names[1], fontsize=9)
+    ax.set_xticks(np.arange(len(columns) + 1) - 0.5, minor=True)
+    ax.set_yticks(np.arange(len(rows) + 1) - 0.5, minor=True)
+    ax.grid(which="minor", color="lightgrey", linewidth=0.5)
+    ax.tick_params(which="minor", length=0)
+
+
+def _shortened(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"

@@ -1,0 +1,204 @@
+"""Score a trained network on the test commands of its experiment, or draw what it attends to.
+
+    python test.py --fn_in_model net_scan_prim_permutation.tar
+
+prints a report and writes <dir_model>/res_test_scan_prim_permutation.json.
+"""
+
+import argparse
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from attention_plot import draw_attention, labelled_weights
+from checkpoint import (
+    Checkpoint,
+    add_device_options,
+    choose_device,
+    describe_device,
+    load_checkpoint,
+    provenance,
+    save_json,
+)
+from episode_batch import encode, encode_words, items_of
+from evaluate import (
+    QUERIES_AT_ONCE,
+    Answer,
+    answer_episodes,
+    break_down,
+    count,
+    find_test,
+    store,
+    trace_attention,
+)
+from generate_episode import EXPERIMENTS
+from script_util import OneLineParser, checkpoint_name, natural_int, positive_int, run_script
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    group = parser.add_argument_group("files")
+    group.add_argument("--fn_in_model", type=checkpoint_name, required=True, metavar="NAME.tar", help="the checkpoint")
+    group.add_argument(
+        "--dir_model",
+        type=Path,
+        default=Path("out_models"),
+        metavar="DIR",
+        help="its folder, and the results' (default: %(default)s)",
+    )
+    group.add_argument(
+        "--data_dir",
+        type=Path,
+        default=Path("data"),
+        metavar="DIR",
+        help="folder of the SCAN files, written if missing (default: %(default)s)",
+    )
+    group = parser.add_argument_group("scoring")
+    group.add_argument(
+        "--episode_type", choices=list(EXPERIMENTS), metavar="TYPE", help="must agree with the checkpoint's (default)"
+    )
+    group.add_argument(
+        "--batch_size",
+        type=positive_int,
+        default=QUERIES_AT_ONCE,
+        metavar="N",
+        help="queries to answer at once; changes no answer (default: %(default)s)",
+    )
+    group.add_argument(
+        "--mask_padding",
+        action=argparse.BooleanOptionalAction,
+        help="whether padded steps stay out of the decoder's attention (default: as trained)",
+    )
+    group.add_argument("--verbose", action="store_true", help="print every query with its output")
+    group = parser.add_argument_group("attention")
+    group.add_argument(
+        "--plot_attention", metavar="QUERY", help="draw the attention weights for this query instead of scoring"
+    )
+    group.add_argument(
+        "--support_set",
+        type=natural_int,
+        default=0,
+        metavar="K",
+        help="the episode whose support set is in memory, from 0 (default: %(default)s)",
+    )
+    add_device_options(parser)
+    return parser.parse_args()
+
+
+def report_of(checkpoint: Checkpoint, split: str, answered: Sequence[Answer], seconds: float) -> dict[str, Any]:
+    """Gather everything that is printed or saved of a test, but for the single answers."""
+    accuracy = count(answered)
+    counted = [one for one in answered if not one.is_support]
+    report: dict[str, Any] = {
+        "episode_type": checkpoint.experiment.name,
+        "split": split,
+        "accuracy": accuracy.generalize.percent,
+        "correct": accuracy.generalize.correct,
+        "total": accuracy.generalize.total,
+    }
+    if accuracy.retrieval.total:
+        report["retrieval"] = accuracy.retrieval.percent
+        report["retrieval_correct"], report["retrieval_total"] = accuracy.retrieval
+    return report | {
+        "seconds": round(seconds, 2),
+        "episode": checkpoint.episode,
+        "num_episodes": checkpoint.num_episodes,
+        "finished": checkpoint.episode >= checkpoint.num_episodes,
+        "mask_padding": checkpoint.model.config.mask_padding,
+        "mask_padding_in_training": bool(checkpoint.arguments.get("mask_padding", False)),
+        "arguments": checkpoint.arguments,
+        "training_seconds": checkpoint.saved.get("seconds"),
+        "device": describe_device(next(checkpoint.model.parameters()).device),
+        "provenance": provenance(),
+        "breakdown": {name: [row._asdict() for row in rows] for name, rows in break_down(counted).items()},
+    }
+
+
+def print_report(report: dict[str, Any], path: Path) -> None:
+    """Print a report for people."""
+    trained = f"{report['episode']} of {report['num_episodes']} episodes"
+    print(f"{path}: {report['episode_type']}, {trained}, scored on {report['split']}")
+    if not report["finished"]:
+        print("UNFINISHED: this network has not been trained to its end")
+    if report["mask_padding"] != report["mask_padding_in_training"]:
+        print(f"note: scored with mask_padding {report['mask_padding']}, trained with the opposite")
+    print(f"accuracy   {report['accuracy']:6.2f} %  ({report['correct']} of {report['total']})")
+    if "retrieval" in report:
+        print(
+            f"retrieval  {report['retrieval']:6.2f} %  ({report['retrieval_correct']} of {report['retrieval_total']})"
+        )
+    print(f"answered in {report['seconds']:.1f} s on {report['device']}")
+    for name, rows in report["breakdown"].items():
+        print(f"\n{name:24} {'%':>6} {'correct':>8} {'total':>8}")
+        for row in rows:
+            share = 100 * row["correct"] / row["total"]
+            print(f"  {row['group']:22} {share:6.2f} {row['correct']:8} {row['total']:8}")
+
+
+def print_answers(answered: Sequence[Answer]) -> None:
+    """Print every query with its output and, where that is wrong, its target."""
+    for one in answered:
+        target = "" if one.is_right else f"  (target: {one.target})"
+        print(f"{'ok   ' if one.is_right else 'WRONG'} {one.support_set}  {one.query}  ->  {one.output}{target}")
+
+
+def score(checkpoint: Checkpoint, args: argparse.Namespace, path: Path, result_path: Path) -> None:
+    """Answer the whole test, print the report and write it with all wrong answers."""
+    split, episodes = find_test(checkpoint, args.data_dir)
+    started = time.monotonic()
+    answered = answer_episodes(checkpoint, episodes, args.batch_size)
+    report = report_of(checkpoint, split, answered, time.monotonic() - started)
+    if args.verbose:
+        print_answers(answered)
+    print_report(report, path)
+    wrong = [
+        {"support_set": one.support_set, "query": one.query, "output": one.output, "target": one.target}
+        for one in answered
+        if not one.is_right
+    ]
+    save_json(result_path, {**report, "wrong": wrong})
+    print(f"\nwritten to {result_path}")
+
+
+def plot(checkpoint: Checkpoint, args: argparse.Namespace, picture_path: Path) -> None:
+    """Draw the attention weights for one query."""
+    _, episodes = find_test(checkpoint, args.data_dir)
+    if args.support_set >= len(episodes):
+        raise ValueError(f"--support_set {args.support_set}: the test has support sets 0 to {len(episodes) - 1}")
+    words = args.plot_attention.split()
+    if not words:
+        raise ValueError("--plot_attention: expected a query, found no words")
+    vocabularies = checkpoint.input_vocabulary, checkpoint.output_vocabulary
+    episode = episodes[args.support_set]
+    device = next(checkpoint.model.parameters()).device
+    query = encode_words([words], checkpoint.input_vocabulary).to(device)
+    memory = store(checkpoint.model, encode(episode, *vocabularies).to(device))
+    trace = trace_attention(checkpoint.model, memory, query, checkpoint.max_length_eval)
+    labelled = labelled_weights(trace, words, items_of(episode.support, *vocabularies), checkpoint.output_vocabulary)
+    draw_attention(labelled, picture_path)
+    save_json(picture_path.with_suffix(".json"), labelled)
+    print(f"{labelled['query']}  ->  {labelled['output']}")
+    print(f"written to {picture_path} and {picture_path.with_suffix('.json')}")
+
+
+def main() -> None:
+    """Score, or draw."""
+    args = parse_arguments()
+    path = args.dir_model / args.fn_in_model
+    device = choose_device(args.gpu, args.cpu, args.threads)
+    checkpoint = load_checkpoint(path, device, args.mask_padding)
+    if args.episode_type not in (None, checkpoint.experiment.name):
+        raise ValueError(
+            f"{path} was trained on {checkpoint.experiment.name}, not on --episode_type {args.episode_type}"
+        )
+    name = path.stem.removeprefix("net_")
+    if args.plot_attention is not None:
+        plot(checkpoint, args, args.dir_model / f"attention_{name}.png")
+    else:
+        score(checkpoint, args, path, args.dir_model / f"res_test_{name}.json")
+
+
+if __name__ == "__main__":
+    run_script(main)
