@@ -8,6 +8,7 @@ import argparse
 import json
 import platform
 import subprocess
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -118,7 +119,7 @@ def load_plain(path: Path, missing: str) -> dict[str, Any]:
         raise ValueError(f"no checkpoint at {path}; {missing}")
     allowed: list[Any] = [(_InertLang, "__main__.Lang"), argparse.Namespace]
     try:
-        with torch.serialization.safe_globals(allowed):
+        with torch.serialization.safe_globals(allowed), warnings.catch_warnings(action="ignore"):
             contents = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds, some without a text
         reason = "it is truncated, no checkpoint, or holds more than tensors and plain data"
@@ -199,7 +200,7 @@ def load_checkpoint(path: Path, device: torch.device, mask_padding: bool | None 
         plain = _from_original(saved) if is_original else saved
         return _rebuild(plain, device, mask_padding, is_original)
     except Exception as error:  # whatever an ill-formed file leads to
-        reason = f"no entry {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
+        reason = f"no entry {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
         raise ValueError(f"{path}: not a usable checkpoint of this project or the original release: {reason}") from None
 
 

@@ -28,9 +28,8 @@ both_paddings = pytest.mark.parametrize("mask_padding", [False, True])
 
 
 @pytest.fixture(scope="module")
-def samplers(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    return {name: EpisodeSampler(find_experiment(name), folder, True) for name in ("ME", "scan_prim_permutation")}
+def samplers(data_dir):
+    return {name: EpisodeSampler(find_experiment(name), data_dir, True) for name in ("ME", "scan_prim_permutation")}
 
 
 def make(samplers, episode_type="ME", dtype=torch.double, **config):

@@ -1,0 +1,329 @@
+"""Measure training and scoring against a plain version of the same arithmetic, in turns in the same run.
+
+    python bench.py                                      training, every episode type
+    python bench.py --checkpoint out_models/net_x.tar    scoring the test split of a trained network
+    python bench.py --side_by_side 4                     four training runs at once
+
+The plain version (plain_reference.py) pads everything and decodes step by step. Times are medians over episodes; the
+arithmetic is counted from the shapes of each episode and held against the rate of a large matrix product.
+"""
+
+import argparse
+import itertools
+import multiprocessing
+import platform
+import resource
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from checkpoint import (
+    add_device_options,
+    choose_device,
+    describe_device,
+    load_checkpoint,
+    provenance,
+    random_streams,
+    save_json,
+)
+from episode_batch import EpisodeBatch, Vocabulary, encode
+from evaluate import QUERIES_AT_ONCE, answer, find_test, store
+from generate_episode import EXPERIMENTS, EpisodeSampler, find_experiment
+from model import MetaSeq2Seq, ModelConfig
+from plain_reference import plain_logits, plain_train_on_episode
+from script_util import OneLineParser, positive_int, run_script
+from training_step import clip_gradients, episode_loss, make_optimizer, train_on_episode
+
+STAGES = ("sampling", "forward", "backward", "optimizer")
+MATRIX_SIZE = 1024
+
+
+class Subject(NamedTuple):
+    """A network at the default size with its optimizers and an endless stream of episodes."""
+
+    model: MetaSeq2Seq
+    optimizer: torch.optim.Adam
+    plain_optimizer: torch.optim.Adam
+    batches: Iterator[EpisodeBatch]
+    device: torch.device
+
+
+def make_subject(episode_type: str, data_dir: Path, device: torch.device) -> Subject:
+    """Set a training run up as train.py does."""
+    rng, _ = random_streams(1)
+    experiment = find_experiment(episode_type)
+    vocabularies = Vocabulary(experiment.input_words), Vocabulary(experiment.output_words)
+    sampler = EpisodeSampler(experiment, data_dir, support_loss=True)
+    model = MetaSeq2Seq(ModelConfig(len(vocabularies[0]), len(vocabularies[1]), experiment.padded_length)).to(device)
+    optimizer, _ = make_optimizer(model, 0.001, 10**6)
+    batches = (encode(sampler.training_episode(rng, ()), *vocabularies).to(device) for _ in iter(int, 1))
+    return Subject(model, optimizer, torch.optim.Adam(model.parameters(), 0.001), batches, device)
+
+
+def now(device: torch.device) -> float:
+    """Read the clock once the device has done all it was given, in seconds."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def matrix_rate(device: torch.device) -> float:
+    """Measure the rate of a large matrix product, in 10^9 floating-point operations a second."""
+    left, right = (torch.randn(MATRIX_SIZE, MATRIX_SIZE, device=device) for _ in range(2))
+    seconds = []
+    for _ in range(12):
+        start = now(device)
+        left @ right
+        seconds.append(now(device) - start)
+    return 2 * MATRIX_SIZE**3 / statistics.median(seconds) / 1e9
+
+
+def stage_seconds(subject: Subject) -> list[float]:
+    """Take one training step and time its stages: sampling, forward, backward, optimizer."""
+    marks = [now(subject.device)]
+    batch = next(subject.batches)
+    marks.append(now(subject.device))
+    subject.model.train()
+    subject.optimizer.zero_grad()
+    loss = episode_loss(subject.model, batch)
+    marks.append(now(subject.device))
+    loss.backward()
+    marks.append(now(subject.device))
+    clip_gradients(subject.model)
+    subject.optimizer.step()
+    marks.append(now(subject.device))
+    return [after - before for before, after in itertools.pairwise(marks)]
+
+
+def whole_seconds(subject: Subject, step: Callable[[EpisodeBatch], torch.Tensor], episodes: int) -> float:
+    """Time whole training steps, sampling included and nothing waited for in between; seconds per episode."""
+    start = now(subject.device)
+    for _ in range(episodes):
+        step(next(subject.batches))
+    return (now(subject.device) - start) / episodes
+
+
+def count_operations(model: MetaSeq2Seq, batch: EpisodeBatch) -> float:
+    """Count the floating-point operations of one training step on the network's matrix products.
+
+    A product (a, b) x (b, c) has 2abc; backward costs twice the forward. Padding counts nothing.
+    """
+    m = model.config.emb_size
+
+    def lstm(steps: float, directions: int) -> float:
+        layers = [m + m, *[directions * m + m] * (model.config.nlayers - 1)]
+        return sum(2 * steps * directions * 4 * m * inputs for inputs in layers)
+
+    support_in, support_out, query_in, query_out = (
+        float(side.lengths.sum()) for side in (batch.support_in, batch.support_out, batch.query_in, batch.query_out)
+    )
+    n_support = len(batch.support_in.lengths)
+    attended = float(((batch.query_in.lengths + 1) * batch.query_out.lengths).sum())
+    forward = (
+        lstm(support_in + support_out + query_in, 2)
+        + 4 * query_in * n_support * m  # memory
+        + 2 * query_in * 2 * m * m  # context layer
+        + lstm(query_out, 1)
+        + 4 * attended * m  # decoder attention
+        + 2 * query_out * (2 * m * m + m * model.config.output_size)  # attention and output layers
+    )
+    return 3 * forward
+
+
+def bench_training(episode_type: str, data_dir: Path, device: torch.device, repeats: int) -> dict[str, Any]:
+    """Measure the training of one episode type."""
+    subject = make_subject(episode_type, data_dir, device)
+    operations = statistics.mean(count_operations(subject.model, next(subject.batches)) for _ in range(30))
+
+    def fast(batch: EpisodeBatch) -> torch.Tensor:
+        return train_on_episode(subject.model, subject.optimizer, batch)
+
+    def plain(batch: EpisodeBatch) -> torch.Tensor:
+        return plain_train_on_episode(subject.model, subject.plain_optimizer, batch)
+
+    at_once = 10 if device.type == "cuda" else 2
+    for step in (fast, plain):  # warm up
+        whole_seconds(subject, step, 2)
+    pairs, stages, rates = [], [], []
+    for _ in range(repeats):
+        rates.append(matrix_rate(device))
+        pairs.append((whole_seconds(subject, fast, at_once), whole_seconds(subject, plain, at_once)))
+        stages.append(stage_seconds(subject))
+    fast_ms, plain_ms = ([1000 * seconds for seconds in side] for side in zip(*pairs, strict=True))
+    rate, median = statistics.median(rates), statistics.median(fast_ms)
+    return {
+        "episode_type": episode_type,
+        "ms": median,
+        "ms_range": [min(fast_ms), max(fast_ms)],
+        "plain_ms": statistics.median(plain_ms),
+        "ratio": statistics.median(plain / fast for fast, plain in pairs),
+        "stages_ms": {
+            name: 1000 * statistics.median(times) for name, times in zip(STAGES, zip(*stages, strict=True), strict=True)
+        },
+        "gflop": operations / 1e9,
+        "matrix_gflop_per_s": rate,
+        "share_of_matrix_rate": operations / 1e6 / median / rate,
+    }
+
+
+def decode_in_own_process(
+    how: str, path: Path, data_dir: Path, options: tuple[int | None, bool, int], pipe: Any
+) -> None:
+    """Answer a checkpoint's test split, fast or plainly, and report time, memory and what was right."""
+    device = choose_device(*options)
+    checkpoint = load_checkpoint(path, device)
+    _, episodes = find_test(checkpoint, data_dir)
+    batch = encode(episodes[0], checkpoint.input_vocabulary, checkpoint.output_vocabulary).to(device)
+    before = resource.getrusage(resource.RUSAGE_SELF)
+    start = now(device)
+    if how == "plain":  # all at once, gradients on, to the last step
+        plain_logits(checkpoint.model, batch, n_steps=checkpoint.max_length_eval).argmax(2).tolist()
+    else:
+        with torch.inference_mode():
+            memory = store(checkpoint.model, batch)
+        answer(checkpoint.model, memory, batch.query_in, checkpoint.max_length_eval, QUERIES_AT_ONCE)
+    after, seconds = resource.getrusage(resource.RUSAGE_SELF), now(device) - start
+    pipe.send(
+        {
+            "queries": len(batch.query_in.lengths),
+            "seconds": seconds,
+            "cpu_seconds": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
+            "peak_gb": after.ru_maxrss / 2**20,
+            "peak_above_start_gb": (after.ru_maxrss - before.ru_maxrss) / 2**20,
+            "peak_gpu_gb": torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else None,
+        }
+    )
+
+
+def bench_decoding(path: Path, data_dir: Path, options: tuple[int | None, bool, int], repeats: int) -> dict[str, Any]:
+    """Measure the scoring of a test split in turns, each in a process of its own so that its peak memory is its own."""
+    start_fresh = multiprocessing.get_context("spawn")
+    runs: dict[str, list[dict[str, Any]]] = {"fast": [], "plain": []}
+    for how in ("fast", "plain") * repeats:
+        receiver, sender = start_fresh.Pipe(duplex=False)
+        process = start_fresh.Process(target=decode_in_own_process, args=(how, path, data_dir, options, sender))
+        process.start()
+        sender.close()
+        runs[how].append(receiver.recv())
+        process.join()
+    middle = {
+        how: {key: statistics.median(run[key] for run in side) for key in side[0] if side[0][key] is not None}
+        for how, side in runs.items()
+    }
+    return {"checkpoint": str(path), **middle}
+
+
+def train_in_own_process(episode_type: str, data_dir: Path, options: Any, episodes: int, ready: Any, pipe: Any) -> None:
+    """Train for some episodes beside other processes and report the milliseconds an episode."""
+    subject = make_subject(episode_type, data_dir, choose_device(*options))
+
+    def step(batch: EpisodeBatch) -> torch.Tensor:
+        return train_on_episode(subject.model, subject.optimizer, batch)
+
+    whole_seconds(subject, step, 3)
+    ready.wait()
+    pipe.send(1000 * whole_seconds(subject, step, episodes))
+
+
+def bench_side_by_side(episode_type: str, n_runs: int, data_dir: Path, options: Any, episodes: int) -> dict[str, Any]:
+    """Measure several training runs at once on the same device."""
+    start_fresh = multiprocessing.get_context("spawn")
+    ready = start_fresh.Barrier(n_runs)
+    pipes = [start_fresh.Pipe(duplex=False) for _ in range(n_runs)]
+    arguments = (episode_type, data_dir, options, episodes, ready)
+    processes = [start_fresh.Process(target=train_in_own_process, args=(*arguments, sender)) for _, sender in pipes]
+    for process in processes:
+        process.start()
+    each = [receiver.recv() for receiver, _ in pipes]
+    for process in processes:
+        process.join()
+    return {
+        "episode_type": episode_type,
+        "runs": n_runs,
+        "ms_each": statistics.median(each),
+        "ms_per_episode_of_all": 1 / sum(1 / ms for ms in each),
+    }
+
+
+def print_training(row: dict[str, Any]) -> None:
+    """Print a line of the training table."""
+    stages = " ".join(f"{row['stages_ms'][name]:9.2f}" for name in STAGES)
+    print(
+        f"{row['episode_type']:23} {row['ms']:7.1f} {1000 / row['ms']:7.1f} {stages} {row['plain_ms']:8.1f} "
+        f"{row['ratio']:6.2f} {row['gflop']:6.2f} {row['matrix_gflop_per_s']:9.0f} {row['share_of_matrix_rate']:7.0%}",
+        flush=True,
+    )
+
+
+def print_decoding(found: dict[str, Any]) -> None:
+    """Print the scoring table."""
+    print(
+        f"\nscoring with {found['checkpoint']}\n{'':6} {'queries/s':>9} {'CPU s':>7} {'peak GB':>8} {'above start':>12}"
+    )
+    for how in ("fast", "plain"):
+        row = found[how]
+        rate = row["queries"] / row["seconds"]
+        print(f"{how:6} {rate:9.0f} {row['cpu_seconds']:7.2f} {row['peak_gb']:8.2f} {row['peak_above_start_gb']:12.2f}")
+    cpu, memory = (found["plain"][key] / found["fast"][key] for key in ("cpu_seconds", "peak_above_start_gb"))
+    print(f"plain / fast: {cpu:.1f} times the CPU time, {memory:.0f} times the memory above the start")
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--episode_types", nargs="+", choices=list(EXPERIMENTS), default=list(EXPERIMENTS), metavar="TYPE"
+    )
+    parser.add_argument("--repeats", type=positive_int, default=15, metavar="N", help="default: %(default)s")
+    parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="measure scoring with this trained network")
+    parser.add_argument("--side_by_side", type=positive_int, metavar="N", help="measure N training runs at once")
+    parser.add_argument("--data_dir", type=Path, default=Path("data"), metavar="DIR", help="default: %(default)s")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="also write the figures as JSON")
+    add_device_options(parser)
+    return parser.parse_args()
+
+
+def measure(args: argparse.Namespace, device: torch.device) -> dict[str, Sequence[Any] | dict[str, Any]]:
+    """Run the measurement that was asked for, printing as it goes."""
+    options = args.gpu, args.cpu, args.threads
+    if args.checkpoint is not None:
+        load_checkpoint(args.checkpoint, device)  # a bad file is refused here rather than in a process of its own
+        found = bench_decoding(args.checkpoint, args.data_dir, options, min(args.repeats, 3))
+        print_decoding(found)
+        return {"scoring": found}
+    rows = []
+    if args.side_by_side is not None:
+        print(f"{'':23} {'runs':>5} {'ms/episode each':>16} {'ms/episode of all':>18}")
+        for episode_type in args.episode_types:
+            row = bench_side_by_side(episode_type, args.side_by_side, args.data_dir, options, 2 * args.repeats)
+            print(f"{episode_type:23} {row['runs']:5} {row['ms_each']:16.1f} {row['ms_per_episode_of_all']:18.1f}")
+            rows.append(row)
+        return {"side_by_side": rows}
+    stages = " ".join(f"{name:>9}" for name in STAGES)
+    ours = f"{'':23} {'ms/ep.':>7} {'ep./s':>7} {stages}"
+    print(f"{ours} {'plain ms':>8} {'ratio':>6} {'GFLOP':>6} {'GFLOP/s*':>9} {'share':>7}")
+    for episode_type in args.episode_types:
+        rows.append(bench_training(episode_type, args.data_dir, device, args.repeats))
+        print_training(rows[-1])
+    print(f"* of a {MATRIX_SIZE} x {MATRIX_SIZE} float32 product; share: of that rate, reached by the whole step")
+    return {"training": rows}
+
+
+def main() -> None:
+    """Measure and report."""
+    args = parse_arguments()
+    device = choose_device(args.gpu, args.cpu, args.threads)
+    machine = {"device": describe_device(device), "machine": platform.machine(), **provenance()}
+    print(", ".join(f"{key} {value}" for key, value in machine.items()), flush=True)
+    figures = measure(args, device)
+    if args.out is not None:
+        save_json(args.out, {**machine, **figures})
+        print(f"written to {args.out}")
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,157 @@
+"""Training: an interrupted run equals an unbroken one, and a finished one is left alone."""
+
+import csv
+import math
+import runpy
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+TINY = ["--emb_size", "6", "--cpu"]
+
+
+@pytest.fixture
+def train(data_dir, tmp_path, monkeypatch, capsys):
+    """Run train.py in this process; gives its exit code and what it printed."""
+
+    def run(*arguments, save_every=None, stop_after=None):
+        namespace = runpy.run_path(str(ROOT / "train.py"), run_name="train_under_test")
+        globals_of = namespace["main"].__globals__
+        if save_every:
+            globals_of["SAVE_EVERY"] = save_every
+        if stop_after:
+            interrupt(namespace["Training"], stop_after)
+        command = ["train.py", *TINY, "--data_dir", str(data_dir), "--dir_model", str(tmp_path / "models"), *arguments]
+        monkeypatch.setattr(sys, "argv", command)
+        with pytest.raises(SystemExit) as caught:
+            globals_of["run_script"](namespace["main"])
+        printed = capsys.readouterr()
+        return caught.value.code, printed.out, printed.err
+
+    return run
+
+
+def interrupt(training, episode):
+    """Make Ctrl-C arrive after an episode."""
+    train_one = training.train_one
+
+    def train_one_then_stop(self, excluded):
+        train_one(self, excluded)
+        if self.episode == episode:
+            raise KeyboardInterrupt
+
+    training.train_one = train_one_then_stop
+
+
+def rows(path):
+    with path.open(newline="") as lines:
+        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(lines)]
+
+
+def same_contents(one, other):
+    """Compare what two checkpoints hold, but for the time taken and where they lie."""
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        skipped = {"seconds", "dir_model", "fn_out_model", "num_episodes", "overwrite"}
+        return one.keys() == other.keys() and all(same_contents(one[k], other[k]) for k in one.keys() - skipped)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same_contents, one, other))
+    return one == other
+
+
+@pytest.mark.parametrize("episode_type", ["ME", "scan_around_right"])
+@pytest.mark.parametrize("stop_after", [3, 9, 14])
+def test_interrupted_and_resumed_equals_uninterrupted(train, tmp_path, episode_type, stop_after):
+    """Stopped at any episode and started again by the same command, a run ends bit for bit as if never stopped."""
+    run = ["--episode_type", episode_type, "--num_episodes", "15", "--lr_decay_schedule", "7"]
+    assert train(*run, "--fn_out_model", "whole.tar", save_every=5)[0] == 0
+    code, _, error = train(*run, "--fn_out_model", "broken.tar", save_every=5, stop_after=stop_after)
+    assert (code, error.count("\n")) == (130, 1)
+    assert f"goes on from episode {stop_after // 5 * 5}" in error
+    assert train(*run, "--fn_out_model", "broken.tar", save_every=5)[0] == 0
+    whole, broken = (torch.load(tmp_path / "models" / f"{name}.tar") for name in ("whole", "broken"))
+    assert same_contents(whole, broken)
+    assert rows(tmp_path / "models/whole.csv") == rows(tmp_path / "models/broken.csv")
+
+
+def test_an_extended_run_equals_a_longer_one(train, tmp_path):
+    """More --num_episodes go on from a finished run; the last line out of turn leaves no trace."""
+    assert train("--num_episodes", "130", "--fn_out_model", "long.tar")[0] == 0
+    assert train("--num_episodes", "104", "--fn_out_model", "short.tar")[0] == 0
+    assert [row["episode"] for row in rows(tmp_path / "models/short.csv")] == ["1", "100", "104"]
+    assert train("--num_episodes", "130", "--fn_out_model", "short.tar")[0] == 0
+    assert rows(tmp_path / "models/long.csv") == rows(tmp_path / "models/short.csv")
+    assert same_contents(*(torch.load(tmp_path / f"models/{name}.tar") for name in ("long", "short")))
+
+
+def test_a_finished_run_is_not_trained_again(train, tmp_path):
+    """The script says so, prints the validation accuracy, and leaves every file as it is; --overwrite starts anew."""
+    assert train("--num_episodes", "2")[0] == 0
+    before = {path.name: path.read_bytes() for path in (tmp_path / "models").iterdir()}
+    code, printed, _ = train("--num_episodes", "2")
+    assert code == 0
+    assert "finished" in printed
+    assert "ValAccGeneralize: 0.0" in printed
+    assert {path.name: path.read_bytes() for path in (tmp_path / "models").iterdir()} == before
+    assert train("--num_episodes", "2", "--seed", "2", "--overwrite")[0] == 0
+    assert torch.load(tmp_path / "models/net_ME.tar")["arguments"]["seed"] == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "argument"),
+    [
+        ("seed", "2"),
+        ("lr", "0.1"),
+        ("emb_size", "7"),
+        ("dropout", "0"),
+        ("mask_padding", None),
+        ("disable_memory", None),
+        ("episode_type", "scan_length"),
+    ],
+)
+def test_other_arguments_do_not_go_on_from_a_checkpoint(train, tmp_path, name, argument):
+    """An argument that changes the result must agree with the checkpoint's; the message names it."""
+    assert train("--num_episodes", "1", "--fn_out_model", "net.tar")[0] == 0
+    before = (tmp_path / "models/net.tar").read_bytes()
+    given = [f"--{name}"] + ([argument] if argument else [])
+    code, _, error = train("--num_episodes", "3", "--fn_out_model", "net.tar", *given)
+    assert (code, error.count("\n")) == (2, 1)
+    assert f"--{name}" in error
+    assert (tmp_path / "models/net.tar").read_bytes() == before
+
+
+def test_device_and_folders_may_differ_when_a_run_goes_on(train, tmp_path):
+    """A run may be moved, given other threads, and have its data elsewhere."""
+    assert train("--num_episodes", "2", "--episode_type", "scan_around_right")[0] == 0
+    shutil.move(tmp_path / "models", tmp_path / "moved")
+    moved = ["--dir_model", str(tmp_path / "moved"), "--data_dir", str(tmp_path / "elsewhere"), "--threads", "2"]
+    threads = torch.get_num_threads()
+    try:
+        code, printed, _ = train("--num_episodes", "4", "--episode_type", "scan_around_right", *moved)
+    finally:
+        torch.set_num_threads(threads)
+    assert code == 0
+    assert "going on from episode 2" in printed
+
+
+def test_retrieval_is_not_available_without_the_support_loss(train, tmp_path):
+    """Without support items among the queries the log says n/a and the curve leaves the cell empty."""
+    code, printed, _ = train("--num_episodes", "1", "--disable_recon_loss")
+    assert code == 0
+    assert "ValAccRetrieval: n/a" in printed
+    (row,) = rows(tmp_path / "models/net_ME.csv")
+    assert row["retrieval"] == ""
+    assert math.isfinite(float(row["train_loss"]))
+
+
+@pytest.mark.parametrize(
+    "variant", [["--disable_memory"], ["--disable_attention"], ["--nlayers", "1"], ["--mask_padding"]]
+)
+def test_every_variant_trains(train, variant):
+    """Each flag of the model runs through training and validation."""
+    assert train("--num_episodes", "2", *variant)[0] == 0
