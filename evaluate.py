@@ -215,6 +215,34 @@ def answer_episodes(checkpoint: Checkpoint, episodes: Sequence[Episode], at_once
     return answers
 
 
+def ask(checkpoint: Checkpoint, support: Sequence[tuple[str, str]], queries: Sequence[str]) -> list[str]:
+    """Answer queries of your own: `ask(checkpoint, [("dax", "RED"), ("lug", "BLUE")], ["lug dax"])`.
+
+    Args:
+        checkpoint: a loaded network.
+        support: input and output of each support item, words joined by blanks; at least one, unless the network has
+            no memory.
+        queries: inputs, words joined by blanks.
+    Returns:
+        The outputs, words joined by blanks.
+    Raises:
+        ValueError: if a word is unknown (the message has those that the network knows), or an input has no words.
+    """
+    vocabularies = checkpoint.input_vocabulary, checkpoint.output_vocabulary
+    items = [Item(tuple(given.split()), tuple(produced.split())) for given, produced in support]
+    asked = [tuple(query.split()) for query in queries]
+    if not all(asked) or not all(item.input for item in items):
+        raise ValueError("expected words in every query and support item, found none")
+    if not items and not checkpoint.model.config.disable_memory:
+        raise ValueError("expected at least one support item, found none")
+    episode = episode_from_items(items, [Item(words, ()) for words in asked], *vocabularies)
+    batch = encode(episode, *vocabularies).to(next(checkpoint.model.parameters()).device)
+    with torch.inference_mode():
+        memory = store(checkpoint.model.eval(), batch)
+    produced = answer(checkpoint.model, memory, batch.query_in, checkpoint.max_length_eval, QUERIES_AT_ONCE)
+    return [" ".join(vocabularies[1].decode(symbols)) for symbols in produced]
+
+
 def count(answers: Sequence[Answer]) -> Accuracy:
     """Count answers."""
     return Accuracy().plus([one.is_right for one in answers], [one.is_support for one in answers])

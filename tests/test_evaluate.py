@@ -8,7 +8,7 @@ import torch
 
 import evaluate
 from episode_batch import Vocabulary, encode, items_of
-from evaluate import Answer, answer, answer_episodes, break_down, count, evaluate_episodes, find_test, judge, store
+from evaluate import Answer, answer, answer_episodes, ask, break_down, count, evaluate_episodes, find_test, judge, store
 from generate_episode import EXPERIMENTS, EpisodeSampler, find_experiment
 from model import MetaSeq2Seq, ModelConfig
 from plain_reference import plain_logits
@@ -184,3 +184,21 @@ def test_words_that_no_support_item_shows_are_found(data_dir):
         (withheld,) = set(experiment.slots) - {item.input[0] for item in support}
         assert one.has_unshown == (withheld in one.query.split())
         assert one.is_support == (len(one.query.split()) == 1)
+
+
+def test_asking_in_words_gives_the_answer_of_the_episode(learned, data_dir):
+    """`ask` is encoding, storing, answering and decoding in one."""
+    model, _, _ = learned
+    experiment = find_experiment("ME")
+    vocabularies = Vocabulary(experiment.input_words), Vocabulary(experiment.output_words)
+    checkpoint = Stub(experiment, *vocabularies, [])
+    checkpoint.model, checkpoint.max_length_eval = model, 20
+    episode = EpisodeSampler(experiment, data_dir, True).training_episode(np.random.default_rng(0), ())
+    support, query = (items_of(pairs, *vocabularies) for pairs in (episode.support, episode.query))
+    outputs = ask(checkpoint, [(" ".join(i), " ".join(o)) for i, o in support], [" ".join(i.input) for i in query])
+    assert outputs == [" ".join(item.output) for item in query]
+    for support_words, queries in (([], ["dax"]), ([("dax", "RED")], [" "]), ([("", "RED")], ["dax"])):
+        with pytest.raises(ValueError, match="found none"):
+            ask(checkpoint, support_words, queries)
+    with pytest.raises(ValueError, match=r"blicket.*dax, lug, wif, zup"):
+        ask(checkpoint, [("dax", "RED")], ["blicket"])
