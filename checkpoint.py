@@ -116,7 +116,9 @@ def load_plain(path: Path, missing: str) -> dict[str, Any]:
         ValueError: if it is not there, is truncated, foreign, or names any class but the original release's two.
     """
     if not path.is_file():
-        raise ValueError(f"no checkpoint at {path}; {missing}")
+        raise ValueError(
+            f"{path} is a folder, not a checkpoint" if path.is_dir() else f"no checkpoint at {path}; {missing}"
+        )
     allowed: list[Any] = [(_InertLang, "__main__.Lang"), argparse.Namespace]
     try:
         with torch.serialization.safe_globals(allowed), warnings.catch_warnings(action="ignore"):
@@ -218,6 +220,12 @@ def _rebuild(plain: dict[str, Any], device: torch.device, mask_padding: bool | N
         for one in plain["validation_episodes"]
     ]
     experiment = find_experiment(arguments["episode_type"], arguments["extra_directions"])
+    counts = {"episode": plain["episode"], **{name: arguments[name] for name in ("num_episodes", "max_length_eval")}}
+    for name, value in counts.items():
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"its {name} is {value!r}")
+    if not validation:
+        raise ValueError("it has no validation episodes")
     return Checkpoint(
         model.to(device),
         *vocabularies,

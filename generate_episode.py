@@ -26,7 +26,7 @@ Mapping = dict[str, str]
 
 
 class Pairs(NamedTuple):
-    """Items as symbol numbers without EOS, filled up with zeros: inputs (N, T), outputs (N, U), lengths (N,)."""
+    """Items as symbol numbers without EOS, filled up with any number: inputs (N, T), outputs (N, U), lengths (N,)."""
 
     inputs: IntArray
     input_lengths: IntArray
@@ -209,6 +209,7 @@ POOLS: dict[str, Callable[[Path], list[Item]]] = {
     "length_train_long": lambda data_dir: _length_train(data_dir, 12, LONGEST_TRAINING_OUTPUT),
     "length_test": lambda data_dir: scan_util.load_split(data_dir, "test", "length"),
 }
+DATA_ADVICE = "if the SCAN files are damaged, delete tasks_*.txt in --data_dir to generate them anew"
 UNIFORM_LENGTH_POOLS = ("me_sequences",)  # in these every input length is drawn equally often
 
 
@@ -237,7 +238,7 @@ def number_sequences(
 
 
 def number_pool(items: Sequence[Item], experiment: Experiment) -> Pairs:
-    """Number a pool's items, as wide as the experiment's longest sequences, so that items of all pools go together."""
+    """Number the items of a pool, as wide as the experiment's longest sequences, so that all pools go together."""
     language = experiment.language
     return Pairs(
         *number_sequences([item.input for item in items], experiment.input_words, language.longest_input),
@@ -250,7 +251,13 @@ class _Pool(NamedTuple):
     weights: npt.NDArray[np.float64] | None  # (N,) chance of each item to be drawn first; None: all alike
 
     def draw(self, rng: np.random.Generator, count: int) -> Pairs:
-        """Draw different items."""
+        """Draw different items.
+
+        Raises:
+            ValueError: if the pool has too few.
+        """
+        if count > len(self.items.inputs):
+            raise ValueError(f"an episode needs {count} items, its pool has {len(self.items.inputs)}; {DATA_ADVICE}")
         return self.items.rows(rng.choice(len(self.items.inputs), count, replace=False, p=self.weights))
 
 
@@ -326,7 +333,10 @@ class EpisodeSampler:
 
     def _pool(self, name: str) -> _Pool:
         if name not in self._pools:
-            items = number_pool(POOLS[name](self._data_dir), self.experiment)
+            try:
+                items = number_pool(POOLS[name](self._data_dir), self.experiment)
+            except ValueError as error:
+                raise ValueError(f"pool {name}: {error}; {DATA_ADVICE}") from None
             weights = None
             if name in UNIFORM_LENGTH_POOLS:
                 weights = 1 / np.bincount(items.input_lengths)[items.input_lengths]

@@ -7,8 +7,9 @@ Source: Lake & Baroni 2018, "Generalization without systematicity" (grammar and 
 Loula, Baroni & Lake 2018, "Rearranging the familiar" (the template splits).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from script_util import OneLineParser, run_script, written_whole
@@ -38,29 +39,36 @@ TEMPLATES = {
 SPLITS = ("all", "addprim_jump", "addprim_turn_left", "length", *TEMPLATES)
 
 
-def interpret(command: Sequence[str]) -> tuple[str, ...]:
+def interpret(command: Sequence[str], action_of: Mapping[str, str] = MappingProxyType(ACTION_OF)) -> tuple[str, ...]:
     """Translate a command of the grammar into its actions: SCAN's interpretation function.
 
+    Args:
+        command: the words.
+        action_of: the primitives and their actions, should there be others than SCAN's four.
     Raises:
         ValueError: if the words are no SCAN command.
     """
     words = tuple(command)
-    for conjunction in ("and", "after"):
-        if conjunction in words:
-            at = words.index(conjunction)
-            first, second = interpret(words[:at]), interpret(words[at + 1 :])
-            return first + second if conjunction == "and" else second + first
+    conjunctions = [number for number, word in enumerate(words) if word in ("and", "after")]
+    if len(conjunctions) == 1:
+        at = conjunctions[0]
+        first, second = _interpret_part(words[:at], action_of), _interpret_part(words[at + 1 :], action_of)
+        return first + second if words[at] == "and" else second + first
+    return _interpret_part(words, action_of)
+
+
+def _interpret_part(words: tuple[str, ...], action_of: Mapping[str, str]) -> tuple[str, ...]:
     repetitions = {"twice": 2, "thrice": 3}.get(words[-1] if words else "", 1)
-    return _interpret_verb_phrase(words if repetitions == 1 else words[:-1]) * repetitions
+    return _interpret_verb_phrase(words if repetitions == 1 else words[:-1], action_of) * repetitions
 
 
-def _interpret_verb_phrase(words: tuple[str, ...]) -> tuple[str, ...]:
+def _interpret_verb_phrase(words: tuple[str, ...], action_of: Mapping[str, str]) -> tuple[str, ...]:
     match words:
-        case (verb,) if verb in PRIMITIVES:
-            return (ACTION_OF[verb],)
-        case (verb, *manner, direction) if direction in DIRECTIONS and (verb == "turn" or verb in PRIMITIVES):
+        case (verb,) if verb in action_of:
+            return (action_of[verb],)
+        case (verb, *manner, direction) if direction in DIRECTIONS and (verb == "turn" or verb in action_of):
             turn = (TURN_OF[direction],)
-            act = () if verb == "turn" else (ACTION_OF[verb],)
+            act = () if verb == "turn" else (action_of[verb],)
             if not manner:
                 return turn + act
             if manner == ["opposite"]:

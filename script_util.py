@@ -31,10 +31,10 @@ def positive_int(text: str) -> int:
 
 
 def natural_int(text: str) -> int:
-    """Parse a whole number of at least zero."""
+    """Parse a whole number from zero up to what a seed may be."""
     value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, found {text}")
+    if not 0 <= value < 2**63:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0 and below 2^63, found {text}")
     return value
 
 
@@ -69,7 +69,10 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
     write the same path at once: the last one to finish wins.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    except OSError as error:  # name the file that was asked for
+        raise OSError(error.errno, error.strerror, str(path)) from None
     aside = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -79,7 +82,7 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
         aside.chmod(0o644)  # mkstemp makes a file that nobody else may read
         aside.replace(path)
     except BaseException:
-        aside.unlink()
+        aside.unlink(missing_ok=True)
         raise
 
 

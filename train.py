@@ -224,7 +224,7 @@ class Training:
         self.vocabularies = Vocabulary(experiment.input_words), Vocabulary(experiment.output_words)
         self.model = MetaSeq2Seq(model_config(args, experiment)).to(device)
         self.optimizer, self.scheduler = make_optimizer(self.model, args.lr, args.lr_decay_schedule)
-        self.episode = 0
+        self.episode = self.saved_episode = 0
         self.loss_sum, self.loss_count = (
             torch.zeros((), dtype=torch.float64, device=device),
             0,
@@ -239,7 +239,8 @@ class Training:
         self.optimizer.load_state_dict(saved["optimizer_state"])
         self.scheduler.load_state_dict(saved["scheduler_state"])
         restore_random_states(saved["random_states"], self.rng)
-        self.validation, self.episode = checkpoint.validation, checkpoint.episode
+        self.validation = checkpoint.validation
+        self.episode = self.saved_episode = checkpoint.episode
         self.loss_sum.fill_(saved["loss_sum"])
         self.loss_count, self.seconds_before = saved["loss_count"], saved["seconds"]
 
@@ -253,6 +254,7 @@ class Training:
         contents["loss_sum"], contents["loss_count"] = self.loss_sum.item(), self.loss_count
         contents["seconds"], contents["device"] = self.seconds, describe_device(self.device)
         save_plain(path, contents)
+        self.saved_episode = self.episode
 
     @property
     def seconds(self) -> float:
@@ -360,7 +362,11 @@ def main() -> None:
     print(f"{args.episode_type} on {describe_device(device)}, seed {args.seed}, to {path}", flush=True)
     training = Training(args, experiment, device)
     if earlier is not None:
-        training.go_on_from(earlier)
+        try:
+            training.go_on_from(earlier)
+        except (KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
+            reason = f"{path} cannot be trained further ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
+            raise ValueError(f"{reason}; pass --overwrite to start anew or another --fn_out_model") from None
         if earlier.episode == args.num_episodes:
             accuracy = training.validate()
             print(f"{path} is finished ({earlier.episode} episodes); --overwrite trains it anew")
@@ -370,8 +376,8 @@ def main() -> None:
     try:
         training.run(path)
     except KeyboardInterrupt:
-        saved = training.episode // SAVE_EVERY * SAVE_EVERY
-        raise KeyboardInterrupt(f"interrupted; the same command goes on from episode {saved}") from None
+        goes_on = f"interrupted; the same command goes on from episode {training.saved_episode}"
+        raise KeyboardInterrupt(goes_on) from None
 
 
 if __name__ == "__main__":

@@ -283,7 +283,6 @@ def test_what_is_no_checkpoint_is_refused(world, script, kind):
     assert contents(world) == before
 
 
-@pytest.mark.xfail(strict=True, reason="train.py looks these up where an error is not turned into a line")
 @pytest.mark.parametrize("entry", ["optimizer_state", "scheduler_state", "random_states", "loss_sum", "seconds"])
 def test_a_checkpoint_without_what_going_on_takes_is_refused(world, entry):
     """A file of ours with weights only, say, can be scored; train.py says in one line that it cannot go on from it."""
@@ -455,7 +454,6 @@ def test_ctrl_c_is_one_line_and_130_as_a_process(interrupted, trained):
     assert sorted(contents(folder)) == ["net_ME.csv", "net_ME.tar"]
 
 
-@pytest.mark.xfail(strict=True, reason="train.py rounds the episode down to a thousand instead of asking the file")
 def test_ctrl_c_says_from_where_the_run_goes_on(interrupted):
     """The episode named is that of the checkpoint on the disk, 2, not the last that a longer run would have saved."""
     _, outcome = interrupted
