@@ -58,7 +58,8 @@ def make_subject(episode_type: str, data_dir: Path, device: torch.device) -> Sub
     experiment = find_experiment(episode_type)
     vocabularies = Vocabulary(experiment.input_words), Vocabulary(experiment.output_words)
     sampler = EpisodeSampler(experiment, data_dir, support_loss=True)
-    model = MetaSeq2Seq(ModelConfig(len(vocabularies[0]), len(vocabularies[1]), experiment.padded_length)).to(device)
+    sizes = len(vocabularies[0]), len(vocabularies[1]), experiment.padded_length
+    model = MetaSeq2Seq(ModelConfig(*sizes, disable_memory=experiment.is_standard)).to(device)
     optimizer, _ = make_optimizer(model, 0.001, 10**6)
     batches = (encode(sampler.training_episode(rng, ()), *vocabularies).to(device) for _ in iter(int, 1))
     return Subject(model, optimizer, torch.optim.Adam(model.parameters(), 0.001), batches, device)
@@ -123,10 +124,12 @@ def count_operations(model: MetaSeq2Seq, batch: EpisodeBatch) -> float:
     )
     n_support = len(batch.support_in.lengths)
     attended = float(((batch.query_in.lengths + 1) * batch.query_out.lengths).sum())
+    memory = 0.0
+    if not model.config.disable_memory:
+        memory = lstm(support_in + support_out, 2) + 4 * query_in * n_support * m + 2 * query_in * 2 * m * m
     forward = (
-        lstm(support_in + support_out + query_in, 2)
-        + 4 * query_in * n_support * m  # memory
-        + 2 * query_in * 2 * m * m  # context layer
+        memory
+        + lstm(query_in, 2)
         + lstm(query_out, 1)
         + 4 * attended * m  # decoder attention
         + 2 * query_out * (2 * m * m + m * model.config.output_size)  # attention and output layers

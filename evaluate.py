@@ -8,17 +8,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from checkpoint import Checkpoint
 from episode_batch import EpisodeBatch, Sequences, encode, episode_from_items, items_of
-from generate_episode import Episode
+from generate_episode import Episode, EpisodeSampler
 from model import Context, Memory, MetaSeq2Seq
 from scan_util import Item, interpret, load_split
 
 QUERIES_AT_ONCE = 256  # large enough for full-rate products, small enough to stay in the cache
 COMPACT_BELOW = 0.85  # finished queries leave the batch once fewer than this share is still being decoded
+AUGMENTED_TRAINING_COMMANDS = 7706  # as many as addprim_jump tests
 LENGTHS_A_GROUP = 6  # output lengths are counted in groups of so many where there are many
 
 
@@ -178,6 +180,19 @@ def find_test(checkpoint: Checkpoint, data_dir: Path) -> tuple[str, list[Episode
         supports = [items_of(one.support, *vocabularies) for one in checkpoint.validation]
     queries = load_split(data_dir, "test", experiment.test_split)
     return experiment.test_split, [episode_from_items(support, queries, *vocabularies) for support in supports]
+
+
+def find_training_commands(checkpoint: Checkpoint, data_dir: Path) -> Episode | None:
+    """Put the training commands of a standard seq2seq network together, None for one that was meta-trained.
+
+    Each distinct command stands there once; of the endless augmented ones as many as the test has, with a fixed seed.
+    """
+    experiment = checkpoint.experiment
+    if not experiment.is_standard:
+        return None
+    sampler = EpisodeSampler(experiment, data_dir, support_loss=False)
+    commands = sampler.training_commands(np.random.default_rng(0), at_most=AUGMENTED_TRAINING_COMMANDS)
+    return Episode(commands.rows(np.arange(0)), commands, np.zeros(len(commands.inputs), dtype=bool), "")
 
 
 def answer_episodes(checkpoint: Checkpoint, episodes: Sequence[Episode], at_once: int) -> list[Answer]:

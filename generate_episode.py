@@ -5,6 +5,8 @@ It is made from a pool of items (of SCAN, or of the mutual exclusivity language)
 items take part and what the words in the pool's slots are called and mean this time. The pools are arrays of symbol
 numbers, so that an episode costs two table look-ups. No torch, and no random source but the one handed in.
 
+Standard seq2seq training, which the paper compares with, is the case of an empty support set: batches of commands.
+
 Source: Lake 2019, Sections 4.2 to 4.6.
 """
 
@@ -18,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 import scan_util
-from scan_util import ACTION_OF, LONGEST_TRAINING_OUTPUT, TURN_OF, Item
+from scan_util import ACTION_OF, LONGEST_TRAINING_OUTPUT, TURN_OF, Item, interpret
 
 IntArray = npt.NDArray[np.int64]
 Mapping = dict[str, str]
@@ -62,6 +64,18 @@ ME = Language(tuple(ME_MEANINGS), tuple(ME_MEANINGS.values()), 6, 6)
 SCAN = Language(scan_util.INPUT_WORDS, scan_util.OUTPUT_WORDS, 9, 48)
 
 
+class Draw(NamedTuple):
+    """From which pools, keys of POOLS, an episode's items are drawn, and how many.
+
+    Items from one pool never stand in both the support and the query set.
+    """
+
+    support_pool: str
+    n_support: int
+    query_pool: str
+    n_query: int
+
+
 def _numbered(name: str, count: int) -> tuple[str, ...]:
     return tuple(f"{name}{number}" for number in range(1, count + 1))
 
@@ -72,24 +86,20 @@ class Experiment:
 
     `slots` are the words whose meaning changes and what they mean in the pool; an episode draws as many words and
     meanings as there are slots, from them and the further ones. No training episode contains all of `held_out`, nor
-    has the mapping of a validation episode. Pools are keys of POOLS; items from one pool never stand in both the
-    support and the query set.
+    has the mapping of a validation episode. An experiment without slots is standard seq2seq training: its "episodes"
+    are batches of training commands with an empty support set.
     """
 
     name: str
     language: Language
     slots: Mapping
-    n_support: int
-    n_query: int
-    support_pool: str
-    query_pool: str
+    training: Draw
     held_out: Mapping
     further_words: tuple[str, ...] = ()
     further_meanings: tuple[str, ...] = ()
     n_validation: int = 5
     n_held_out_mappings: int = 0  # mappings drawn for validation; 0 means that validation has the original mapping
-    validation_support_pool: str | None = None  # None: as in training
-    validation_query_pool: str | None = None
+    validation: Draw | None = None  # None: as in training
     test_split: str | None = None  # None: the validation episodes are the test
     test_support: tuple[str, ...] = ()  # the commands in memory at test; (): each validation episode's support in turn
 
@@ -104,6 +114,11 @@ class Experiment:
         return self.language.output_words + self.further_meanings
 
     @property
+    def is_standard(self) -> bool:
+        """Whether this is standard seq2seq training, without support set and memory."""
+        return not self.slots
+
+    @property
     def padded_length(self) -> int:
         """The length L to which every query counts as padded: the longest input with its EOS."""
         return self.language.longest_input + 1
@@ -111,14 +126,29 @@ class Experiment:
 
 EXTRA_DIRECTIONS = 2  # Lake 2019, Section 4.5
 
+STANDARD_BATCH = 40  # Lake 2019, Section 4.3: as many items as an episode answers with the support loss
+JUMP_AND_TEMPLATES = "jump_and_templates"
+
+
+def _standard(name: str, split: str) -> Experiment:
+    """Make a row of standard seq2seq training on a SCAN split; its validation also asks for training commands."""
+    return Experiment(
+        name=name,
+        language=SCAN,
+        slots={},
+        training=Draw(f"{split}_lines", 0, f"{split}_lines", STANDARD_BATCH),
+        held_out={},
+        n_validation=1,
+        validation=Draw(f"{split}_distinct", 100, f"{split}_test", 100),
+        test_split=split,
+    )
+
+
 _JUMP_SPLIT = Experiment(
     name="scan_prim_permutation",
     language=SCAN,
     slots=ACTION_OF,
-    n_support=20,
-    n_query=20,
-    support_pool="scan",
-    query_pool="scan",
+    training=Draw("scan", 20, "scan", 20),
     held_out=ACTION_OF,
     test_split="addprim_jump",
     test_support=("walk", "look", "run", "jump"),
@@ -132,10 +162,7 @@ EXPERIMENTS = {
             name="ME",
             language=ME,
             slots=ME_MEANINGS,
-            n_support=3,
-            n_query=20,
-            support_pool="me_words",
-            query_pool="me_sequences",
+            training=Draw("me_words", 3, "me_sequences", 20),
             held_out={},
             n_held_out_mappings=5,
         ),
@@ -154,14 +181,21 @@ EXPERIMENTS = {
         replace(
             _AUGMENTED,
             name="scan_length",
-            n_support=100,
-            support_pool="length_train_short",
-            query_pool="length_train_long",
-            validation_support_pool="length_train",
-            validation_query_pool="length_test",
+            training=Draw("length_train_short", 100, "length_train_long", 20),
+            validation=Draw("length_train", 100, "length_test", 20),
             test_split="length",
             test_support=(),
         ),
+        _standard("standard_addprim_jump", "addprim_jump"),
+        replace(
+            _standard("standard_addprim_jump_augmentation", "addprim_jump"),
+            training=Draw(JUMP_AND_TEMPLATES, 0, JUMP_AND_TEMPLATES, STANDARD_BATCH),
+            validation=Draw(JUMP_AND_TEMPLATES, 100, "addprim_jump_test", 100),
+            further_words=_AUGMENTED.further_words,
+            further_meanings=_AUGMENTED.further_meanings,
+        ),
+        _standard("standard_around_right", "template_around_right"),
+        _standard("standard_length", "length"),
     )
 }
 
@@ -200,14 +234,26 @@ def _length_train(data_dir: Path, fewest: int, most: int) -> list[Item]:
     return [item for item in items if fewest <= len(item.output) <= most]
 
 
+def _split_pools(split: str) -> dict[str, Callable[[Path], list[Item]]]:
+    """Make the pools of a split: its training lines, each distinct one of them once, and its test lines."""
+    return {
+        f"{split}_lines": lambda data_dir: scan_util.load_split(data_dir, "train", split),
+        f"{split}_distinct": lambda data_dir: list(dict.fromkeys(scan_util.load_split(data_dir, "train", split))),
+        f"{split}_test": lambda data_dir: scan_util.load_split(data_dir, "test", split),
+    }
+
+
 POOLS: dict[str, Callable[[Path], list[Item]]] = {
     "me_words": _me_words,
     "me_sequences": _me_sequences,
     "scan": lambda data_dir: scan_util.load_split(data_dir, "train", "all"),
+    JUMP_AND_TEMPLATES: lambda data_dir: scan_util.load_split(data_dir, "train", "all"),
     "length_train": lambda data_dir: _length_train(data_dir, 1, LONGEST_TRAINING_OUTPUT),
     "length_train_short": lambda data_dir: _length_train(data_dir, 1, 11),
     "length_train_long": lambda data_dir: _length_train(data_dir, 12, LONGEST_TRAINING_OUTPUT),
-    "length_test": lambda data_dir: scan_util.load_split(data_dir, "test", "length"),
+    **_split_pools("addprim_jump"),
+    **_split_pools("template_around_right"),
+    **_split_pools("length"),
 }
 DATA_ADVICE = "if the SCAN files are damaged, delete tasks_*.txt in --data_dir to generate them anew"
 UNIFORM_LENGTH_POOLS = ("me_sequences",)  # in these every input length is drawn equally often
@@ -261,6 +307,29 @@ class _Pool(NamedTuple):
         return self.items.rows(rng.choice(len(self.items.inputs), count, replace=False, p=self.weights))
 
 
+class _TemplatePool(NamedTuple):
+    """The isolated jump, and commands whose every primitive is replaced on its own by one of the 23 others.
+
+    Source: Lake 2019, Section 4.4, "Seq2seq learning".
+    """
+
+    commands: _Pool
+    experiment: Experiment
+
+    def draw(self, rng: np.random.Generator, count: int) -> Pairs:
+        """Draw commands, the isolated jump first."""
+        experiment = self.experiment
+        action_of = ACTION_OF | dict(zip(experiment.further_words, experiment.further_meanings, strict=True))
+        fillers = [word for word in action_of if word != "jump"]
+        drawn = self.commands.draw(rng, count - 1)
+        items = [Item(("jump",), interpret(("jump",)))]
+        for numbers, length in zip(drawn.inputs.tolist(), drawn.input_lengths.tolist(), strict=True):
+            words = [experiment.input_words[number] for number in numbers[:length]]
+            filled = tuple(fillers[rng.integers(len(fillers))] if word in ACTION_OF else word for word in words)
+            items.append(Item(filled, interpret(filled, action_of)))
+        return number_pool(items, experiment)
+
+
 class EpisodeSampler:
     """Draws the episodes of one experiment.
 
@@ -274,7 +343,7 @@ class EpisodeSampler:
         self.experiment = experiment
         self.support_loss = support_loss
         self._data_dir = data_dir
-        self._pools: dict[str, _Pool] = {}
+        self._pools: dict[str, _Pool | _TemplatePool] = {}
         self._words = (*experiment.slots, *experiment.further_words)
         self._meanings = (*experiment.slots.values(), *experiment.further_meanings)
 
@@ -283,8 +352,8 @@ class EpisodeSampler:
         while True:
             mapping = self.draw_mapping(rng)
             has_held_out = self.experiment.held_out and self.experiment.held_out.items() <= mapping.items()
-            if not has_held_out and identify(mapping) not in excluded:
-                return self._episode(rng, mapping, self.experiment.support_pool, self.experiment.query_pool)
+            if self.experiment.is_standard or not (has_held_out or identify(mapping) in excluded):
+                return self._episode(rng, mapping, self.experiment.training)
 
     def validation_episodes(self, rng: np.random.Generator) -> list[Episode]:
         """Draw the validation episodes: the original mapping in all, or a held-out mapping of its own in each."""
@@ -293,10 +362,16 @@ class EpisodeSampler:
         while len(mappings) < experiment.n_held_out_mappings:
             mapping = self.draw_mapping(rng)
             mappings[identify(mapping)] = mapping
-        support_pool = experiment.validation_support_pool or experiment.support_pool
-        query_pool = experiment.validation_query_pool or experiment.query_pool
         each = list(mappings.values()) or [experiment.slots] * experiment.n_validation
-        return [self._episode(rng, mapping, support_pool, query_pool) for mapping in each]
+        return [self._episode(rng, mapping, experiment.validation or experiment.training) for mapping in each]
+
+    def training_commands(self, rng: np.random.Generator, at_most: int) -> Pairs:
+        """List the commands of standard training, each distinct one once; of the endless augmented ones draw some."""
+        assert self.experiment.is_standard and self.experiment.validation is not None
+        name = self.experiment.validation.support_pool
+        if name == JUMP_AND_TEMPLATES:
+            return self._pool(name).draw(rng, at_most)
+        return number_pool(POOLS[name](self._data_dir), self.experiment)
 
     def draw_mapping(self, rng: np.random.Generator) -> Mapping:
         """Draw as many words and meanings as there are slots, uniformly; slot by slot they belong together."""
@@ -305,8 +380,8 @@ class EpisodeSampler:
         meanings = rng.choice(len(self._meanings), count, replace=False)
         return {self._words[w]: self._meanings[m] for w, m in zip(words, meanings, strict=True)}
 
-    def _episode(self, rng: np.random.Generator, mapping: Mapping, support_pool: str, query_pool: str) -> Episode:
-        n_support, n_query = self.experiment.n_support, self.experiment.n_query
+    def _episode(self, rng: np.random.Generator, mapping: Mapping, draw: Draw) -> Episode:
+        support_pool, n_support, query_pool, n_query = draw
         if support_pool == query_pool:
             both = self._pool(support_pool).draw(rng, n_support + n_query)
             support, query = both.rows(np.arange(n_support)), both.rows(np.arange(n_support, n_support + n_query))
@@ -331,7 +406,7 @@ class EpisodeSampler:
             tables.append(table)
         return items._replace(inputs=tables[0][items.inputs], outputs=tables[1][items.outputs])
 
-    def _pool(self, name: str) -> _Pool:
+    def _pool(self, name: str) -> "_Pool | _TemplatePool":
         if name not in self._pools:
             try:
                 items = number_pool(POOLS[name](self._data_dir), self.experiment)
@@ -341,7 +416,8 @@ class EpisodeSampler:
             if name in UNIFORM_LENGTH_POOLS:
                 weights = 1 / np.bincount(items.input_lengths)[items.input_lengths]
                 weights /= weights.sum()
-            self._pools[name] = _Pool(items, weights)
+            pool = _Pool(items, weights)
+            self._pools[name] = _TemplatePool(pool, self.experiment) if name == JUMP_AND_TEMPLATES else pool
         return self._pools[name]
 
 

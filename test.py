@@ -29,6 +29,7 @@ from evaluate import (
     break_down,
     count,
     find_test,
+    find_training_commands,
     store,
     trace_attention,
 )
@@ -87,8 +88,13 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def report_of(checkpoint: Checkpoint, split: str, answered: Sequence[Answer], seconds: float) -> dict[str, Any]:
-    """Gather everything that is printed or saved of a test, but for the single answers."""
+def report_of(
+    checkpoint: Checkpoint, split: str, answered: Sequence[Answer], on_training: Sequence[Answer], seconds: float
+) -> dict[str, Any]:
+    """Gather everything that is printed or saved of a test, but for the single answers.
+
+    `on_training` are the answers to training commands, of standard seq2seq networks.
+    """
     accuracy = count(answered)
     counted = [one for one in answered if not one.is_support]
     report: dict[str, Any] = {
@@ -101,6 +107,10 @@ def report_of(checkpoint: Checkpoint, split: str, answered: Sequence[Answer], se
     if accuracy.retrieval.total:
         report["retrieval"] = accuracy.retrieval.percent
         report["retrieval_correct"], report["retrieval_total"] = accuracy.retrieval
+    if on_training:
+        trained = count(on_training).generalize
+        report["train_accuracy"] = trained.percent
+        report["train_correct"], report["train_total"] = trained
     return report | {
         "seconds": round(seconds, 2),
         "episode": checkpoint.episode,
@@ -129,6 +139,9 @@ def print_report(report: dict[str, Any], path: Path) -> None:
         print(
             f"retrieval  {report['retrieval']:6.2f} %  ({report['retrieval_correct']} of {report['retrieval_total']})"
         )
+    if "train_accuracy" in report:
+        trained_on = f"({report['train_correct']} of {report['train_total']} training commands)"
+        print(f"training   {report['train_accuracy']:6.2f} %  {trained_on}")
     print(f"answered in {report['seconds']:.1f} s on {report['device']}")
     for name, rows in report["breakdown"].items():
         print(f"\n{name:24} {'%':>6} {'correct':>8} {'total':>8}")
@@ -149,7 +162,9 @@ def score(checkpoint: Checkpoint, args: argparse.Namespace, path: Path, result_p
     split, episodes = find_test(checkpoint, args.data_dir)
     started = time.monotonic()
     answered = answer_episodes(checkpoint, episodes, args.batch_size)
-    report = report_of(checkpoint, split, answered, time.monotonic() - started)
+    training = find_training_commands(checkpoint, args.data_dir)
+    on_training = [] if training is None else answer_episodes(checkpoint, [training], args.batch_size)
+    report = report_of(checkpoint, split, answered, on_training, time.monotonic() - started)
     if args.verbose:
         print_answers(answered)
     print_report(report, path)

@@ -145,6 +145,10 @@ def parse_arguments() -> argparse.Namespace:
     args.fn_out_model = args.fn_out_model or f"net_{args.episode_type}.tar"
     if args.episode_type == "scan_around_right" and args.extra_directions is None:
         args.extra_directions = EXTRA_DIRECTIONS
+    if EXPERIMENTS[args.episode_type].is_standard:
+        if args.disable_recon_loss:
+            parser.error(f"--disable_recon_loss: {args.episode_type} has no support items to ask for")
+        args.disable_memory = True
     return args
 
 

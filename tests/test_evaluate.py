@@ -110,6 +110,10 @@ TESTS = {
     "scan_prim_augmentation": ("addprim_jump", 1, 7706),
     "scan_around_right": ("template_around_right", 1, 4476),
     "scan_length": ("length", 5, 3920),
+    "standard_addprim_jump": ("addprim_jump", 1, 7706),
+    "standard_addprim_jump_augmentation": ("addprim_jump", 1, 7706),
+    "standard_around_right": ("template_around_right", 1, 4476),
+    "standard_length": ("length", 1, 3920),
 }
 
 

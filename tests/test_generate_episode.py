@@ -378,9 +378,9 @@ def test_what_an_episode_holds_is_its_own(drawn):
 # The table
 
 
-def test_the_table_has_the_five_types():
+def test_the_table_has_the_five_types_of_the_release():
     """The types of the release by their names, each under its own."""
-    assert tuple(EXPERIMENTS) == EPISODE_TYPES
+    assert tuple(name for name, row in EXPERIMENTS.items() if not row.is_standard) == EPISODE_TYPES
     assert all(find_experiment(name).name == name for name in EPISODE_TYPES)
 
 
