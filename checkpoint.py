@@ -26,6 +26,8 @@ from script_util import natural_int, positive_int, written_whole
 
 FORMAT = "meta_seq2seq"
 FORMAT_VERSION = 1
+PLACES = ("gpu", "cpu", "threads", "data_dir", "dir_model", "fn_out_model", "overwrite")
+"""Arguments of the training command that say where and how to run, not what to compute; they are not recorded."""
 
 
 def random_streams(seed: int) -> tuple[np.random.Generator, np.random.Generator]:
@@ -150,6 +152,11 @@ class Checkpoint:
     is_original: bool = False  # a file of the original release
 
 
+def recorded(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Pick the arguments that determine a run."""
+    return {name: value for name, value in arguments.items() if name not in PLACES}
+
+
 def checkpoint_contents(
     model: MetaSeq2Seq,
     experiment: Experiment,
@@ -177,7 +184,7 @@ def checkpoint_contents(
             for one in validation
         ],
         "episode": episode,
-        "arguments": dict(arguments),
+        "arguments": recorded(arguments),
         "provenance": provenance(),
     }
 

@@ -19,6 +19,7 @@ from checkpoint import (
     describe_device,
     load_checkpoint,
     provenance,
+    recorded,
     save_json,
 )
 from episode_batch import encode, encode_words, items_of
@@ -118,10 +119,12 @@ def report_of(
         "finished": checkpoint.episode >= checkpoint.num_episodes,
         "mask_padding": checkpoint.model.config.mask_padding,
         "mask_padding_in_training": bool(checkpoint.arguments.get("mask_padding", False)),
-        "arguments": checkpoint.arguments,
+        "arguments": recorded(checkpoint.arguments),
         "training_seconds": checkpoint.saved.get("seconds"),
+        "training_device": checkpoint.saved.get("device"),
         "device": describe_device(next(checkpoint.model.parameters()).device),
         "provenance": provenance(),
+        "training_provenance": checkpoint.saved.get("provenance"),
         "breakdown": {name: [row._asdict() for row in rows] for name, rows in break_down(counted).items()},
     }
 

@@ -25,6 +25,7 @@ from checkpoint import (
     load_checkpoint,
     random_states,
     random_streams,
+    recorded,
     restore_random_states,
     save_plain,
 )
@@ -46,8 +47,6 @@ from training_step import make_optimizer, train_on_episode
 
 LOG_EVERY = 100  # episodes; also after the first and the last
 SAVE_EVERY = 1000  # episodes
-FREE_ARGUMENTS = ("num_episodes", "gpu", "cpu", "threads", "data_dir", "dir_model", "fn_out_model", "overwrite")
-"""These may differ from the checkpoint's when a run goes on; all others change the result."""
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -250,8 +249,7 @@ class Training:
 
     def save(self, path: Path) -> None:
         """Write a checkpoint from which training can go on."""
-        arguments = {name: str(v) if isinstance(v, Path) else v for name, v in vars(self.args).items()}
-        contents = checkpoint_contents(self.model, self.experiment, self.validation, self.episode, arguments)
+        contents = checkpoint_contents(self.model, self.experiment, self.validation, self.episode, vars(self.args))
         contents["optimizer_state"] = self.optimizer.state_dict()
         contents["scheduler_state"] = self.scheduler.state_dict()
         contents["random_states"] = random_states(self.rng)
@@ -343,8 +341,8 @@ def find_earlier_run(path: Path, args: argparse.Namespace, device: torch.device)
         raise ValueError(f"{path} is a file of the original release, which cannot be resumed; {anew}")
     differing = [
         f"--{name} {checkpoint.arguments.get(name)} (now {value})"
-        for name, value in vars(args).items()
-        if name not in FREE_ARGUMENTS and checkpoint.arguments.get(name) != value
+        for name, value in recorded(vars(args)).items()
+        if name != "num_episodes" and checkpoint.arguments.get(name) != value
     ]
     if differing:
         raise ValueError(f"{path} was trained with {', '.join(differing)}; {anew}")
