@@ -1,9 +1,8 @@
 """Draw what a network attends to while it answers a query, in the manner of Lake 2019, Figures A.1 and A.2.
 
-Takes labelled attention weights as plain data, so that a picture can be drawn again from its JSON file.
+Takes labelled attention weights as plain data, so that a picture can be drawn again from its JSON file, without torch.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,40 +11,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from episode_batch import Vocabulary
-from evaluate import AttentionTrace
-from scan_util import Item
 from script_util import written_whole
 
-END = "<EOS>"
-PADDING = "(padding)"
 CELL = 0.3  # inches of a picture for one row or column
-
-
-def labelled_weights(
-    trace: AttentionTrace, query: Sequence[str], support: Sequence[Item], vocabulary: Vocabulary
-) -> dict[str, Any]:
-    """Put labels to the weights of a trace.
-
-    Returns:
-        Plain data: the query, the output, and under "memory" and "decoder" the labels of the rows and columns with the
-        weights, rows first; None for an attention that the network does not have. The decoder's last column stands for
-        all padded steps together.
-    """
-    steps = [*query, END]
-    output = list(vocabulary.decode(trace.output))
-    produced = [*output, END][: len(trace.output)]
-    labels = [f"{' '.join(item.input)} → {' '.join(item.output)}" for item in support]
-    return {
-        "query": " ".join(query),
-        "output": " ".join(output),
-        "memory": None if trace.memory is None else _table(steps, labels, trace.memory.tolist()),
-        "decoder": None if trace.decoder is None else _table(produced, [*steps, PADDING], trace.decoder.tolist()),
-    }
-
-
-def _table(rows: list[str], columns: list[str], weights: list[list[float]]) -> dict[str, Any]:
-    return {"rows": rows, "columns": columns, "weights": [[round(weight, 5) for weight in row] for row in weights]}
 
 
 def draw_attention(labelled: dict[str, Any], path: Path) -> None:

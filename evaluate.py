@@ -6,7 +6,7 @@ An answer is correct only if every symbol and the stopping point match (Lake 201
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from scan_util import Item, interpret, load_split
 QUERIES_AT_ONCE = 256  # large enough for full-rate products, small enough to stay in the cache
 COMPACT_BELOW = 0.85  # finished queries leave the batch once fewer than this share is still being decoded
 AUGMENTED_TRAINING_COMMANDS = 7706  # as many as addprim_jump tests
+END, PADDING = "<EOS>", "(padding)"  # labels of attention weights
 LENGTHS_A_GROUP = 6  # output lengths are counted in groups of so many where there are many
 
 
@@ -149,6 +150,41 @@ def trace_attention(model: MetaSeq2Seq, memory: Memory, query: Sequences, max_le
         context.memory_weights[0].cpu() if len(memory.keys) else None,
         torch.stack(rows).cpu() if rows else None,
     )
+
+
+def explain(checkpoint: Checkpoint, support: Sequence[Item], query: Sequence[str]) -> dict[str, Any]:
+    """Answer a query and label what the network attends to meanwhile.
+
+    Returns:
+        Plain data: the query, the output, and under "memory" and "decoder" the labels of the rows and columns with the
+        weights, rows first; None for an attention that the network does not have. The decoder's last column stands for
+        all padded steps together.
+    Raises:
+        ValueError: if a word is unknown, or there is none.
+    """
+    if not query:
+        raise ValueError("expected a query, found no words")
+    vocabularies = checkpoint.input_vocabulary, checkpoint.output_vocabulary
+    episode = episode_from_items(support, [Item(tuple(query), ())], *vocabularies)
+    batch = encode(episode, *vocabularies).to(next(checkpoint.model.parameters()).device)
+    with torch.inference_mode():
+        memory = store(checkpoint.model.eval(), batch)
+    trace = trace_attention(checkpoint.model, memory, batch.query_in, checkpoint.max_length_eval)
+    steps, output = [*query, END], list(vocabularies[1].decode(trace.output))
+    produced = [*output, END][: len(trace.output)]
+    shown = [f"{' '.join(item.input)} → {' '.join(item.output)}" for item in support]
+    return {
+        "query": " ".join(query),
+        "output": " ".join(output),
+        "memory": _weight_table(steps, shown, trace.memory),
+        "decoder": _weight_table(produced, [*steps, PADDING], trace.decoder),
+    }
+
+
+def _weight_table(rows: list[str], columns: list[str], weights: Tensor | None) -> dict[str, Any] | None:
+    if weights is None:
+        return None
+    return {"rows": rows, "columns": columns, "weights": [[round(w, 5) for w in row] for row in weights.tolist()]}
 
 
 class Answer(NamedTuple):

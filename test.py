@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from attention_plot import draw_attention, labelled_weights
+from attention_plot import draw_attention
 from checkpoint import (
     Checkpoint,
     add_device_options,
@@ -22,17 +22,16 @@ from checkpoint import (
     recorded,
     save_json,
 )
-from episode_batch import encode, encode_words, items_of
+from episode_batch import items_of
 from evaluate import (
     QUERIES_AT_ONCE,
     Answer,
     answer_episodes,
     break_down,
     count,
+    explain,
     find_test,
     find_training_commands,
-    store,
-    trace_attention,
 )
 from generate_episode import EXPERIMENTS
 from script_util import OneLineParser, checkpoint_name, natural_int, positive_int, run_script
@@ -185,16 +184,8 @@ def plot(checkpoint: Checkpoint, args: argparse.Namespace, picture_path: Path) -
     _, episodes = find_test(checkpoint, args.data_dir)
     if args.support_set >= len(episodes):
         raise ValueError(f"--support_set {args.support_set}: the test has support sets 0 to {len(episodes) - 1}")
-    words = args.plot_attention.split()
-    if not words:
-        raise ValueError("--plot_attention: expected a query, found no words")
-    vocabularies = checkpoint.input_vocabulary, checkpoint.output_vocabulary
-    episode = episodes[args.support_set]
-    device = next(checkpoint.model.parameters()).device
-    query = encode_words([words], checkpoint.input_vocabulary).to(device)
-    memory = store(checkpoint.model, encode(episode, *vocabularies).to(device))
-    trace = trace_attention(checkpoint.model, memory, query, checkpoint.max_length_eval)
-    labelled = labelled_weights(trace, words, items_of(episode.support, *vocabularies), checkpoint.output_vocabulary)
+    support = items_of(episodes[args.support_set].support, checkpoint.input_vocabulary, checkpoint.output_vocabulary)
+    labelled = explain(checkpoint, support, args.plot_attention.split())
     draw_attention(labelled, picture_path)
     save_json(picture_path.with_suffix(".json"), labelled)
     print(f"{labelled['query']}  ->  {labelled['output']}")

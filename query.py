@@ -1,0 +1,96 @@
+"""Ask a trained network your own questions.
+
+    python query.py --fn_in_model net_ME.tar --support "dax -> RED; lug -> BLUE; wif -> GREEN" "zup lug dax"
+
+prints the output. Without a query, queries are read from standard input, one a line.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from attention_plot import draw_attention
+from checkpoint import Checkpoint, add_device_options, choose_device, load_checkpoint, save_json
+from evaluate import ask, explain
+from scan_util import Item
+from script_util import OneLineParser, checkpoint_name, run_script
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("query", nargs="?", metavar="QUERY", help="words joined by blanks (default: standard input)")
+    parser.add_argument("--fn_in_model", type=checkpoint_name, required=True, metavar="NAME.tar", help="the checkpoint")
+    parser.add_argument(
+        "--dir_model", type=Path, default=Path("out_models"), metavar="DIR", help="its folder (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--support",
+        type=support_items,
+        required=True,
+        metavar="ITEMS",
+        help="what the network is shown: 'input words -> output words; ...'",
+    )
+    parser.add_argument("--plot", action="store_true", help="also draw <dir_model>/query_<name>.png and write its JSON")
+    add_device_options(parser)
+    args = parser.parse_args()
+    if args.plot and args.query is None:
+        parser.error("--plot draws a single query; give it on the command line")
+    return args
+
+
+def support_items(text: str) -> list[Item]:
+    """Parse support items, 'dax -> RED; lug -> BLUE'."""
+    items = []
+    for part in filter(str.strip, text.split(";")):
+        given, arrow, produced = part.partition("->")
+        item = Item(tuple(given.split()), tuple(produced.split()))
+        if not (arrow and all(item)):
+            raise argparse.ArgumentTypeError(f"expected 'input words -> output words', found {part.strip()!r}")
+        items.append(item)
+    if not items:
+        raise argparse.ArgumentTypeError("expected at least one 'input words -> output words', found none")
+    return items
+
+
+def answer_lines(checkpoint: Checkpoint, support: Sequence[tuple[str, str]]) -> None:
+    """Answer standard input line by line; a line that cannot be answered is reported and the next one read.
+
+    Raises:
+        ValueError: at the end, if there were such lines.
+    """
+    n_bad = 0
+    for line in filter(str.strip, sys.stdin):
+        try:
+            print(ask(checkpoint, support, [line])[0], flush=True)
+        except ValueError as error:
+            print(error, file=sys.stderr, flush=True)
+            n_bad += 1
+    if n_bad:
+        raise ValueError(f"{n_bad} of the queries could not be answered")
+
+
+def main() -> None:
+    """Answer one query, or those of standard input."""
+    args = parse_arguments()
+    path = args.dir_model / args.fn_in_model
+    checkpoint = load_checkpoint(path, choose_device(args.gpu, args.cpu, args.threads))
+    if checkpoint.model.config.disable_memory:
+        raise ValueError(f"{path} has no memory (it was trained with --disable_memory): no support item would be read")
+    support = [(" ".join(item.input), " ".join(item.output)) for item in args.support]
+    if args.query is None:
+        answer_lines(checkpoint, support)
+    elif args.plot:
+        labelled = explain(checkpoint, args.support, args.query.split())
+        picture_path = args.dir_model / f"query_{path.stem.removeprefix('net_')}.png"
+        draw_attention(labelled, picture_path)
+        save_json(picture_path.with_suffix(".json"), labelled)
+        print(labelled["output"])
+        print(f"written to {picture_path} and {picture_path.with_suffix('.json')}")
+    else:
+        print(ask(checkpoint, support, [args.query])[0])
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,47 @@
+"""Put our results beside the paper's: read the result files, draw the pictures, write the report.
+
+    python report.py
+
+prints and writes <results_dir>/RESULTS.md, and the pictures into <results_dir>/figures. It needs no trained network.
+"""
+
+import argparse
+from pathlib import Path
+
+from reporting.pictures import draw_pictures
+from reporting.run_results import read_results
+from reporting.text import FIGURES, write_report
+from script_util import OneLineParser, run_script, written_whole
+
+REPORT = "RESULTS.md"
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--results_dir",
+        type=Path,
+        default=Path("results"),
+        metavar="DIR",
+        help="folder of the result files, and the report's (default: %(default)s)",
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Read everything, then draw and write."""
+    folder: Path = parse_arguments().results_dir
+    results = read_results(folder)
+    draw_pictures(results, folder / FIGURES)
+    text = write_report(results)
+    with written_whole(folder / REPORT) as file:
+        file.write(text.encode())
+    print(text)
+    for name in results.left_aside:
+        print(f"left aside: {folder / name}, which is neither a cell nor a recipe for ME (me_...)")
+    print(f"written to {folder / REPORT}, pictures to {folder / FIGURES}")
+
+
+if __name__ == "__main__":
+    run_script(main)

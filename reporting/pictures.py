@@ -1,0 +1,147 @@
+"""Draw the report's pictures: learning curves, the paper's result tables as bars, its attention figures.
+
+Takes results that were read and checked, writes PNGs. The colours are those of Okabe and Ito, which the colour-blind
+tell apart; no meaning hangs on colour alone.
+"""
+
+import itertools
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from attention_plot import draw_attention
+from cells import CELLS
+from reporting.paper_comparison import TABLES
+from reporting.run_results import CurvePoint, Results
+from script_util import written_whole
+
+BLUE, SKY, VERMILLION, BLACK = "#0072B2", "#56B4E9", "#D55E00", "#000000"
+DOTS_AN_INCH = 100
+PANELS = (
+    ("loss", "training loss, nats per symbol"),
+    ("retrieval", "ValAccRetrieval, %"),
+    ("generalize", "ValAccGeneralize, %"),
+)
+
+
+def draw_curves(title: str, curves: Sequence[Sequence[CurvePoint]], path: Path) -> None:
+    """Draw the learning curves of a cell: every seed thin, their mean thick, their range shaded.
+
+    Mean and range are taken at the episodes that all seeds have. A panel without values is left out. A dotted line
+    marks the episode after which the first seed's learning rate changes.
+    """
+    panels = [(name, label) for name, label in PANELS if any(_series(curve, name) for curve in curves)]
+    figure = Figure(figsize=(4.3 * len(panels), 3.9), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    first = curves[0]
+    drops = [before.episode for before, point in itertools.pairwise(first) if point.lr != before.lr]
+    for ax, (name, label) in zip(axes, panels, strict=True):
+        _draw_series(ax, [_series(curve, name) for curve in curves])
+        for episode in drops:
+            ax.axvline(episode, color=BLACK, linestyle=":", linewidth=1)
+        ax.set_title(label, fontsize=10)
+        ax.set_xlabel("episode")
+        if name == "loss":
+            ax.set_yscale("log")
+        else:
+            ax.set_ylim(-3, 103)
+    figure.suptitle(title, fontsize=11)
+    handles: list[Line2D | Patch] = [Line2D([], [], color=SKY, linewidth=0.8, label="one run")]
+    if len(curves) > 1:
+        handles += [Line2D([], [], color=BLUE, linewidth=2, label="mean"), Patch(color=SKY, alpha=0.3, label="range")]
+    if drops:
+        handles.append(Line2D([], [], color=BLACK, linestyle=":", linewidth=1, label="learning rate drops"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9)
+    _save(figure, path)
+
+
+def _series(curve: Sequence[CurvePoint], name: str) -> dict[int, float]:
+    return {point.episode: getattr(point, name) for point in curve if getattr(point, name) is not None}
+
+
+def _draw_series(ax: Axes, runs: Sequence[Mapping[int, float]]) -> None:
+    shared = sorted(set.intersection(*(set(run) for run in runs)))
+    if len(runs) > 1 and shared:
+        table = np.array([[run[episode] for episode in shared] for run in runs])
+        ax.fill_between(shared, table.min(axis=0), table.max(axis=0), color=SKY, alpha=0.3, linewidth=0)
+    for run in runs:
+        ax.plot(list(run), list(run.values()), color=SKY, linewidth=0.8)
+    if len(runs) > 1 and shared:
+        ax.plot(shared, table.mean(axis=0), color=BLUE, linewidth=2)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(color="lightgrey", linewidth=0.5)
+
+
+def draw_tables(results: Results, path: Path) -> None:
+    """Draw the paper's two result tables as one chart: our means as bars, runs as rings, the paper's as diamonds."""
+    groups = [(table, number) for table in TABLES for number in range(len(table.columns))]
+    entries = [
+        [(model, row[number]) for model, row in table.rows if row[number] is not None] for table, number in groups
+    ]
+    height = sum(map(len, entries)) * 0.36 + len(groups) * 0.55 + 0.9  # inches
+    figure = Figure(figsize=(9.5, height), layout="constrained")
+    axes = figure.subplots(len(groups), 1, sharex=True, height_ratios=[len(models) + 0.4 for models in entries])
+    for ax, (table, number), models in zip(axes, groups, entries, strict=True):
+        for place, (_, entry) in enumerate(models):
+            _draw_bar(ax, place, entry, results)
+        _finish_group(ax, [model for model, _ in models])
+        ax.set_title(f"{table.task}{table.columns[number]}", fontsize=10)
+    axes[-1].set_xlabel("test commands answered right, %")
+    handles = [
+        Patch(color=SKY, label="here: mean"),
+        Line2D([], [], marker="o", linestyle="none", color=BLACK, markerfacecolor="white", label="here: one run"),
+        Line2D([], [], marker="D", linestyle="none", color=VERMILLION, label="paper: mean"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    _save(figure, path)
+
+
+def _draw_bar(ax: Axes, place: int, entry: str | float | None, results: Results) -> None:
+    """Draw what there is of one entry of a table: a cell by its name, or a figure that the paper quotes."""
+    quoted = CELLS[entry].paper_mean if isinstance(entry, str) else entry
+    assert quoted is not None, "the paper's tables hold the paper's figures"
+    said = f"paper {quoted:.2f}"
+    if isinstance(entry, str):
+        percents = results.accuracies(entry)
+        if percents:
+            mean = statistics.fmean(percents)
+            ax.barh(place, mean, height=0.7, color=SKY)
+            rings = [place - 0.17] * len(percents)
+            ax.plot(percents, rings, "o", color=BLACK, markerfacecolor="white", clip_on=False, zorder=3)
+            said = f"{mean:.2f}  ({said})"
+        else:
+            said = f"{'no finished run' if results.runs[entry] else 'not run'}  ({said})"
+    ax.plot(quoted, place + 0.17, "D", color=VERMILLION, clip_on=False, zorder=3)
+    ax.text(103, place, said, va="center", fontsize=9)
+
+
+def _finish_group(ax: Axes, models: Sequence[str]) -> None:
+    ax.set_yticks(range(len(models)), models, fontsize=9)
+    ax.set_ylim(len(models) - 0.45, -0.55)
+    ax.set_xlim(0, 100)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(axis="x", color="lightgrey", linewidth=0.5)
+    ax.set_axisbelow(True)
+
+
+def draw_pictures(results: Results, folder: Path) -> None:
+    """Draw every picture of the report."""
+    for cell in results.runs:
+        curves = results.curves(cell)
+        if curves:
+            description = CELLS[cell].description if cell in CELLS else "mutual exclusivity, another recipe"
+            draw_curves(f"{cell}: {description} (n = {len(curves)})", curves, folder / f"curves_{cell}.png")
+    draw_tables(results, folder / "tables.png")
+    for name, labelled in results.attention.items():
+        draw_attention(labelled, folder / f"attention_{name}.png")
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with written_whole(path) as file:
+        figure.savefig(file, format="png", dpi=DOTS_AN_INCH)

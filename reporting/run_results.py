@@ -1,0 +1,269 @@
+"""Read the result files of finished, unfinished and failed runs, and say when a run took off.
+
+A run is `results/<cell>/seed<k>.json`, what `test.py` counted or the error it ended in, with its learning curve beside
+it as .csv. Everything is checked while it is read, so that whoever takes it from here need not. Standard library only.
+"""
+
+import csv
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+from cells import CELLS
+
+TAKEN_OFF = 99.0  # percent of the validation queries from which on a run counts as taken off
+ATTENTION_CELLS = ("me", "jump_perm")  # of the paper's Figures A.1 and A.2
+FINDING = "finding.md"  # in a cell's folder: what there is to say about its results, in Markdown
+CURVE_COLUMNS = ("episode", "lr", "train_loss", "retrieval", "generalize")
+NUMBER = int | float
+EXPECTED: dict[str, Any] = {  # of a run that did not fail; "?" marks what may be missing or null
+    "correct": int,
+    "total": int,
+    "episode": int,
+    "num_episodes": int,
+    "train_correct?": int,
+    "train_total?": int,
+    "training_seconds?": NUMBER,
+    "seconds?": NUMBER,
+    "device?": str,
+    "training_device?": str,
+    "arguments?": dict,
+    "provenance?": dict,
+    "command?": list,
+    "breakdown?": dict,
+}
+
+
+class CurvePoint(NamedTuple):
+    """A line of a learning curve: loss in nats per symbol, accuracies on the validation episodes in percent."""
+
+    episode: int
+    lr: float
+    loss: float
+    retrieval: float | None
+    generalize: float | None
+
+
+@dataclass(frozen=True)
+class Run:
+    """One trained network, or the attempt."""
+
+    cell: str
+    seed: int
+    result: Mapping[str, Any]  # the JSON file, checked
+    curve: Sequence[CurvePoint] = ()
+
+    @property
+    def error(self) -> str | None:
+        """The end of the log of a run that failed, None otherwise."""
+        error: str | None = self.result.get("error")
+        return error
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it was trained to its end and scored; only such runs are averaged."""
+        return self.error is None and bool(self.result["episode"] >= self.result["num_episodes"])
+
+    @property
+    def accuracy(self) -> float:
+        """Percent of the test commands answered right."""
+        return float(100 * self.result["correct"] / self.result["total"])
+
+    @property
+    def train_accuracy(self) -> float | None:
+        """Percent of the training commands answered right, None where they were not scored."""
+        if not self.result.get("train_total"):
+            return None
+        return float(100 * self.result["train_correct"] / self.result["train_total"])
+
+    def group_percents(self, table: str) -> dict[str, float]:
+        """Accuracy in percent by the groups of one table of the breakdown, empty if there is no such table."""
+        rows = (self.result.get("breakdown") or {}).get(table, [])
+        return {row["group"]: 100 * row["correct"] / row["total"] for row in rows}
+
+
+def take_off(curve: Sequence[CurvePoint]) -> int | None:
+    """Find the first log line from which the validation accuracy stays at `TAKEN_OFF` or above.
+
+    Returns:
+        Its episode; None if the curve ends below.
+    """
+    episode = None
+    for point in curve:
+        if point.generalize is None or point.generalize < TAKEN_OFF:
+            episode = None
+        elif episode is None:
+            episode = point.episode
+    return episode
+
+
+def read_cell(folder: Path) -> list[Run]:
+    """Read every run of a cell, by seed; none if the folder is missing.
+
+    Raises:
+        ValueError: at the first file that is not what a run leaves behind.
+    """
+    paths = {
+        int(found[1]): path
+        for path in folder.glob("seed*.json")
+        if (found := re.fullmatch(r"seed(0|[1-9]\d*)", path.stem))
+    }
+    runs = []
+    for seed, path in sorted(paths.items()):
+        result = read_object(path)
+        if result.get("cell", folder.name) != folder.name or result.get("seed", seed) != seed:
+            refuse(path, f"cell {folder.name}, seed {seed}", f"cell {result.get('cell')}, seed {result.get('seed')}")
+        check_result(result, path)
+        curve_path = path.with_suffix(".csv")
+        runs.append(Run(folder.name, seed, result, read_curve(curve_path) if curve_path.exists() else ()))
+    return runs
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds an object with finite numbers."""
+    try:
+        contents = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:  # of the decoder or of the parser
+        raise ValueError(f"{path}: not a JSON file ({error})") from None
+    if not isinstance(contents, dict):
+        refuse(path, "a JSON object", type(contents).__name__)
+    return contents
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a number")
+
+
+def refuse(path: Path, expected: str, found: object) -> NoReturn:
+    """Complain about a file."""
+    raise ValueError(f"{path}: expected {expected}, found {found}; run the cell again or move the file away")
+
+
+def check_result(result: Mapping[str, Any], path: Path) -> None:
+    """Refuse a result that lacks what every run reports, or whose counts cannot be."""
+    if "error" in result:
+        if not isinstance(result["error"], str):
+            refuse(path, "'error' to be text", type(result["error"]).__name__)
+        return
+    for name, kind in EXPECTED.items():
+        value = result.get(name.removesuffix("?"))
+        if value is None and name.endswith("?"):
+            continue
+        if not isinstance(value, kind) or isinstance(value, bool):
+            refuse(path, f"'{name.removesuffix('?')}' of type {getattr(kind, '__name__', 'number')}", repr(value))
+    counts = [(result["correct"], result["total"])]
+    if result.get("train_total") is not None:
+        counts.append((result.get("train_correct", -1), result["train_total"]))
+    for rows in (result.get("breakdown") or {}).values():
+        if not isinstance(rows, list) or not all(
+            isinstance(row, dict) and isinstance(row.get("group"), str) for row in rows
+        ):
+            refuse(path, "'breakdown' to hold lists of groups", repr(rows)[:60])
+        counts.extend((row.get("correct", -1), row.get("total", 0)) for row in rows)
+    for correct, total in counts:
+        if not (isinstance(correct, int) and isinstance(total, int) and 0 <= correct <= total and total > 0):
+            refuse(path, "counts of right answers among at least one", f"{correct} of {total}")
+
+
+def read_curve(path: Path) -> tuple[CurvePoint, ...]:
+    """Read a learning curve; an empty cell is a value that was not measured."""
+    points = []
+    with path.open(newline="", encoding="utf-8") as file:
+        try:
+            lines = csv.DictReader(file, strict=True)
+            for line in lines:
+                points.append(_curve_point(line))
+        except (ValueError, TypeError, KeyError, csv.Error) as error:
+            raise ValueError(
+                f"{path}:{lines.line_num}: expected numbers under {', '.join(CURVE_COLUMNS)} ({error})"
+            ) from None
+    return tuple(points)
+
+
+def _curve_point(line: Mapping[str, str]) -> CurvePoint:
+    episode, *texts = (line[name] for name in CURVE_COLUMNS)
+    values = [None if text == "" else float(text) for text in texts]
+    if any(value is not None and not math.isfinite(value) for value in values):
+        raise ValueError("not a finite number")
+    lr, loss, retrieval, generalize = values
+    if lr is None or loss is None:
+        raise ValueError("learning rate or loss is missing")
+    return CurvePoint(int(episode), lr, loss, retrieval, generalize)
+
+
+def read_attention(path: Path) -> dict[str, Any]:
+    """Read the labelled attention weights of one query, as `test.py --plot_attention` writes them."""
+    labelled = read_object(path)
+    if not all(isinstance(labelled.get(name), str) for name in ("query", "output")):
+        refuse(path, "'query' and 'output' as text", f"the names {', '.join(labelled)}")
+    panels = [labelled.get(name) for name in ("memory", "decoder")]
+    if panels == [None, None]:
+        refuse(path, "weights under 'memory' or 'decoder'", "neither")
+    for panel in panels:
+        if panel is not None and not _is_table(panel):
+            refuse(path, "rows, columns and a number for each row and column", repr(panel)[:60])
+    return {"memory": None, "decoder": None} | labelled
+
+
+def _is_table(panel: Any) -> bool:
+    if not isinstance(panel, dict) or not all(
+        isinstance(panel.get(key), list) for key in ("rows", "columns", "weights")
+    ):
+        return False
+    rows, columns, weights = panel["rows"], panel["columns"], panel["weights"]
+    return (
+        bool(rows and columns)
+        and all(isinstance(label, str) for label in (*rows, *columns))
+        and [len(row) if isinstance(row, list) else None for row in weights] == [len(columns)] * len(rows)
+        and all(isinstance(weight, NUMBER) for row in weights for weight in row)
+    )
+
+
+class Results(NamedTuple):
+    """Everything that was found in the results folder."""
+
+    runs: dict[str, list[Run]]  # by cell; the paper's cells first, with no runs where there are none
+    attention: dict[str, dict[str, Any]]  # labelled weights by picture, "me_1"
+    findings: dict[str, str]  # by cell
+    left_aside: list[str]  # folders with runs that are no cell's
+
+    def finished(self, cell: str) -> list[Run]:
+        """The runs of a cell that were trained to their end and scored."""
+        return [run for run in self.runs.get(cell, []) if run.is_finished]
+
+    def accuracies(self, cell: str) -> list[float]:
+        """The accuracies of the finished runs of a cell, in percent."""
+        return [run.accuracy for run in self.finished(cell)]
+
+    def curves(self, cell: str) -> list[Sequence[CurvePoint]]:
+        """The learning curves of the finished runs of a cell."""
+        return [run.curve for run in self.finished(cell) if run.curve]
+
+
+def read_results(folder: Path) -> Results:
+    """Read and check every result file.
+
+    Raises:
+        ValueError: if there is no such folder, or at the first file that is not what it should be.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"no folder {folder}; `python reproduce.py` fills it, or pass another --results_dir")
+    found = sorted({path.parent.name for path in folder.glob("*/seed*.json")} - set(CELLS))
+    further = [name for name in found if name.startswith("me_")]
+    cells = [*CELLS, *further]
+    pictures = {
+        f"{cell}_{path.stem.removeprefix('attention_seed1_')}": read_attention(path)
+        for cell in ATTENTION_CELLS
+        for path in sorted((folder / cell).glob("attention_seed1_*.json"), key=lambda path: (len(path.name), path.name))
+    }
+    notes = {cell: path for cell in cells if (path := folder / cell / FINDING).exists()}
+    return Results(
+        {cell: read_cell(folder / cell) for cell in cells},
+        pictures,
+        {cell: path.read_text(encoding="utf-8", errors="replace").strip() for cell, path in notes.items()},
+        [name for name in found if name not in further],
+    )

@@ -1,0 +1,358 @@
+"""Write the report in Markdown: every cell beside the paper, the paper's tables, ME by recipe, what it all cost.
+
+Takes results that were read and checked, returns text. No number is written here that is not the paper's.
+"""
+
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+
+from cells import CELLS, Cell
+from reporting.paper_comparison import (
+    DRAWS,
+    LEVEL,
+    MARGIN,
+    MIN_RUNS,
+    PAPER_RUNS,
+    TABLES,
+    PaperTable,
+    Summary,
+    agreeing_means,
+    summarize,
+    verdict,
+)
+from reporting.run_results import TAKEN_OFF, Results, Run, take_off
+
+FIGURES = "figures"  # folder of the pictures, beside the report
+MASKED = {"me": "me_masked", "jump_perm": "jump_perm_masked"}
+ATTENTION = {"me": "Figure A.1, mutual exclusivity", "jump_perm": "Figure A.2, add jump"}  # of the paper, redone
+NOT_A_RECIPE = ("seed", "gpu", "cpu", "threads", "data_dir", "dir_model", "fn_out_model", "overwrite")
+CODE = ("commit", "python", "torch", "numpy")  # what a result says of the code that made it
+BY_LENGTH = "output length"  # a table of the breakdown
+EMPTY = "—"
+
+
+def write_report(results: Results) -> str:
+    """Put the report together from its sections, in Markdown."""
+    sections = (
+        introduction(),
+        compare_cells(results),
+        show_tables(results),
+        show_training_commands(results),
+        show_masked(results),
+        show_mutual_exclusivity(results),
+        show_findings(results),
+        show_single_runs(results),
+        show_compute(results),
+        show_curves(results),
+        show_attention(results),
+        show_commands(results),
+    )
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def introduction() -> str:
+    """Say what the numbers are."""
+    return (
+        "# Results\n\n"
+        "Written by `python report.py` from the result files in this folder: every number below is computed from them,"
+        f" or is the paper's (Lake 2019, means and standard deviations over {PAPER_RUNS} runs). An answer is correct"
+        " only if every symbol and the stopping point match. Only runs that were trained to their end are averaged."
+    )
+
+
+def section(title: str, *parts: str) -> str:
+    """Write a section, without the parts that are empty; nothing if all are."""
+    filled = [part for part in parts if part]
+    return "\n\n".join([f"## {title}", *filled]) if filled else ""
+
+
+def table_of(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Write a Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
+
+
+def shown(summary: Summary | None) -> str:
+    """Write a mean with its SD and the number of runs."""
+    if summary is None:
+        return EMPTY
+    if summary.sd is None:
+        return f"{summary.mean:.2f} (n = {summary.n})"
+    return f"{summary.mean:.2f} ({summary.sd:.2f}, n = {summary.n})"
+
+
+def shown_here(runs: Sequence[Run]) -> str:
+    """Write what a cell's runs gave, failed and unfinished ones named."""
+    if not runs:
+        return "not run"
+    failed = sum(run.error is not None for run in runs)
+    unfinished = sum(run.error is None and not run.is_finished for run in runs)
+    aside = [f"{count} {word}" for count, word in ((failed, "failed"), (unfinished, "unfinished")) if count]
+    summary = summarize(run.accuracy for run in runs if run.is_finished)
+    return ", ".join([shown(summary) if summary else "no finished run", *aside])
+
+
+def paper_summary(cell: Cell) -> Summary | None:
+    """Give the paper's figures for a cell."""
+    return None if cell.paper_mean is None else Summary(cell.paper_mean, cell.paper_sd, PAPER_RUNS)
+
+
+def shown_paper(cell: Cell) -> str:
+    """Write the paper's figures for a cell."""
+    if cell.paper_mean is None:
+        return "not in the paper"
+    return f"{cell.paper_mean:.2f}" + ("" if cell.paper_sd is None else f" ({cell.paper_sd:.2f})")
+
+
+def compare_cells(results: Results) -> str:
+    """Show every cell beside the paper, and say what the comparison can and cannot tell."""
+    rows = []
+    for cell in CELLS.values():
+        ours, paper = summarize(results.accuracies(cell.name)), paper_summary(cell)
+        row = [f"`{cell.name}`", cell.description, shown_paper(cell), shown_here(results.runs[cell.name])]
+        rows.append([*row, *(compared(ours, paper) if ours and paper else [EMPTY] * 3)])
+    header = ("Cell", "What", "Paper, % (SD)", "Here, % (SD, n)", "Difference", "Would agree, %", "Paper within ours")
+    return section("Beside the paper", table_of(header, rows), criterion())
+
+
+def compared(ours: Summary, other: Summary) -> list[str]:
+    """Write the difference to another mean, the range of means that would agree with ours, and whether it does."""
+    answer = verdict(ours, other)
+    difference = f"{round(ours.mean - other.mean, 2) + 0.0:+.2f}"  # + 0.0 turns -0.0 into 0.0
+    if min(ours.n, other.n) < MIN_RUNS:
+        return [difference, EMPTY, answer]
+    low, high = agreeing_means(ours, other)
+    return [difference, f"{low:.1f} to {high:.1f}", answer]
+
+
+def criterion() -> str:
+    """Explain the verdicts."""
+    return (
+        "**Difference** is ours less the paper's, in percentage points.\n\n"
+        "**Paper within ours** says whether the two means could be those of runs of one kind. Of the paper's runs only"
+        " mean and SD are known, so its runs and ours are taken to come from one beta distribution with the mean and SD"
+        f" of all of them together. Both sides are drawn from it anew {DRAWS:,} times, and the answer is “no” if in"
+        f" fewer than {100 * LEVEL:.0f} % of the draws their means lie as far apart as they do. Such a distribution"
+        " keeps to 0 to 100 %, can lean against either end or pile up at both, as such runs do, and still has a width"
+        " where one side's SD is 0, which a t interval has not. An SD that the paper leaves out counts as 0. A"
+        f" difference under {MARGIN} percentage points touches none of the paper's conclusions and is always a “yes”."
+        " **Would agree** is the range in which the paper's mean would have got a “yes”, its SD being what it is.\n\n"
+        f"What this cannot show: with {PAPER_RUNS} runs a side only large differences stand out. “Yes” means that no"
+        " difference was found, not that there is none; the range says how large a one could have gone unnoticed. Means"
+        f" are compared, not spreads, and about {100 * LEVEL:.0f} in 100 such comparisons give a “no” by chance. With"
+        f" fewer than {MIN_RUNS} runs there is no answer."
+    )
+
+
+def show_tables(results: Results) -> str:
+    """Show the paper's tables, and the picture of both."""
+    tables = [show_table(table, results) for table in TABLES]
+    quoted = "The figures for syntactic attention (Russin et al. 2019) are those that the paper quotes."
+    return section("The paper's tables", *tables, quoted, f"![The paper's tables as bars]({FIGURES}/tables.png)")
+
+
+def show_table(table: PaperTable, results: Results) -> str:
+    """Show one of the paper's tables in its own shape."""
+
+    def entry(content: str | float | None) -> str:
+        if content is None:
+            return EMPTY
+        if not isinstance(content, str):
+            return f"{content:.2f}"
+        ours = summarize(results.accuracies(content))
+        here = f"{ours.mean:.2f}, n = {ours.n}" if ours else shown_here(results.runs[content])
+        return f"{CELLS[content].paper_mean:.2f} / {here}"
+
+    rows = [[model, *(entry(content) for content in row)] for model, row in table.rows]
+    return f"{table.title} (% correct, paper / here)\n\n{table_of(['Model', *table.columns], rows)}"
+
+
+def show_training_commands(results: Results) -> str:
+    """Show how the standard networks do on what they were trained on."""
+    rows = []
+    for cell in CELLS:
+        known = summarize(run.train_accuracy for run in results.finished(cell) if run.train_accuracy is not None)
+        if known:
+            rows.append([f"`{cell}`", shown(known), shown(summarize(results.accuracies(cell)))])
+    if not rows:
+        return ""
+    said = (
+        "In the paper standard seq2seq fails on the test commands of add jump although it answers more than 99 % of its"
+        " training commands right."
+    )
+    header = ("Cell", "Training commands, % (SD, n)", "Test commands, % (SD, n)")
+    return section("Standard seq2seq on its training commands", said, table_of(header, rows))
+
+
+def show_masked(results: Results) -> str:
+    """Show what changes when the decoder's attention cannot reach the padded steps."""
+    rows = []
+    for plain, masked in MASKED.items():
+        ours, other = summarize(results.accuracies(masked)), summarize(results.accuracies(plain))
+        if ours and other:
+            rows.append([f"`{masked}`", shown(other), shown(ours), *compared(ours, other)])
+    if not rows:
+        return ""
+    said = (
+        "The networks of the paper may attend to padded steps while they decode; here they may not (`--mask_padding`)."
+        " The last columns compare the two as above, with the unmasked runs in the paper's place."
+    )
+    sides = ("Unmasked, % (SD, n)", "Masked, % (SD, n)")
+    header = ("Cell", *sides, "Difference", "Would agree, %", "Unmasked within masked")
+    return section("Padded steps masked", said, table_of(header, rows))
+
+
+def show_mutual_exclusivity(results: Results) -> str:
+    """Show for the ME runs of every recipe whether and when they took off, and their accuracy by output length."""
+    cells = {cell: runs for cell, runs in results.runs.items() if runs and (cell == "me" or cell.startswith("me_"))}
+    if not cells:
+        return ""
+    groups = {name for runs in cells.values() for run in runs for name in run.group_percents(BY_LENGTH)}
+    lengths = sorted(groups, key=lambda name: (len(name.partition("-")[0]), name))
+    columns = [f"length {name}" for name in lengths]
+    said = (
+        f"A run has taken off at the first log line from which its ValAccGeneralize stays at {TAKEN_OFF:.0f} % or above"
+        " to the end. Accuracy is on the validation episodes, which are the test here as in the paper; by length of the"
+        " output it is the mean over the finished runs."
+    )
+    plain = next(iter(results.finished("me")), None)
+    sums = [recipe_row(cell, runs, plain, lengths) for cell, runs in cells.items()]
+    single = [run_row(run, lengths) for runs in cells.values() for run in runs]
+    return section(
+        "Mutual exclusivity: which runs take off",
+        said,
+        table_of(["Cell", "Recipe", "Took off", "At episode, median (range)", "Here, % (SD, n)", *columns], sums),
+        table_of(["Cell", "Seed", "Took off at episode", "Accuracy, %", *columns], single),
+    )
+
+
+def recipe_row(cell: str, runs: Sequence[Run], plain: Run | None, lengths: Sequence[str]) -> list[str]:
+    """Sum up the ME runs of one recipe."""
+    finished = [run for run in runs if run.is_finished]
+    curves = [run.curve for run in finished if run.curve]
+    episodes = [episode for curve in curves if (episode := take_off(curve)) is not None]
+    percents = [run.group_percents(BY_LENGTH) for run in finished]
+    by_length = [[groups[name] for groups in percents if name in groups] for name in lengths]
+    return [
+        f"`{cell}`",
+        recipe(finished[0], plain) if finished and plain else EMPTY,
+        f"{len(episodes)} of {len(curves)}",
+        f"{statistics.median(episodes):.0f} ({min(episodes)} to {max(episodes)})" if episodes else EMPTY,
+        shown_here(runs),
+        *(f"{statistics.fmean(values):.1f}" if values else EMPTY for values in by_length),
+    ]
+
+
+def recipe(run: Run, plain: Run) -> str:
+    """Name the arguments in which a run differs from those of a plain ME run."""
+    theirs, ours = plain.result.get("arguments") or {}, run.result.get("arguments") or {}
+    differing = [
+        name for name in ours if name not in NOT_A_RECIPE and ours[name] not in (None, False, theirs.get(name))
+    ]
+    flags = [f"--{name}" if ours[name] is True else f"--{name} {ours[name]}" for name in differing]
+    return f"`{' '.join(flags)}`" if flags else "the default"
+
+
+def run_row(run: Run, lengths: Sequence[str]) -> list[str]:
+    """Show one ME run."""
+    if not run.is_finished:
+        return [f"`{run.cell}`", str(run.seed), EMPTY, state(run), *[EMPTY] * len(lengths)]
+    episode, percents = take_off(run.curve), run.group_percents(BY_LENGTH)
+    when = "no learning curve" if not run.curve else "never" if episode is None else str(episode)
+    by_length = (f"{percents[name]:.1f}" if name in percents else EMPTY for name in lengths)
+    return [f"`{run.cell}`", str(run.seed), when, state(run), *by_length]
+
+
+def state(run: Run) -> str:
+    """Write a run's accuracy, or why it has none."""
+    if run.error is not None:
+        return "failed"
+    if not run.is_finished:
+        return f"unfinished ({run.result['episode']} of {run.result['num_episodes']} episodes)"
+    return f"{run.accuracy:.2f}"
+
+
+def show_findings(results: Results) -> str:
+    """Take over what was written down about single cells."""
+    return section("Findings", *(f"### `{cell}`\n\n{text}" for cell, text in results.findings.items() if text))
+
+
+def show_single_runs(results: Results) -> str:
+    """List every run, with the end of the log of those that failed."""
+    cells = {cell: runs for cell, runs in results.runs.items() if runs}
+    rows = [[f"`{cell}`", ", ".join(f"seed {run.seed}: {state(run)}" for run in runs)] for cell, runs in cells.items()]
+    failed = [run for runs in cells.values() for run in runs if run.error is not None]
+    errors = [f"- `{run.cell}`, seed {run.seed}, failed: `{last_line(run.error or '')}`" for run in failed]
+    if not rows:
+        return ""
+    return section("Every run", table_of(("Cell", "Correct on the test, %"), rows), "\n".join(errors))
+
+
+def last_line(text: str) -> str:
+    """Take the last line that says something, as inline code can hold it."""
+    lines = [line.strip() for line in text.replace("`", "'").splitlines() if line.strip()]
+    return lines[-1][-200:] if lines else "no message"
+
+
+def show_compute(results: Results) -> str:
+    """Add up the time spent, by device, and name the code that spent it."""
+    spent: dict[str, list[float]] = defaultdict(lambda: [0, 0.0, 0.0])  # runs, hours of training, hours of scoring
+    code: Counter[tuple[str, ...]] = Counter()
+    for result in (run.result for runs in results.runs.values() for run in runs if run.error is None):
+        hours = [(result.get(name) or 0) / 3600 for name in ("training_seconds", "seconds")]
+        device = result.get("training_device") or result.get("device") or "not recorded"
+        spent[device] = [old + new for old, new in zip(spent[device], (1, *hours), strict=True)]
+        versions = result.get("provenance") or {}
+        code[tuple(str(versions.get(name) or EMPTY) for name in CODE)] += 1
+    if not spent:
+        return ""
+    rows = [*sorted(spent.items()), ("all", [sum(column) for column in zip(*spent.values(), strict=True)])]
+    shown_rows = [
+        [device, f"{count:.0f}", f"{train:.2f}", f"{test:.2f}", f"{train + test:.2f}"]
+        for device, (count, train, test) in rows
+    ]
+    said = (
+        "Hours of every run that did not fail, each as long as it took: of runs side by side on a device each one"
+        " counts in full. A `+` after a commit says that files differed from it."
+    )
+    return section(
+        "Compute",
+        said,
+        table_of(("Device", "Runs", "Training, h", "Scoring, h", "Together, h"), shown_rows),
+        table_of((*CODE, "runs"), [[*key, str(count)] for key, count in sorted(code.items())]),
+    )
+
+
+def show_curves(results: Results) -> str:
+    """Show the learning curves of every cell that has some."""
+    cells = [cell for cell in results.runs if results.curves(cell)]
+    if not cells:
+        return ""
+    said = (
+        "ValAccRetrieval counts validation queries that equal a support item, ValAccGeneralize all others; for standard"
+        " seq2seq they count training commands and test commands. A seed's curve is thin, the mean thick, the range"
+        " shaded."
+    )
+    return section("Learning curves", said, *(f"![Curves of {cell}]({FIGURES}/curves_{cell}.png)" for cell in cells))
+
+
+def show_attention(results: Results) -> str:
+    """Show the paper's attention figures, redone."""
+    parts = []
+    for cell, title in ATTENTION.items():
+        names = [name for name in results.attention if name.rpartition("_")[0] == cell]
+        if names:
+            parts.append(f"The paper's {title}, from seed 1 of `{cell}`:")
+            parts += [f"![{results.attention[name]['query']}]({FIGURES}/attention_{name}.png)" for name in names]
+    return section("Attention", *parts)
+
+
+def show_commands(results: Results) -> str:
+    """Say what to type for each cell."""
+    rows = [[f"`{cell}`", f"`python reproduce.py --only {cell}`"] for cell in CELLS]
+    for cell, runs in results.runs.items():
+        commands = [run.result["command"] for run in runs if run.result.get("command")]
+        if cell not in CELLS and commands:
+            rows.append([f"`{cell}`", ", ".join(f"`{last_line(str(line))}`" for line in commands[0])])
+    return section("Commands", table_of(("Cell", "Command"), rows))

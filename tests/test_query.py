@@ -1,0 +1,104 @@
+"""Asking a network one's own questions: good input, bad input, and the picture."""
+
+import io
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from checkpoint import checkpoint_contents, load_checkpoint, save_plain
+from evaluate import ask
+from generate_episode import EpisodeSampler, find_experiment
+from model import MetaSeq2Seq, ModelConfig
+
+SCRIPT = Path(__file__).resolve().parent.parent / "query.py"
+SHOWN = [("dax", "RED"), ("lug", "BLUE")]
+SUPPORT = ["--support", "dax -> RED; lug -> BLUE"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with an untrained ME network, and one without memory."""
+    experiment = find_experiment("ME")
+    validation = EpisodeSampler(experiment, tmp_path, True).validation_episodes(np.random.default_rng(0))
+    arguments = {"episode_type": "ME", "extra_directions": None, "max_length_eval": 9, "num_episodes": 5}
+    for name, flags in {"net_me": {}, "net_plain": {"disable_memory": True}}.items():
+        torch.manual_seed(1)
+        model = MetaSeq2Seq(ModelConfig(6, 6, 7, emb_size=6, **flags))
+        save_plain(tmp_path / f"{name}.tar", checkpoint_contents(model, experiment, validation, 5, arguments))
+    return tmp_path
+
+
+@pytest.fixture
+def query(folder, monkeypatch, capsys):
+    """Run query.py in this process; gives its exit code and what it printed."""
+
+    def run(*arguments, stdin="", model="net_me.tar"):
+        command = ["query.py", "--cpu", "--fn_in_model", model, "--dir_model", str(folder), *arguments]
+        monkeypatch.setattr(sys, "argv", command)
+        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        with pytest.raises(SystemExit) as caught:
+            runpy.run_path(str(SCRIPT), run_name="__main__")
+        printed = capsys.readouterr()
+        return caught.value.code, printed.out, printed.err
+
+    return run
+
+
+def test_the_output_is_the_networks(query, folder):
+    """What is printed is what the network answers from Python."""
+    network = load_checkpoint(folder / "net_me.tar", torch.device("cpu"))
+    (expected,) = ask(network, SHOWN, ["lug dax lug"])
+    assert query(*SUPPORT, "lug dax lug") == (0, f"{expected}\n", "")
+
+
+def test_lines_of_standard_input_are_answered_one_by_one(query, folder):
+    """Blank lines are passed over; a line with an unknown word is reported and the next one answered."""
+    network = load_checkpoint(folder / "net_me.tar", torch.device("cpu"))
+    expected = ask(network, SHOWN, ["lug", "zup dax"])
+    assert query(*SUPPORT, stdin="lug\n\n  zup   dax\n")[:2] == (0, "\n".join([*expected, ""]))
+    code, out, error = query(*SUPPORT, stdin="lug\nblicket\nzup dax\n")
+    assert (code, out) == (2, "\n".join([*expected, ""]))
+    assert "blicket" in error
+    assert "dax, lug, wif, zup" in error
+
+
+def test_the_picture_and_its_weights_are_written(query, folder):
+    """With --plot a PNG that holds a picture, and the weights as JSON."""
+    code, out, _ = query(*SUPPORT, "lug dax", "--plot")
+    assert code == 0
+    assert "query_me.png" in out
+    assert (folder / "query_me.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "query_me.json").stat().st_size > 100
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ([*SUPPORT, "dax blicket"], "blicket"),
+        ([*SUPPORT, "  "], "no"),
+        (["--support", "dax RED", "dax"], "->"),
+        (["--support", "dax -> ", "dax"], "->"),
+        (["--support", " ; ", "dax"], "at least one"),
+        (["--support", "dax -> PINK", "dax"], "PINK"),
+        ([*SUPPORT, "--plot"], "--plot"),
+        (["dax"], "--support"),
+    ],
+)
+def test_mistakes_end_in_one_line_and_exit_code_2(query, folder, arguments, reason):
+    """The line names what is wrong; nothing is written."""
+    before = {path.name for path in folder.iterdir()}
+    code, out, error = query(*arguments)
+    assert (code, out, error.count("\n")) == (2, "", 1)
+    assert reason in error
+    assert {path.name for path in folder.iterdir()} == before
+
+
+def test_a_network_without_memory_is_refused(query):
+    """It would ignore what it is shown; the message says so."""
+    code, _, error = query(*SUPPORT, "dax", model="net_plain.tar")
+    assert (code, error.count("\n")) == (2, 1)
+    assert "no memory" in error
