@@ -35,7 +35,7 @@ from evaluate import QUERIES_AT_ONCE, answer, find_test, store
 from generate_episode import EXPERIMENTS, EpisodeSampler, find_experiment
 from model import MetaSeq2Seq, ModelConfig
 from plain_reference import plain_logits, plain_train_on_episode
-from script_util import OneLineParser, positive_int, run_script
+from script_util import OneLineParser, add_data_folder, positive_int, run_script
 from training_step import clip_gradients, episode_loss, make_optimizer, train_on_episode
 
 STAGES = ("sampling", "forward", "backward", "optimizer")
@@ -277,17 +277,19 @@ def print_decoding(found: dict[str, Any]) -> None:
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
-    parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--episode_types", nargs="+", choices=list(EXPERIMENTS), default=list(EXPERIMENTS), metavar="TYPE"
-    )
-    parser.add_argument("--repeats", type=positive_int, default=15, metavar="N", help="default: %(default)s")
+    parser = OneLineParser(__doc__)
+    told = f"of {', '.join(EXPERIMENTS)} (default: all)"
+    parser.add_argument("--episode_types", nargs="+", choices=list(EXPERIMENTS), metavar="TYPE", help=told)
+    told = "measurements of which the median is taken"
+    parser.add_argument("--repeats", type=positive_int, default=15, metavar="N", help=told)
     parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="measure scoring with this trained network")
     parser.add_argument("--side_by_side", type=positive_int, metavar="N", help="measure N training runs at once")
-    parser.add_argument("--data_dir", type=Path, default=Path("data"), metavar="DIR", help="default: %(default)s")
+    add_data_folder(parser)
     parser.add_argument("--out", type=Path, metavar="FILE", help="also write the figures as JSON")
     add_device_options(parser)
-    return parser.parse_args()
+    args = parser.parse_args()
+    args.episode_types = args.episode_types or list(EXPERIMENTS)
+    return args
 
 
 def measure(args: argparse.Namespace, device: torch.device) -> dict[str, Sequence[Any] | dict[str, Any]]:

@@ -57,9 +57,7 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
     which = group.add_mutually_exclusive_group()
     which.add_argument("--gpu", type=natural_int, metavar="N", help="use GPU N")
     which.add_argument("--cpu", action="store_true", help="use the CPU even where there is a GPU")
-    group.add_argument(
-        "--threads", type=positive_int, default=1, metavar="N", help="CPU threads (default: %(default)s)"
-    )
+    group.add_argument("--threads", type=positive_int, default=1, metavar="N", help="CPU threads")
 
 
 def choose_device(gpu: int | None, cpu: bool, threads: int) -> torch.device:

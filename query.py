@@ -8,30 +8,22 @@ prints the output. Without a query, queries are read from standard input, one a 
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from attention_plot import draw_attention
 from checkpoint import Checkpoint, add_device_options, choose_device, load_checkpoint, save_json
 from evaluate import ask, explain
 from scan_util import Item
-from script_util import OneLineParser, checkpoint_name, run_script
+from script_util import OneLineParser, add_model_folder, checkpoint_name, run_script
 
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
-    parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OneLineParser(__doc__)
     parser.add_argument("query", nargs="?", metavar="QUERY", help="words joined by blanks (default: standard input)")
     parser.add_argument("--fn_in_model", type=checkpoint_name, required=True, metavar="NAME.tar", help="the checkpoint")
-    parser.add_argument(
-        "--dir_model", type=Path, default=Path("out_models"), metavar="DIR", help="its folder (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--support",
-        type=support_items,
-        required=True,
-        metavar="ITEMS",
-        help="what the network is shown: 'input words -> output words; ...'",
-    )
+    add_model_folder(parser)
+    told = "what the network is shown: 'input words -> output words; ...'"
+    parser.add_argument("--support", type=support_items, required=True, metavar="ITEMS", help=told)
     parser.add_argument("--plot", action="store_true", help="also draw <dir_model>/query_<name>.png and write its JSON")
     add_device_options(parser)
     args = parser.parse_args()

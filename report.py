@@ -18,14 +18,9 @@ REPORT = "RESULTS.md"
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
-    parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--results_dir",
-        type=Path,
-        default=Path("results"),
-        metavar="DIR",
-        help="folder of the result files, and the report's (default: %(default)s)",
-    )
+    parser = OneLineParser(__doc__)
+    told = "folder of the result files, and the report's"
+    parser.add_argument("--results_dir", type=Path, default=Path("results"), metavar="DIR", help=told)
     return parser.parse_args()
 
 

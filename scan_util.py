@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from script_util import OneLineParser, run_script, written_whole
+from script_util import OneLineParser, add_data_folder, run_script, written_whole
 
 
 class Item(NamedTuple):
@@ -180,8 +180,8 @@ def write_items(path: Path, items: Iterable[Item]) -> None:
 
 def main() -> None:
     """Write the files of every split."""
-    parser = OneLineParser(description="Write the train and test files of every SCAN split.")
-    parser.add_argument("--data_dir", type=Path, default=Path("data"), metavar="DIR", help="where (default: data)")
+    parser = OneLineParser("Write the train and test files of every SCAN split.")
+    add_data_folder(parser)
     args = parser.parse_args()
     for split in SPLITS:
         for part, items in split_items(split).items():

@@ -14,8 +14,19 @@ from pathlib import Path
 from typing import BinaryIO, NoReturn
 
 
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Keeps the description's lines and ends every option that has a default with it."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        has_default = not any(action.default is nothing for nothing in (None, False, argparse.SUPPRESS))
+        return (action.help or "") + (" (default: %(default)s)" if has_default else "")
+
+
 class OneLineParser(argparse.ArgumentParser):
-    """An ArgumentParser that reports a bad command line in one line; `-h` still prints everything."""
+    """An ArgumentParser that reports a bad command line in one line; `-h` prints everything, defaults included."""
+
+    def __init__(self, description: str | None) -> None:
+        super().__init__(description=description, formatter_class=_HelpFormatter)
 
     def error(self, message: str) -> NoReturn:
         """Exit with 2."""
@@ -59,6 +70,17 @@ def checkpoint_name(text: str) -> str:
     if Path(text).name != text or Path(text).suffix != ".tar":
         raise argparse.ArgumentTypeError(f"expected NAME.tar, its folder goes to --dir_model; found {text!r}")
     return text
+
+
+def add_model_folder(group: argparse._ActionsContainer) -> None:
+    """Add --dir_model."""
+    group.add_argument("--dir_model", type=Path, default=Path("out_models"), metavar="DIR", help="folder of the models")
+
+
+def add_data_folder(group: argparse._ActionsContainer) -> None:
+    """Add --data_dir."""
+    told = "folder of the SCAN files, which are written there if missing"
+    group.add_argument("--data_dir", type=Path, default=Path("data"), metavar="DIR", help=told)
 
 
 @contextmanager

@@ -34,56 +34,36 @@ from evaluate import (
     find_training_commands,
 )
 from generate_episode import EXPERIMENTS
-from script_util import OneLineParser, checkpoint_name, natural_int, positive_int, run_script
+from script_util import (
+    OneLineParser,
+    add_data_folder,
+    add_model_folder,
+    checkpoint_name,
+    natural_int,
+    positive_int,
+    run_script,
+)
 
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
-    parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OneLineParser(__doc__)
     group = parser.add_argument_group("files")
     group.add_argument("--fn_in_model", type=checkpoint_name, required=True, metavar="NAME.tar", help="the checkpoint")
-    group.add_argument(
-        "--dir_model",
-        type=Path,
-        default=Path("out_models"),
-        metavar="DIR",
-        help="its folder, and the results' (default: %(default)s)",
-    )
-    group.add_argument(
-        "--data_dir",
-        type=Path,
-        default=Path("data"),
-        metavar="DIR",
-        help="folder of the SCAN files, written if missing (default: %(default)s)",
-    )
-    group = parser.add_argument_group("scoring")
-    group.add_argument(
-        "--episode_type", choices=list(EXPERIMENTS), metavar="TYPE", help="must agree with the checkpoint's (default)"
-    )
-    group.add_argument(
-        "--batch_size",
-        type=positive_int,
-        default=QUERIES_AT_ONCE,
-        metavar="N",
-        help="queries to answer at once; changes no answer (default: %(default)s)",
-    )
-    group.add_argument(
-        "--mask_padding",
-        action=argparse.BooleanOptionalAction,
-        help="whether padded steps stay out of the decoder's attention (default: as trained)",
-    )
-    group.add_argument("--verbose", action="store_true", help="print every query with its output")
-    group = parser.add_argument_group("attention")
-    group.add_argument(
-        "--plot_attention", metavar="QUERY", help="draw the attention weights for this query instead of scoring"
-    )
-    group.add_argument(
-        "--support_set",
-        type=natural_int,
-        default=0,
-        metavar="K",
-        help="the episode whose support set is in memory, from 0 (default: %(default)s)",
-    )
+    add_model_folder(group)
+    add_data_folder(group)
+    add = parser.add_argument_group("scoring").add_argument
+    told = "must agree with the checkpoint's, which is taken if this is left out"
+    add("--episode_type", choices=list(EXPERIMENTS), metavar="TYPE", help=told)
+    told = "queries to answer at once; changes no answer"
+    add("--batch_size", type=positive_int, default=QUERIES_AT_ONCE, metavar="N", help=told)
+    told = "whether padded steps stay out of the decoder's attention (default: as trained)"
+    add("--mask_padding", action=argparse.BooleanOptionalAction, help=told)
+    add("--verbose", action="store_true", help="print every query with its output")
+    add = parser.add_argument_group("attention").add_argument
+    add("--plot_attention", metavar="QUERY", help="draw the attention weights for this query instead of scoring")
+    told = "for the picture: the number of the episode whose support set is in memory"
+    add("--support_set", type=natural_int, default=0, metavar="K", help=told)
     add_device_options(parser)
     return parser.parse_args()
 

@@ -35,6 +35,8 @@ from generate_episode import EXPERIMENTS, EXTRA_DIRECTIONS, Episode, EpisodeSamp
 from model import MetaSeq2Seq, ModelConfig
 from script_util import (
     OneLineParser,
+    add_data_folder,
+    add_model_folder,
     checkpoint_name,
     dropout_probability,
     natural_int,
@@ -51,93 +53,14 @@ SAVE_EVERY = 1000  # episodes
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line; the flags of the original release keep their names and defaults."""
-    parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    group = parser.add_argument_group("training")
-    group.add_argument(
-        "--episode_type",
-        choices=list(EXPERIMENTS),
-        default="ME",
-        metavar="TYPE",
-        help=f"what the episodes are: {', '.join(EXPERIMENTS)} (default: %(default)s)",
-    )
-    group.add_argument(
-        "--num_episodes", type=positive_int, default=10000, metavar="N", help="training episodes (default: %(default)s)"
-    )
-    group.add_argument("--lr", type=positive_float, default=0.001, help="Adam's learning rate (default: %(default)s)")
-    group.add_argument(
-        "--lr_decay_schedule",
-        type=positive_int,
-        default=5000,
-        metavar="N",
-        help="multiply the learning rate by 0.1 every N episodes (default: %(default)s)",
-    )
-    group.add_argument(
-        "--disable_recon_loss", action="store_true", help="do not also ask for the support items (no support loss)"
-    )
-    group.add_argument(
-        "--extra_directions",
-        type=natural_int,
-        metavar="N",
-        help=f"scan_around_right only: further directions (default: {EXTRA_DIRECTIONS})",
-    )
-    group.add_argument(
-        "--max_length_eval",
-        type=positive_int,
-        default=50,
-        metavar="N",
-        help="symbols after which an answer is cut off (default: %(default)s)",
-    )
-    group.add_argument("--seed", type=natural_int, default=1, help="of weights and episodes (default: %(default)s)")
-    group = parser.add_argument_group("model", "Defaults follow Lake 2019, Section 4.1.")
-    group.add_argument(
-        "--emb_size",
-        type=positive_int,
-        default=ModelConfig.emb_size,
-        metavar="M",
-        help="units per embedding and LSTM layer (default: %(default)s)",
-    )
-    group.add_argument(
-        "--nlayers",
-        type=positive_int,
-        default=ModelConfig.nlayers,
-        metavar="N",
-        help="layers of each LSTM (default: %(default)s)",
-    )
-    group.add_argument(
-        "--dropout",
-        type=dropout_probability,
-        default=ModelConfig.dropout,
-        metavar="P",
-        help="on embeddings and between LSTM layers (default: %(default)s)",
-    )
-    group.add_argument("--disable_memory", action="store_true", help="ignore the support set: a plain seq2seq network")
-    group.add_argument("--disable_attention", action="store_true", help="decode from the last context step alone")
-    group.add_argument(
-        "--mask_padding",
-        action="store_true",
-        help="keep padded steps out of the decoder's attention, as the equations have it",
-    )
+    parser = OneLineParser(__doc__)
+    add_training_options(parser)
+    add_model_options(parser)
     group = parser.add_argument_group("files")
-    group.add_argument(
-        "--dir_model",
-        type=Path,
-        default=Path("out_models"),
-        metavar="DIR",
-        help="folder of the checkpoint and the learning curve (default: %(default)s)",
-    )
-    group.add_argument(
-        "--fn_out_model",
-        type=checkpoint_name,
-        metavar="NAME.tar",
-        help="the checkpoint (default: net_<episode_type>.tar)",
-    )
-    group.add_argument(
-        "--data_dir",
-        type=Path,
-        default=Path("data"),
-        metavar="DIR",
-        help="folder of the SCAN files, written if missing (default: %(default)s)",
-    )
+    add_model_folder(group)
+    told = "the checkpoint (default: net_<episode_type>.tar)"
+    group.add_argument("--fn_out_model", type=checkpoint_name, metavar="NAME.tar", help=told)
+    add_data_folder(group)
     group.add_argument("--overwrite", action="store_true", help="start anew even if there is a checkpoint")
     add_device_options(parser)
     args = parser.parse_args()
@@ -149,6 +72,37 @@ def parse_arguments() -> argparse.Namespace:
             parser.error(f"--disable_recon_loss: {args.episode_type} has no support items to ask for")
         args.disable_memory = True
     return args
+
+
+def add_training_options(parser: argparse.ArgumentParser) -> None:
+    """Add what an episode is and how to learn from it."""
+    add = parser.add_argument_group("training").add_argument
+    told = f"what the episodes are: {', '.join(EXPERIMENTS)}"
+    add("--episode_type", choices=list(EXPERIMENTS), default="ME", metavar="TYPE", help=told)
+    add("--num_episodes", type=positive_int, default=10000, metavar="N", help="episodes, one gradient step each")
+    add("--lr", type=positive_float, default=0.001, help="Adam's learning rate")
+    told = "multiply the learning rate by 0.1 every N episodes"
+    add("--lr_decay_schedule", type=positive_int, default=5000, metavar="N", help=told)
+    add("--disable_recon_loss", action="store_true", help="do not also ask for the support items (no support loss)")
+    told = f"scan_around_right only: further directions (default: {EXTRA_DIRECTIONS})"
+    add("--extra_directions", type=natural_int, metavar="N", help=told)
+    told = "symbols after which an answer is cut off"
+    add("--max_length_eval", type=positive_int, default=50, metavar="N", help=told)
+    add("--seed", type=natural_int, default=1, help="of weights, dropout and episodes")
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Add what the network is made of."""
+    add = parser.add_argument_group("model", "Defaults follow Lake 2019, Section 4.1.").add_argument
+    told = "units of each embedding and LSTM layer"
+    add("--emb_size", type=positive_int, default=ModelConfig.emb_size, metavar="M", help=told)
+    add("--nlayers", type=positive_int, default=ModelConfig.nlayers, metavar="N", help="layers of each LSTM")
+    told = "on embeddings and between LSTM layers"
+    add("--dropout", type=dropout_probability, default=ModelConfig.dropout, metavar="P", help=told)
+    add("--disable_memory", action="store_true", help="ignore the support set: a plain seq2seq network")
+    add("--disable_attention", action="store_true", help="decode from the last context step alone")
+    told = "keep padded steps out of the decoder's attention, as the equations have it"
+    add("--mask_padding", action="store_true", help=told)
 
 
 @dataclass
