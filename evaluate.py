@@ -18,7 +18,7 @@ from generate_episode import Episode, EpisodeSampler
 from model import Context, Memory, MetaSeq2Seq
 from scan_util import Item, interpret, load_split
 
-QUERIES_AT_ONCE = 256  # large enough for full-rate products, small enough to stay in the cache
+QUERIES_AT_ONCE = 1024  # enough rows for full-rate products even when most queries have ended
 COMPACT_BELOW = 0.85  # finished queries leave the batch once fewer than this share is still being decoded
 AUGMENTED_TRAINING_COMMANDS = 7706  # as many as addprim_jump tests
 END, PADDING = "<EOS>", "(padding)"  # labels of attention weights
