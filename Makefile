@@ -15,7 +15,7 @@ test: .venv/development
 	.venv/bin/python -m pip install --quiet -r requirements.txt
 	touch $@
 
-.venv/development: requirements-dev.txt requirements.txt
+.venv/development: requirements-dev.txt requirements-cluster.txt requirements.txt
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet -r requirements-dev.txt
 	touch $@

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import torch
 
 from checkpoint import (
+    Checkpoint,
     add_device_options,
     choose_device,
     describe_device,
@@ -40,6 +41,8 @@ from training_step import clip_gradients, episode_loss, make_optimizer, train_on
 
 STAGES = ("sampling", "forward", "backward", "optimizer")
 MATRIX_SIZE = 1024
+BARRIER_TIMEOUT = 300  # seconds for all processes to be ready
+UNTRAINED_QUERIES = 1000  # of a test split, answered by an untrained network
 
 
 class Subject(NamedTuple):
@@ -61,7 +64,7 @@ def make_subject(episode_type: str, data_dir: Path, device: torch.device) -> Sub
     sizes = len(vocabularies[0]), len(vocabularies[1]), experiment.padded_length
     model = MetaSeq2Seq(ModelConfig(*sizes, disable_memory=experiment.is_standard)).to(device)
     optimizer, _ = make_optimizer(model, 0.001, 10**6)
-    batches = (encode(sampler.training_episode(rng, ()), *vocabularies).to(device) for _ in iter(int, 1))
+    batches = (encode(sampler.training_episode(rng, ()), *vocabularies).to(device) for _ in itertools.count())
     return Subject(model, optimizer, torch.optim.Adam(model.parameters(), 0.001), batches, device)
 
 
@@ -137,6 +140,31 @@ def count_operations(model: MetaSeq2Seq, batch: EpisodeBatch) -> float:
     return 3 * forward
 
 
+def untrained_scoring(subject: Subject, episode_type: str, data_dir: Path) -> dict[str, float | None]:
+    """Answer test queries with the untrained network, which hardly ever ends an answer early: the slowest case.
+
+    Returns:
+        Queries a second, and the most memory, in GB, that the process has taken, or that torch has on the GPU.
+    """
+    experiment = find_experiment(episode_type)
+    vocabularies = Vocabulary(experiment.input_words), Vocabulary(experiment.output_words)
+    _, validation_rng = random_streams(1)
+    validation = EpisodeSampler(experiment, data_dir, support_loss=True).validation_episodes(validation_rng)
+    _, episodes = find_test(
+        Checkpoint(subject.model, *vocabularies, experiment, validation, 50, 0, 1, {}, {}), data_dir
+    )
+    batch = encode(episodes[0], *vocabularies).to(subject.device)
+    queries = batch.query_in.rows(torch.arange(min(UNTRAINED_QUERIES, len(batch.query_in.lengths))))
+    with torch.inference_mode():
+        memory = store(subject.model.eval(), batch)
+    start = now(subject.device)
+    answer(subject.model, memory, queries, 50, QUERIES_AT_ONCE)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    if subject.device.type == "cuda":
+        peak = torch.cuda.max_memory_allocated(subject.device) / 2**30
+    return {"untrained_queries_per_s": len(queries.lengths) / (now(subject.device) - start), "peak_gb": peak}
+
+
 def bench_training(episode_type: str, data_dir: Path, device: torch.device, repeats: int) -> dict[str, Any]:
     """Measure the training of one episode type."""
     subject = make_subject(episode_type, data_dir, device)
@@ -149,6 +177,7 @@ def bench_training(episode_type: str, data_dir: Path, device: torch.device, repe
         return plain_train_on_episode(subject.model, subject.plain_optimizer, batch)
 
     at_once = 10 if device.type == "cuda" else 2
+    scoring = untrained_scoring(subject, episode_type, data_dir)
     for step in (fast, plain):  # warm up
         whole_seconds(subject, step, 2)
     pairs, stages, rates = [], [], []
@@ -170,6 +199,7 @@ def bench_training(episode_type: str, data_dir: Path, device: torch.device, repe
         "gflop": operations / 1e9,
         "matrix_gflop_per_s": rate,
         "share_of_matrix_rate": operations / 1e6 / median / rate,
+        **scoring,
     }
 
 
@@ -180,19 +210,21 @@ def decode_in_own_process(
     device = choose_device(*options)
     checkpoint = load_checkpoint(path, device)
     _, episodes = find_test(checkpoint, data_dir)
-    batch = encode(episodes[0], checkpoint.input_vocabulary, checkpoint.output_vocabulary).to(device)
+    vocabularies = checkpoint.input_vocabulary, checkpoint.output_vocabulary
+    batches = [encode(episode, *vocabularies).to(device) for episode in episodes]
     before = resource.getrusage(resource.RUSAGE_SELF)
     start = now(device)
-    if how == "plain":  # all at once, gradients on, to the last step
-        plain_logits(checkpoint.model, batch, n_steps=checkpoint.max_length_eval).argmax(2).tolist()
-    else:
-        with torch.inference_mode():
-            memory = store(checkpoint.model, batch)
-        answer(checkpoint.model, memory, batch.query_in, checkpoint.max_length_eval, QUERIES_AT_ONCE)
+    for batch in batches:
+        if how == "plain":  # all at once, gradients on, to the last step
+            plain_logits(checkpoint.model, batch, n_steps=checkpoint.max_length_eval).argmax(2).tolist()
+        else:
+            with torch.inference_mode():
+                memory = store(checkpoint.model, batch)
+            answer(checkpoint.model, memory, batch.query_in, checkpoint.max_length_eval, QUERIES_AT_ONCE)
     after, seconds = resource.getrusage(resource.RUSAGE_SELF), now(device) - start
     pipe.send(
         {
-            "queries": len(batch.query_in.lengths),
+            "queries": sum(len(batch.query_in.lengths) for batch in batches),
             "seconds": seconds,
             "cpu_seconds": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
             "peak_gb": after.ru_maxrss / 2**20,
@@ -200,6 +232,18 @@ def decode_in_own_process(
             "peak_gpu_gb": torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else None,
         }
     )
+
+
+def received(pipe: Any) -> Any:
+    """Take what a process sends.
+
+    Raises:
+        ValueError: if it ended without sending anything.
+    """
+    try:
+        return pipe.recv()
+    except EOFError:
+        raise ValueError("a measuring process ended early; its error stands above, or memory ran out") from None
 
 
 def bench_decoding(path: Path, data_dir: Path, options: tuple[int | None, bool, int], repeats: int) -> dict[str, Any]:
@@ -211,7 +255,7 @@ def bench_decoding(path: Path, data_dir: Path, options: tuple[int | None, bool, 
         process = start_fresh.Process(target=decode_in_own_process, args=(how, path, data_dir, options, sender))
         process.start()
         sender.close()
-        runs[how].append(receiver.recv())
+        runs[how].append(received(receiver))
         process.join()
     middle = {
         how: {key: statistics.median(run[key] for run in side) for key in side[0] if side[0][key] is not None}
@@ -228,7 +272,7 @@ def train_in_own_process(episode_type: str, data_dir: Path, options: Any, episod
         return train_on_episode(subject.model, subject.optimizer, batch)
 
     whole_seconds(subject, step, 3)
-    ready.wait()
+    ready.wait(timeout=BARRIER_TIMEOUT)
     pipe.send(1000 * whole_seconds(subject, step, episodes))
 
 
@@ -239,9 +283,10 @@ def bench_side_by_side(episode_type: str, n_runs: int, data_dir: Path, options: 
     pipes = [start_fresh.Pipe(duplex=False) for _ in range(n_runs)]
     arguments = (episode_type, data_dir, options, episodes, ready)
     processes = [start_fresh.Process(target=train_in_own_process, args=(*arguments, sender)) for _, sender in pipes]
-    for process in processes:
+    for process, (_, sender) in zip(processes, pipes, strict=True):
         process.start()
-    each = [receiver.recv() for receiver, _ in pipes]
+        sender.close()
+    each = [received(receiver) for receiver, _ in pipes]
     for process in processes:
         process.join()
     return {
@@ -257,7 +302,8 @@ def print_training(row: dict[str, Any]) -> None:
     stages = " ".join(f"{row['stages_ms'][name]:9.2f}" for name in STAGES)
     print(
         f"{row['episode_type']:23} {row['ms']:7.1f} {1000 / row['ms']:7.1f} {stages} {row['plain_ms']:8.1f} "
-        f"{row['ratio']:6.2f} {row['gflop']:6.2f} {row['matrix_gflop_per_s']:9.0f} {row['share_of_matrix_rate']:7.0%}",
+        f"{row['ratio']:6.2f} {row['gflop']:6.2f} {row['matrix_gflop_per_s']:9.0f} {row['share_of_matrix_rate']:7.0%} "
+        f"{row['untrained_queries_per_s']:9.0f} {row['peak_gb']:7.2f}",
         flush=True,
     )
 
@@ -310,11 +356,14 @@ def measure(args: argparse.Namespace, device: torch.device) -> dict[str, Sequenc
         return {"side_by_side": rows}
     stages = " ".join(f"{name:>9}" for name in STAGES)
     ours = f"{'':23} {'ms/ep.':>7} {'ep./s':>7} {stages}"
-    print(f"{ours} {'plain ms':>8} {'ratio':>6} {'GFLOP':>6} {'GFLOP/s*':>9} {'share':>7}")
+    print(
+        f"{ours} {'plain ms':>8} {'ratio':>6} {'GFLOP':>6} {'GFLOP/s*':>9} {'share':>7} {'answers/s':>9} {'peak GB':>7}"
+    )
     for episode_type in args.episode_types:
         rows.append(bench_training(episode_type, args.data_dir, device, args.repeats))
         print_training(rows[-1])
     print(f"* of a {MATRIX_SIZE} x {MATRIX_SIZE} float32 product; share: of that rate, reached by the whole step")
+    print("answers/s: test queries answered by the untrained network, which decodes nearly all of them to the end")
     return {"training": rows}
 
 

@@ -6,6 +6,7 @@ the original release name two classes, which stand for inert containers here; an
 
 import argparse
 import json
+import os
 import platform
 import subprocess
 import warnings
@@ -27,7 +28,7 @@ from script_util import natural_int, positive_int, written_whole
 FORMAT = "meta_seq2seq"
 FORMAT_VERSION = 1
 PLACES = ("gpu", "cpu", "threads", "data_dir", "dir_model", "fn_out_model", "overwrite")
-"""Arguments of the training command that say where and how to run, not what to compute; they are not recorded."""
+"""Arguments of the training command that say where and how to run, not what to compute."""
 
 
 def random_streams(seed: int) -> tuple[np.random.Generator, np.random.Generator]:
@@ -37,18 +38,18 @@ def random_streams(seed: int) -> tuple[np.random.Generator, np.random.Generator]
     return np.random.default_rng(training), np.random.default_rng(validation)
 
 
-def random_states(episodes: np.random.Generator) -> dict[str, Any]:
+def random_states(episodes: np.random.Generator, device: torch.device) -> dict[str, Any]:
     """Take down the states of the training episodes' generator and of torch's, as plain data."""
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
     return {"episodes": episodes.bit_generator.state, "torch": torch.get_rng_state(), "cuda": cuda}
 
 
-def restore_random_states(states: Mapping[str, Any], episodes: np.random.Generator) -> None:
+def restore_random_states(states: Mapping[str, Any], episodes: np.random.Generator, device: torch.device) -> None:
     """Put generators back into states taken down before."""
     episodes.bit_generator.state = states["episodes"]
     torch.set_rng_state(states["torch"])
-    if torch.cuda.device_count() == len(states["cuda"]) > 0:
-        torch.cuda.set_rng_state_all(states["cuda"])
+    if device.type == "cuda" and states["cuda"] is not None:
+        torch.cuda.set_rng_state(states["cuda"], device)
 
 
 def add_device_options(parser: argparse.ArgumentParser) -> None:
@@ -64,8 +65,11 @@ def choose_device(gpu: int | None, cpu: bool, threads: int) -> torch.device:
     """Pick the device and set the number of CPU threads.
 
     Raises:
-        ValueError: if GPU number `gpu` is not there.
+        ValueError: if GPU number `gpu` is not there, or if there are fewer cores than threads.
     """
+    n_cores = os.cpu_count() or 1
+    if threads > n_cores:
+        raise ValueError(f"--threads {threads}: this machine has {n_cores} cores")
     torch.set_num_threads(threads)
     n_gpus = torch.cuda.device_count()
     if gpu is not None and gpu >= n_gpus:
@@ -119,6 +123,7 @@ def load_plain(path: Path, missing: str) -> dict[str, Any]:
         raise ValueError(
             f"{path} is a folder, not a checkpoint" if path.is_dir() else f"no checkpoint at {path}; {missing}"
         )
+    path.open("rb").close()  # a file that may not be read is no damaged one
     allowed: list[Any] = [(_InertLang, "__main__.Lang"), argparse.Namespace]
     try:
         with torch.serialization.safe_globals(allowed), warnings.catch_warnings(action="ignore"):
@@ -150,7 +155,7 @@ class Checkpoint:
     is_original: bool = False  # a file of the original release
 
 
-def recorded(arguments: Mapping[str, Any]) -> dict[str, Any]:
+def without_places(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Pick the arguments that determine a run."""
     return {name: value for name, value in arguments.items() if name not in PLACES}
 
@@ -182,8 +187,7 @@ def checkpoint_contents(
             for one in validation
         ],
         "episode": episode,
-        "arguments": recorded(arguments),
-        "provenance": provenance(),
+        "arguments": {name: str(value) if isinstance(value, Path) else value for name, value in arguments.items()},
     }
 
 

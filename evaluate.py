@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from checkpoint import Checkpoint
-from episode_batch import EpisodeBatch, Sequences, encode, episode_from_items, items_of
+from episode_batch import EpisodeBatch, Sequences, Vocabulary, encode, episode_from_items, items_of
 from generate_episode import Episode, EpisodeSampler
 from model import Context, Memory, MetaSeq2Seq
 from scan_util import Item, interpret, load_split
@@ -49,7 +49,10 @@ class Accuracy(NamedTuple):
 
     def plus(self, outcomes: Sequence[bool], is_support: Sequence[bool]) -> "Accuracy":
         """Count further outcomes."""
-        split = [[right for right, known in zip(outcomes, is_support, strict=True) if known == kind] for kind in (1, 0)]
+        split = [
+            [right for right, known in zip(outcomes, is_support, strict=True) if known == kind]
+            for kind in (True, False)
+        ]
         return Accuracy(self.retrieval.plus(split[0]), self.generalize.plus(split[1]))
 
 
@@ -228,7 +231,8 @@ def find_training_commands(checkpoint: Checkpoint, data_dir: Path) -> Episode | 
         return None
     sampler = EpisodeSampler(experiment, data_dir, support_loss=False)
     commands = sampler.training_commands(np.random.default_rng(0), at_most=AUGMENTED_TRAINING_COMMANDS)
-    return Episode(commands.rows(np.arange(0)), commands, np.zeros(len(commands.inputs), dtype=bool), "")
+    items = items_of(commands, Vocabulary(experiment.input_words), Vocabulary(experiment.output_words))
+    return episode_from_items([], items, checkpoint.input_vocabulary, checkpoint.output_vocabulary)
 
 
 def answer_episodes(checkpoint: Checkpoint, episodes: Sequence[Episode], at_once: int) -> list[Answer]:
@@ -284,6 +288,8 @@ def ask(checkpoint: Checkpoint, support: Sequence[tuple[str, str]], queries: Seq
     asked = [tuple(query.split()) for query in queries]
     if not all(asked) or not all(item.input for item in items):
         raise ValueError("expected words in every query and support item, found none")
+    if not asked:
+        return []
     if not items and not checkpoint.model.config.disable_memory:
         raise ValueError("expected at least one support item, found none")
     episode = episode_from_items(items, [Item(words, ()) for words in asked], *vocabularies)

@@ -23,7 +23,7 @@ import scan_util
 from scan_util import ACTION_OF, LONGEST_TRAINING_OUTPUT, TURN_OF, Item, interpret
 
 IntArray = npt.NDArray[np.int64]
-Mapping = dict[str, str]
+Meanings = dict[str, str]
 """What the words in the slots mean in one episode."""
 
 
@@ -92,9 +92,9 @@ class Experiment:
 
     name: str
     language: Language
-    slots: Mapping
+    slots: Meanings
     training: Draw
-    held_out: Mapping
+    held_out: Meanings
     further_words: tuple[str, ...] = ()
     further_meanings: tuple[str, ...] = ()
     n_validation: int = 5
@@ -128,6 +128,7 @@ EXTRA_DIRECTIONS = 2  # Lake 2019, Section 4.5
 
 STANDARD_BATCH = 40  # Lake 2019, Section 4.3: as many items as an episode answers with the support loss
 JUMP_AND_TEMPLATES = "jump_and_templates"
+SLOTS = ("SLOT1", "SLOT2")  # stand for the primitives of a command
 
 
 def _standard(name: str, split: str) -> Experiment:
@@ -292,9 +293,15 @@ def number_pool(items: Sequence[Item], experiment: Experiment) -> Pairs:
     )
 
 
-class _Pool(NamedTuple):
-    items: Pairs
-    weights: npt.NDArray[np.float64] | None  # (N,) chance of each item to be drawn first; None: all alike
+class _Pool:
+    """Items to draw from, all alike or, in UNIFORM_LENGTH_POOLS, every input length equally often."""
+
+    def __init__(self, items: Sequence[Item], experiment: Experiment, uniform_length: bool = False) -> None:
+        self._items = number_pool(items, experiment)
+        self._weights = None  # (N,) chance of each item to be drawn first; None: all alike
+        if uniform_length:
+            weights = 1 / np.bincount(self._items.input_lengths)[self._items.input_lengths]
+            self._weights = weights / weights.sum()
 
     def draw(self, rng: np.random.Generator, count: int) -> Pairs:
         """Draw different items.
@@ -302,32 +309,49 @@ class _Pool(NamedTuple):
         Raises:
             ValueError: if the pool has too few.
         """
-        if count > len(self.items.inputs):
-            raise ValueError(f"an episode needs {count} items, its pool has {len(self.items.inputs)}; {DATA_ADVICE}")
-        return self.items.rows(rng.choice(len(self.items.inputs), count, replace=False, p=self.weights))
+        n_items = len(self._items.inputs)
+        if count > n_items:
+            raise ValueError(f"an episode needs {count} items, its pool has {n_items}; {DATA_ADVICE}")
+        return self._items.rows(rng.choice(n_items, count, replace=False, p=self._weights))
 
 
-class _TemplatePool(NamedTuple):
-    """The isolated jump, and commands whose every primitive is replaced on its own by one of the 23 others.
+class _TemplatePool:
+    """The isolated jump, and SCAN commands whose every primitive is replaced on its own by one of the 23 others.
 
     Source: Lake 2019, Section 4.4, "Seq2seq learning".
     """
 
-    commands: _Pool
-    experiment: Experiment
+    def __init__(self, items: Sequence[Item], experiment: Experiment) -> None:
+        action_of = ACTION_OF | dict(zip(experiment.further_words, experiment.further_meanings, strict=True))
+        words, meanings = experiment.input_words, experiment.output_words
+        fillers = [(words.index(word), meanings.index(action)) for word, action in action_of.items() if word != "jump"]
+        self._fillers = np.array(fillers)  # (23, 2): number of the word, number of its action
+        self._jump = number_pool([Item(("jump",), interpret(("jump",)))], experiment)
+        self._slot_numbers = [(len(words) + slot, len(meanings) + slot) for slot in range(len(SLOTS))]
+        templates = [_template(item.input) for item in items]
+        outputs = [interpret(template, dict(zip(SLOTS, SLOTS, strict=True))) for template in templates]
+        self._templates = Pairs(
+            *number_sequences(templates, (*words, *SLOTS), experiment.language.longest_input),
+            *number_sequences(outputs, (*meanings, *SLOTS), experiment.language.longest_output),
+        )
 
     def draw(self, rng: np.random.Generator, count: int) -> Pairs:
         """Draw commands, the isolated jump first."""
-        experiment = self.experiment
-        action_of = ACTION_OF | dict(zip(experiment.further_words, experiment.further_meanings, strict=True))
-        fillers = [word for word in action_of if word != "jump"]
-        drawn = self.commands.draw(rng, count - 1)
-        items = [Item(("jump",), interpret(("jump",)))]
-        for numbers, length in zip(drawn.inputs.tolist(), drawn.input_lengths.tolist(), strict=True):
-            words = [experiment.input_words[number] for number in numbers[:length]]
-            filled = tuple(fillers[rng.integers(len(fillers))] if word in ACTION_OF else word for word in words)
-            items.append(Item(filled, interpret(filled, action_of)))
-        return number_pool(items, experiment)
+        rows = rng.choice(len(self._templates.inputs), count - 1, replace=False)
+        drawn = self._templates.rows(rows)
+        chosen = self._fillers[rng.integers(len(self._fillers), size=(count - 1, len(SLOTS)))]  # (count - 1, slots, 2)
+        inputs, outputs = drawn.inputs, drawn.outputs
+        for slot, (word, meaning) in enumerate(self._slot_numbers):
+            inputs = np.where(inputs == word, chosen[:, slot, :1], inputs)
+            outputs = np.where(outputs == meaning, chosen[:, slot, 1:], outputs)
+        filled = drawn._replace(inputs=inputs, outputs=outputs)
+        return Pairs(*(np.concatenate(arrays) for arrays in zip(self._jump, filled, strict=True)))
+
+
+def _template(command: Sequence[str]) -> tuple[str, ...]:
+    """Put slots in the place of a command's primitives; there are at most two."""
+    slots = iter(SLOTS)
+    return tuple(next(slots) if word in ACTION_OF else word for word in command)
 
 
 class EpisodeSampler:
@@ -358,7 +382,7 @@ class EpisodeSampler:
     def validation_episodes(self, rng: np.random.Generator) -> list[Episode]:
         """Draw the validation episodes: the original mapping in all, or a held-out mapping of its own in each."""
         experiment = self.experiment
-        mappings: dict[str, Mapping] = {}
+        mappings: dict[str, Meanings] = {}
         while len(mappings) < experiment.n_held_out_mappings:
             mapping = self.draw_mapping(rng)
             mappings[identify(mapping)] = mapping
@@ -373,14 +397,14 @@ class EpisodeSampler:
             return self._pool(name).draw(rng, at_most)
         return number_pool(POOLS[name](self._data_dir), self.experiment)
 
-    def draw_mapping(self, rng: np.random.Generator) -> Mapping:
+    def draw_mapping(self, rng: np.random.Generator) -> Meanings:
         """Draw as many words and meanings as there are slots, uniformly; slot by slot they belong together."""
         count = len(self.experiment.slots)
         words = rng.choice(len(self._words), count, replace=False)
         meanings = rng.choice(len(self._meanings), count, replace=False)
         return {self._words[w]: self._meanings[m] for w, m in zip(words, meanings, strict=True)}
 
-    def _episode(self, rng: np.random.Generator, mapping: Mapping, draw: Draw) -> Episode:
+    def _episode(self, rng: np.random.Generator, mapping: Meanings, draw: Draw) -> Episode:
         support_pool, n_support, query_pool, n_query = draw
         if support_pool == query_pool:
             both = self._pool(support_pool).draw(rng, n_support + n_query)
@@ -393,7 +417,7 @@ class EpisodeSampler:
         is_support = np.arange(len(query.inputs)) >= n_query
         return Episode(self._remapped(support, mapping), self._remapped(query, mapping), is_support, identify(mapping))
 
-    def _remapped(self, items: Pairs, mapping: Mapping) -> Pairs:
+    def _remapped(self, items: Pairs, mapping: Meanings) -> Pairs:
         """Rename the slot words and their meanings; a pool's items may hold each slot any number of times."""
         experiment = self.experiment
         tables = []
@@ -408,19 +432,17 @@ class EpisodeSampler:
 
     def _pool(self, name: str) -> "_Pool | _TemplatePool":
         if name not in self._pools:
+            items = POOLS[name](self._data_dir)
             try:
-                items = number_pool(POOLS[name](self._data_dir), self.experiment)
+                if name == JUMP_AND_TEMPLATES:
+                    self._pools[name] = _TemplatePool(items, self.experiment)
+                else:
+                    self._pools[name] = _Pool(items, self.experiment, name in UNIFORM_LENGTH_POOLS)
             except ValueError as error:
                 raise ValueError(f"pool {name}: {error}; {DATA_ADVICE}") from None
-            weights = None
-            if name in UNIFORM_LENGTH_POOLS:
-                weights = 1 / np.bincount(items.input_lengths)[items.input_lengths]
-                weights /= weights.sum()
-            pool = _Pool(items, weights)
-            self._pools[name] = _TemplatePool(pool, self.experiment) if name == JUMP_AND_TEMPLATES else pool
         return self._pools[name]
 
 
-def identify(mapping: Mapping) -> str:
+def identify(mapping: Meanings) -> str:
     """Name a mapping; equal mappings have equal names, whatever the order of their words."""
     return ", ".join(f"{word} -> {meaning}" for word, meaning in sorted(mapping.items()))

@@ -247,7 +247,9 @@ class MetaSeq2Seq(nn.Module):
         contexts = packing.unpack(steps)
         if self.context_layer is not None:
             last = contexts[torch.arange(len(lengths)), lengths - 1]
-        n_padded = (self.config.padded_length - lengths).clamp(min=0) * (not self.config.mask_padding)
+        n_padded = (self.config.padded_length - lengths).clamp(min=0)
+        if self.config.mask_padding:
+            n_padded.zero_()
         is_real = torch.arange(contexts.shape[1]) < lengths[:, None]
         log_count = torch.cat((is_real, n_padded[:, None]), dim=1).to(steps).log()
         contexts = torch.cat((contexts, padded_step.expand(len(lengths), 1, -1)), dim=1)

@@ -201,25 +201,14 @@ def _run_backward(
 ) -> tuple[Tensor, Tensor]:
     """Step back through time, all directions at once.
 
-    All that the chain rule needs of the forward pass is worked out before the loop, for all steps together. The loop
-    adds to `grad_output`, (D, P, m), what comes back from the following step.
+    All that the chain rule needs of the forward pass is worked out before the loop. The loop adds to `grad_output`,
+    (D, P, m), what comes back from the following step.
 
     Returns:
         The gradients of the gates before their squashing, (D, P, 4m), and of the first cell state, (D, N, m).
     """
-    i, f, g, o = gates.chunk(4, dim=2)
-    first = torch.zeros_like(cells[:, : layout.sizes[0]]) if c0 is None else c0
-    before = torch.cat((first, cells[:, layout.previous]), dim=1)  # the cell state one step earlier
-    # Slopes: of the cell state in i, f and g before their squashing, of the output in o and in the cell state.
-    slopes = gates.new_empty(*output.shape[:2], 4, output.shape[2])
-    new = i * g
-    torch.addcmul(new, new, i, value=-1, out=slopes[:, :, 0])
-    torch.addcmul(i, new, g, value=-1, out=slopes[:, :, 2])
-    kept = f * before
-    torch.addcmul(kept, kept, f, value=-1, out=slopes[:, :, 1])
-    torch.addcmul(output, output, o, value=-1, out=slopes[:, :, 3])
-    output_in_cell = torch.addcmul(o, output, cells.tanh(), value=-1)
-
+    f = gates.chunk(4, dim=2)[1]
+    slopes, output_in_cell = _slopes(layout, gates, output, cells, c0)
     grad_c, grad_later = grad_c.clone(), None
     tensors = (slopes, slopes[:, :, :3], slopes[:, :, 3], grad_output, output_in_cell, f)
     views = [tensor.split(layout.sizes, dim=1)[::-1] for tensor in tensors]
@@ -234,3 +223,23 @@ def _run_backward(
         grad_c_now.mul_(forget)
         grad_later = grad_gate.flatten(2)
     return slopes.flatten(2), grad_c
+
+
+def _slopes(layout: Layout, gates: Tensor, output: Tensor, cells: Tensor, c0: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Work out what the chain rule needs of the forward pass, for all steps together.
+
+    Returns:
+        The slopes, (D, P, 4, m), of the cell state in i, f and g before their squashing and of the output in o, and
+        that of the output in the cell state, (D, P, m).
+    """
+    i, f, g, o = gates.chunk(4, dim=2)
+    first = torch.zeros_like(cells[:, : layout.sizes[0]]) if c0 is None else c0
+    before = torch.cat((first, cells[:, layout.previous]), dim=1)  # the cell state one step earlier
+    slopes = gates.new_empty(*output.shape[:2], 4, output.shape[2])
+    new = i * g
+    torch.addcmul(new, new, i, value=-1, out=slopes[:, :, 0])
+    torch.addcmul(i, new, g, value=-1, out=slopes[:, :, 2])
+    kept = f * before
+    torch.addcmul(kept, kept, f, value=-1, out=slopes[:, :, 1])
+    torch.addcmul(output, output, o, value=-1, out=slopes[:, :, 3])
+    return slopes, torch.addcmul(o, output, cells.tanh(), value=-1)

@@ -11,7 +11,9 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, NoReturn
+from typing import BinaryIO, NoReturn, TypeVar
+
+Number = TypeVar("Number", int, float)
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
@@ -33,9 +35,16 @@ class OneLineParser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message} (`{self.prog} -h` lists the options)\n")
 
 
+def _parsed(kind: Callable[[str], Number], text: str, expected: str) -> Number:
+    try:
+        return kind(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected {expected}, found {text!r}") from None
+
+
 def positive_int(text: str) -> int:
     """Parse a count of at least one."""
-    value = int(text)
+    value = _parsed(int, text, "a whole number")
     if value < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, found {text}")
     return value
@@ -43,7 +52,7 @@ def positive_int(text: str) -> int:
 
 def natural_int(text: str) -> int:
     """Parse a whole number from zero up to what a seed may be."""
-    value = int(text)
+    value = _parsed(int, text, "a whole number")
     if not 0 <= value < 2**63:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 0 and below 2^63, found {text}")
     return value
@@ -51,7 +60,7 @@ def natural_int(text: str) -> int:
 
 def positive_float(text: str) -> float:
     """Parse a finite number above zero."""
-    value = float(text)
+    value = _parsed(float, text, "a number")
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"expected a number above 0, found {text}")
     return value
@@ -59,7 +68,7 @@ def positive_float(text: str) -> float:
 
 def dropout_probability(text: str) -> float:
     """Parse a probability of at least 0 and below 1."""
-    value = float(text)
+    value = _parsed(float, text, "a number")
     if not 0 <= value < 1:
         raise argparse.ArgumentTypeError(f"expected a number of at least 0 and below 1, found {text}")
     return value
@@ -102,7 +111,10 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         aside.chmod(0o644)  # mkstemp makes a file that nobody else may read
-        aside.replace(path)
+        try:
+            aside.replace(path)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from None
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
@@ -123,7 +135,9 @@ def run_script(main: Callable[[], None]) -> NoReturn:
     except BrokenPipeError:  # whoever read our output has left, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise  # ours to mend
         message = str(error)
         if isinstance(error, OSError) and error.filename is not None:
             message = f"{error.filename}: {error.strerror}"

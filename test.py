@@ -19,8 +19,8 @@ from checkpoint import (
     describe_device,
     load_checkpoint,
     provenance,
-    recorded,
     save_json,
+    without_places,
 )
 from episode_batch import items_of
 from evaluate import (
@@ -63,9 +63,13 @@ def parse_arguments() -> argparse.Namespace:
     add = parser.add_argument_group("attention").add_argument
     add("--plot_attention", metavar="QUERY", help="draw the attention weights for this query instead of scoring")
     told = "for the picture: the number of the episode whose support set is in memory"
-    add("--support_set", type=natural_int, default=0, metavar="K", help=told)
+    add("--support_set", type=natural_int, metavar="K", help=f"{told} (default: 0)")
     add_device_options(parser)
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.support_set is not None and args.plot_attention is None:
+        parser.error("--support_set goes with --plot_attention; scoring uses every support set")
+    args.support_set = args.support_set or 0
+    return args
 
 
 def report_of(
@@ -76,6 +80,8 @@ def report_of(
     `on_training` are the answers to training commands, of standard seq2seq networks.
     """
     accuracy = count(answered)
+    if not accuracy.generalize.total:
+        raise ValueError(f"no query of {split} is new: all of them are support items")
     counted = [one for one in answered if not one.is_support]
     report: dict[str, Any] = {
         "episode_type": checkpoint.experiment.name,
@@ -98,7 +104,7 @@ def report_of(
         "finished": checkpoint.episode >= checkpoint.num_episodes,
         "mask_padding": checkpoint.model.config.mask_padding,
         "mask_padding_in_training": bool(checkpoint.arguments.get("mask_padding", False)),
-        "arguments": recorded(checkpoint.arguments),
+        "arguments": without_places(checkpoint.arguments),
         "training_seconds": checkpoint.saved.get("seconds"),
         "training_device": checkpoint.saved.get("device"),
         "device": describe_device(next(checkpoint.model.parameters()).device),
@@ -147,15 +153,15 @@ def score(checkpoint: Checkpoint, args: argparse.Namespace, path: Path, result_p
     training = find_training_commands(checkpoint, args.data_dir)
     on_training = [] if training is None else answer_episodes(checkpoint, [training], args.batch_size)
     report = report_of(checkpoint, split, answered, on_training, time.monotonic() - started)
-    if args.verbose:
-        print_answers(answered)
-    print_report(report, path)
     wrong = [
         {"support_set": one.support_set, "query": one.query, "output": one.output, "target": one.target}
         for one in answered
         if not one.is_right
     ]
-    save_json(result_path, {**report, "wrong": wrong})
+    save_json(result_path, {**report, "wrong": wrong})  # before printing, which the reader may cut off
+    if args.verbose:
+        print_answers(answered)
+    print_report(report, path)
     print(f"\nwritten to {result_path}")
 
 

@@ -23,11 +23,12 @@ from checkpoint import (
     choose_device,
     describe_device,
     load_checkpoint,
+    provenance,
     random_states,
     random_streams,
-    recorded,
     restore_random_states,
     save_plain,
+    without_places,
 )
 from episode_batch import EpisodeBatch, Vocabulary, encode
 from evaluate import Accuracy, evaluate_episodes
@@ -141,21 +142,28 @@ class Curve:
     header = tuple(field.name for field in fields(Row))
 
     def __init__(self, path: Path, last_episode: int) -> None:
-        """Keep the rows up to the episode at which training goes on, and drop all others."""
+        """Keep the rows up to the episode at which training goes on, and drop all others.
+
+        Raises:
+            ValueError: if the file holds something else.
+        """
         self._path = path
-        kept = []
-        if last_episode > 0 and path.exists():
-            with path.open(newline="", encoding="utf-8") as lines:
-                rows = [row for row in csv.reader(lines) if len(row) == len(self.header) and row[0].isdigit()]
-            kept = [
-                row
-                for row in rows
-                if int(row[0]) < last_episode or (int(row[0]) == last_episode and is_logged(last_episode))
-            ]
+        kept = self._rows_up_to(last_episode) if last_episode > 0 and path.exists() else []
+        if last_episode > 0 and not kept:
+            print(f"note: {path} has no rows of the first {last_episode} episodes; it starts here", flush=True)
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([self.header, *kept])
         with written_whole(path) as file:
             file.write(text.getvalue().encode())
+
+    def _rows_up_to(self, last_episode: int) -> list[list[str]]:
+        try:
+            with self._path.open(newline="", encoding="utf-8") as lines:
+                rows = [row for row in csv.reader(lines) if len(row) == len(self.header) and row[0].isdigit()]
+        except (ValueError, csv.Error) as error:
+            raise ValueError(f"{self._path}: not a learning curve ({error}); move it away or delete it") from None
+        # A last row out of turn goes too: a longer run would not have it.
+        return [row for row in rows if int(row[0]) <= last_episode and is_logged(int(row[0]))]
 
     def add(self, row: Row) -> None:
         """Write a row."""
@@ -173,19 +181,18 @@ class Training:
     """A run in progress: the network, its optimizer, its random streams, and how far it has come."""
 
     def __init__(self, args: argparse.Namespace, experiment: Experiment, device: torch.device) -> None:
-        """Start from the seed."""
+        """Start from the seed, with validation episodes still to come: new ones or a checkpoint's."""
         self.args, self.experiment, self.device = args, experiment, device
-        self.rng, validation_rng = random_streams(args.seed)
+        self.provenance = provenance()  # of the code that runs, whatever is checked out later
+        self.rng, self.validation_rng = random_streams(args.seed)
         self.sampler = EpisodeSampler(experiment, args.data_dir, support_loss=not args.disable_recon_loss)
-        self.validation = self.sampler.validation_episodes(validation_rng)
+        self.validation: list[Episode] = []
         self.vocabularies = Vocabulary(experiment.input_words), Vocabulary(experiment.output_words)
         self.model = MetaSeq2Seq(model_config(args, experiment)).to(device)
         self.optimizer, self.scheduler = make_optimizer(self.model, args.lr, args.lr_decay_schedule)
         self.episode = self.saved_episode = 0
-        self.loss_sum, self.loss_count = (
-            torch.zeros((), dtype=torch.float64, device=device),
-            0,
-        )  # since the last log line
+        self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)  # since the last log line
+        self.loss_count = 0
         self.seconds_before = 0.0
         self.started = time.monotonic()
 
@@ -195,7 +202,7 @@ class Training:
         self.model.load_state_dict(saved["model_state"])
         self.optimizer.load_state_dict(saved["optimizer_state"])
         self.scheduler.load_state_dict(saved["scheduler_state"])
-        restore_random_states(saved["random_states"], self.rng)
+        restore_random_states(saved["random_states"], self.rng, self.device)
         self.validation = checkpoint.validation
         self.episode = self.saved_episode = checkpoint.episode
         self.loss_sum.fill_(saved["loss_sum"])
@@ -206,7 +213,8 @@ class Training:
         contents = checkpoint_contents(self.model, self.experiment, self.validation, self.episode, vars(self.args))
         contents["optimizer_state"] = self.optimizer.state_dict()
         contents["scheduler_state"] = self.scheduler.state_dict()
-        contents["random_states"] = random_states(self.rng)
+        contents["random_states"] = random_states(self.rng, self.device)
+        contents["provenance"] = self.provenance
         contents["loss_sum"], contents["loss_count"] = self.loss_sum.item(), self.loss_count
         contents["seconds"], contents["device"] = self.seconds, describe_device(self.device)
         save_plain(path, contents)
@@ -236,9 +244,9 @@ class Training:
     def run(self, path: Path) -> None:
         """Train to the last episode, logging and saving on the way."""
         num_episodes = self.args.num_episodes
+        curve = Curve(path.with_suffix(".csv"), self.episode)
         if self.episode == 0:
             path.unlink(missing_ok=True)  # --overwrite: the old network must not be taken for a state of this run
-        curve = Curve(path.with_suffix(".csv"), self.episode)
         excluded = frozenset(one.mapping for one in self.validation)
         while self.episode < num_episodes:
             lr = self.optimizer.param_groups[0]["lr"]
@@ -281,7 +289,9 @@ def model_config(args: argparse.Namespace, experiment: Experiment) -> ModelConfi
     )
 
 
-def find_earlier_run(path: Path, args: argparse.Namespace, device: torch.device) -> Checkpoint | None:
+def find_earlier_run(
+    path: Path, args: argparse.Namespace, experiment: Experiment, device: torch.device
+) -> Checkpoint | None:
     """Load the checkpoint that this command goes on from, if there is one.
 
     Raises:
@@ -295,11 +305,14 @@ def find_earlier_run(path: Path, args: argparse.Namespace, device: torch.device)
         raise ValueError(f"{path} is a file of the original release, which cannot be resumed; {anew}")
     differing = [
         f"--{name} {checkpoint.arguments.get(name)} (now {value})"
-        for name, value in recorded(vars(args)).items()
+        for name, value in without_places(vars(args)).items()
         if name != "num_episodes" and checkpoint.arguments.get(name) != value
     ]
     if differing:
         raise ValueError(f"{path} was trained with {', '.join(differing)}; {anew}")
+    vocabularies = checkpoint.input_vocabulary.words, checkpoint.output_vocabulary.words
+    if vocabularies != (experiment.input_words, experiment.output_words):
+        raise ValueError(f"{path} has another vocabulary than {args.episode_type}; {anew}")
     if checkpoint.episode > args.num_episodes:
         raise ValueError(
             f"{path} has {checkpoint.episode} episodes, more than --num_episodes {args.num_episodes}; {anew}"
@@ -313,11 +326,12 @@ def main() -> None:
     device = choose_device(args.gpu, args.cpu, args.threads)
     experiment = find_experiment(args.episode_type, args.extra_directions)
     path = args.dir_model / args.fn_out_model
-    args.dir_model.mkdir(parents=True, exist_ok=True)
-    earlier = find_earlier_run(path, args, device)
+    earlier = find_earlier_run(path, args, experiment, device)
     print(f"{args.episode_type} on {describe_device(device)}, seed {args.seed}, to {path}", flush=True)
     training = Training(args, experiment, device)
-    if earlier is not None:
+    if earlier is None:
+        training.validation = training.sampler.validation_episodes(training.validation_rng)
+    else:
         try:
             training.go_on_from(earlier)
         except (KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
@@ -332,7 +346,8 @@ def main() -> None:
     try:
         training.run(path)
     except KeyboardInterrupt:
-        goes_on = f"interrupted; the same command goes on from episode {training.saved_episode}"
+        command = "the same command without --overwrite" if args.overwrite else "the same command"
+        goes_on = f"interrupted; {command} goes on from episode {training.saved_episode}"
         raise KeyboardInterrupt(goes_on) from None
 
 

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+import model as model_module
+import packed_lstm
 from episode_batch import Vocabulary, encode, encode_words
 from evaluate import store
 from generate_episode import EpisodeSampler, find_experiment
@@ -221,3 +223,22 @@ def test_the_learning_rate_falls_to_a_tenth_on_schedule(samplers):
         scheduler.step()
     assert rates == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4, 1e-5])
     assert optimizer.state[next(model.parameters())]["step"] == 5
+
+
+def test_dropout_is_on_every_embedding_and_between_layers(samplers, monkeypatch):
+    """In training about half of each embedding's units are dropped; the LSTMs drop between layers, not elsewhere."""
+    model, batch, _ = make(samplers, dtype=torch.float, dropout=0.5)
+    shares = []
+
+    def spy(values, dropout, training):
+        result = packed_lstm.dropped(values, dropout, training)
+        shares.append((result == 0).float().mean().item())
+        return result
+
+    monkeypatch.setattr(model_module, "dropped", spy)
+    logits_of(model.train(), batch)
+    assert shares == pytest.approx([0.5] * 4, abs=0.12)  # support inputs, support outputs, queries, decoder
+    assert {lstm.dropout for lstm in model.modules() if isinstance(lstm, torch.nn.LSTM)} == {0.5}
+    shares.clear()
+    logits_of(model.eval(), batch)
+    assert shares == [0, 0, 0, 0]

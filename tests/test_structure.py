@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SCRIPTS = ("train", "test", "query", "bench", "report")
+SCRIPTS = ("train", "test", "query", "bench", "reproduce", "report")
 MAY_IMPORT = {  # each module and what it may import of this project
     "script_util": set(),
     "scan_util": {"script_util"},
@@ -32,7 +32,7 @@ MAY_IMPORT = {  # each module and what it may import of this project
         "script_util",
     },
 }
-WITHOUT_TORCH = ("scan_util", "generate_episode", "report")
+WITHOUT_TORCH = ("scan_util", "generate_episode", "reproduce", "report")
 
 
 def path_of(module):
@@ -71,7 +71,7 @@ def test_no_file_imports_a_script(module):
 
 
 @pytest.mark.parametrize("module", WITHOUT_TORCH)
-def test_episodes_and_report_need_no_torch(module):
+def test_episodes_runner_and_report_need_no_torch(module):
     """Neither they nor anything they import, however far down, imports torch."""
     reached, waiting = set(), [module]
     while waiting:
@@ -80,6 +80,13 @@ def test_episodes_and_report_need_no_torch(module):
         waiting += [name for name in found if path_of(name).exists()]
     assert "script_util" in reached
     assert "torch" not in {name.split(".")[0] for name in reached}
+
+
+def test_reproduce_knows_the_other_scripts_by_their_command_lines():
+    """It imports the table of cells and what all scripts share; Ray only in the function that needs it."""
+    assert imported_here("reproduce") == {"cells", "script_util"}
+    top = ast.parse(path_of("reproduce").read_text(encoding="utf-8")).body
+    assert not any(isinstance(node, ast.Import) and node.names[0].name == "ray" for node in top)
 
 
 @pytest.mark.parametrize("module", [*MAY_IMPORT, *SCRIPTS])

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+import generate_episode
+
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ["--emb_size", "6", "--cpu"]
 
@@ -155,3 +157,79 @@ def test_retrieval_is_not_available_without_the_support_loss(train, tmp_path):
 def test_every_variant_trains(train, variant):
     """Each flag of the model runs through training and validation."""
     assert train("--num_episodes", "2", *variant)[0] == 0
+
+
+def test_training_never_draws_a_validation_mapping(train, monkeypatch):
+    """The mappings of the validation episodes are handed to the sampler as excluded, every time."""
+    seen = []
+    draw = generate_episode.EpisodeSampler.training_episode
+
+    def spy(self, rng, excluded):
+        seen.append(set(excluded))
+        return draw(self, rng, excluded)
+
+    monkeypatch.setattr(generate_episode.EpisodeSampler, "training_episode", spy)
+    assert train("--num_episodes", "3")[0] == 0
+    assert len(seen) == 3
+    assert all(len(excluded) == 5 for excluded in seen)
+
+
+def test_the_network_is_made_as_asked(train, tmp_path):
+    """Every flag of the model arrives in the checkpoint's configuration."""
+    flags = ["--dropout", "0.25", "--nlayers", "1", "--mask_padding", "--disable_memory", "--disable_attention"]
+    assert train("--num_episodes", "1", *flags)[0] == 0
+    config = torch.load(tmp_path / "models/net_ME.tar")["model_config"]
+    expected = {"emb_size": 6, "dropout": 0.25, "nlayers": 1, "padded_length": 7, "input_size": 6, "output_size": 6}
+    switches = {"mask_padding": True, "disable_memory": True, "disable_attention": True}
+    assert config == expected | switches
+
+
+def test_the_curve_shows_the_learning_rate_of_its_episode(train, tmp_path):
+    """The rate falls to a tenth after every lr_decay_schedule episodes, in the curve as in the optimizer."""
+    assert train("--num_episodes", "201", "--lr_decay_schedule", "100")[0] == 0
+    rates = {row["episode"]: float(row["lr"]) for row in rows(tmp_path / "models/net_ME.csv")}
+    assert rates == pytest.approx({"1": 1e-3, "100": 1e-3, "200": 1e-4, "201": 1e-5})
+
+
+def test_a_diverged_run_ends_with_advice(train):
+    """A loss that is no number any more is an error that names --lr, not a result."""
+    code, _, error = train("--num_episodes", "300", "--lr", "1e38")
+    assert (code, error.count("\n")) == (2, 1)
+    assert "--lr" in error
+
+
+def test_another_vocabulary_is_not_trained_further(train, tmp_path):
+    """A checkpoint whose words stand in another order would be scrambled by going on."""
+    assert train("--num_episodes", "1")[0] == 0
+    path = tmp_path / "models/net_ME.tar"
+    contents = torch.load(path)
+    torch.save(contents | {"input_words": contents["input_words"][::-1]}, path)
+    code, _, error = train("--num_episodes", "2")
+    assert (code, error.count("\n")) == (2, 1)
+    assert "vocabulary" in error
+
+
+def test_a_finished_scan_run_needs_no_data(train, tmp_path):
+    """The same command with an empty --data_dir says that it is finished and writes no SCAN files."""
+    assert train("--num_episodes", "1", "--episode_type", "scan_around_right")[0] == 0
+    code, printed, _ = train(
+        "--num_episodes", "1", "--episode_type", "scan_around_right", "--data_dir", str(tmp_path / "no")
+    )
+    assert (code, "finished" in printed, (tmp_path / "no").exists()) == (0, True, False)
+
+
+def test_overwriting_loses_nothing_if_the_run_cannot_start(train, tmp_path):
+    """The old network goes only once the new run can write."""
+    assert train("--num_episodes", "1")[0] == 0
+    (tmp_path / "models/net_ME.csv").unlink()
+    (tmp_path / "models/net_ME.csv").mkdir()
+    before = (tmp_path / "models/net_ME.tar").read_bytes()
+    assert train("--num_episodes", "1", "--overwrite")[0] == 2
+    assert (tmp_path / "models/net_ME.tar").read_bytes() == before
+
+
+def test_interrupted_overwriting_says_to_leave_the_flag_out(train):
+    """Typing the very same command would start anew."""
+    assert train("--num_episodes", "1")[0] == 0
+    _, _, error = train("--num_episodes", "9", "--overwrite", stop_after=2)
+    assert "without --overwrite" in error

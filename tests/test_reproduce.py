@@ -1,0 +1,528 @@
+"""The grid of runs: what it starts and in which order, that it stops and goes on, what it shows, and Ray.
+
+Most tests put other scripts in the place of train.py and test.py, which take no time. Two run the real ones: a grid of
+two tiny cells that is killed in the middle, and the same on a Ray cluster one node of which is killed.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+import reproduce
+from cells import CELLS, Cell
+from reproduce import Board, Run, main, progress_of, read_result, select_runs, work_on
+
+ROOT = Path(__file__).resolve().parent.parent
+LINE = "1m 40s (- 2m 5s) (4400 44% finished) TrainLoss: 0.4123, ValAccRetrieval: 99.0, ValAccGeneralize: 87.5\n"
+FAKE_TRAIN = """
+import pathlib, sys, time
+options = dict(zip(sys.argv, sys.argv[1:]))
+if "--fail" in sys.argv and not pathlib.Path("repaired").exists():
+    print("some lines\\nthe last line")
+    sys.exit(7)
+if "--long" in sys.argv:
+    print("waiting", flush=True)
+    time.sleep(60)
+folder = pathlib.Path(options["--dir_model"])
+(folder / options["--fn_out_model"]).with_suffix(".csv").write_text("episode,seconds\\n")
+"""
+FAKE_TEST = """
+import json, pathlib, sys
+options = dict(zip(sys.argv, sys.argv[1:]))
+folder, seed = pathlib.Path(options["--dir_model"]), options["--fn_in_model"][8:-4]
+if "--plot_attention" in sys.argv:
+    (folder / f"attention_seed{seed}.json").write_text(json.dumps({"query": options["--plot_attention"]}))
+else:
+    report = {"accuracy": 50.0, "correct": 1, "total": 2, "training_seconds": 5.0, "wrong": [{"query": "jump"}]}
+    (folder / f"res_test_seed{seed}.json").write_text(json.dumps(report))
+"""
+TINY = ("--episode_type", "ME", "--emb_size", "2", "--nlayers", "1", "--disable_recon_loss", "--num_episodes")
+
+
+def cell(name, *flags, cost=1.0):
+    return Cell(name, flags, "", None, None, cost)
+
+
+def table(*cells):
+    return {one.name: one for one in cells}
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    """A folder to run in, and other scripts in the place of train.py and test.py."""
+    scripts, world = tmp_path / "scripts", tmp_path / "world"
+    scripts.mkdir()
+    world.mkdir()
+    (scripts / "train.py").write_text(FAKE_TRAIN)
+    (scripts / "test.py").write_text(FAKE_TEST)
+    monkeypatch.chdir(world)
+    monkeypatch.setattr(reproduce, "HERE", scripts)
+    monkeypatch.setattr(reproduce, "TICK", 0.02)
+    return world
+
+
+@pytest.fixture
+def start(monkeypatch, capsys):
+    """Run reproduce.py's main in this process; gives its exit code and what it printed."""
+
+    def run(cells, *arguments):
+        monkeypatch.setattr(sys, "argv", ["reproduce.py", *arguments])
+        with pytest.raises(SystemExit) as end:
+            reproduce.run_script(lambda: main(cells))
+        printed = capsys.readouterr()
+        return end.value.code, printed.out, printed.err
+
+    return run
+
+
+def contents(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def is_worked_on(log):
+    """Say whether any process still writes to a log."""
+    with log.open("ab") as file, contextlib.suppress(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return False
+    return True
+
+
+def wait_until(is_true, process=None, seconds=120):
+    """Wait for something, for as long as a process lives."""
+    end = time.monotonic() + seconds
+    while not is_true():
+        assert time.monotonic() < end, "it takes too long"
+        assert process is None or process.poll() is None, process.communicate()
+        time.sleep(0.05)
+
+
+def says(log, text):
+    return log.exists() and text in log.read_text()
+
+
+# What is run, and in which order
+
+
+def test_first_seeds_come_first_and_cheap_cells_before_dear_ones():
+    """The table fills evenly: one seed of everything, cheap cells first, before any second seed."""
+    cells = table(cell("dear", cost=3.0), cell("cheap", cost=0.5), cell("middle"))
+    runs = select_runs(cells, list(cells), [2, 1])
+    names = ["cheap", "middle", "dear"]
+    assert [(run.seed, run.cell.name) for run in runs] == [(seed, name) for seed in (1, 2) for name in names]
+
+
+def test_a_dry_run_prints_what_a_user_types(start, tmp_path, monkeypatch):
+    """One line a run, in order, with the scripts' names as they are from here; nothing is written."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(reproduce, "read_result", lambda path: None)  # whatever results are there
+    before = sorted(path.name for path in ROOT.iterdir())
+    table_of_two = table(cell("me", "--episode_type", "ME", cost=0.5), cell("far", "--extra_directions", "20"))
+    code, out, err = start(table_of_two, "--dry_run", "--seeds", "1,7", "--cpu", "--jobs", "1000")
+    assert (code, err) == (0, "")
+    train = "python train.py --episode_type ME --seed 1 --dir_model out_models/me --fn_out_model net_seed1.tar"
+    test = "python test.py --fn_in_model net_seed1.tar --dir_model out_models/me"
+    assert out.splitlines()[0] == (
+        f"{train} --threads 1 --cpu && {test} --threads 1 --cpu"
+        f" && {test} --threads 1 --cpu --plot_attention 'lug zup lug wif dax zup'"
+        f" && {test} --threads 1 --cpu --plot_attention 'lug dax dax wif lug'"
+    )
+    assert [re.findall(r"--(?:dir_model|seed) (\S+)", line)[:2] for line in out.splitlines()] == [
+        ["1", "out_models/me"],
+        ["1", "out_models/far"],
+        ["7", "out_models/me"],
+        ["7", "out_models/far"],
+    ]
+    assert "--plot_attention" not in "".join(out.splitlines()[1:])
+    assert sorted(path.name for path in ROOT.iterdir()) == before
+
+
+def test_every_cell_of_the_paper_has_its_runs(start, world):
+    """Sixteen cells with five seeds, seed 1 of each first, but for what has a result already."""
+    _, out, _ = start(CELLS, "--dry_run")
+    lines = out.splitlines()
+    assert len(lines) == 80
+    assert all(" --seed 1 " in line for line in lines[:16])
+    for name, contents_of_it in (("me", '{"accuracy": 99.0}'), ("length", '{"error": "no"}'), ("jump_aug", '{"accu')):
+        (world / "results" / name).mkdir(parents=True)
+        (world / "results" / name / "seed1.json").write_text(contents_of_it)
+    _, out, _ = start(CELLS, "--dry_run")
+    assert out.splitlines() == [line for line in lines if "--seed 1 --dir_model out_models/me " not in line]
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("--gpu 0 --jobs 1000", "--threads 1 --gpu 0"),
+        ("--cpu --jobs 1000", "--threads 1 --cpu"),
+        ("--jobs 1000", "--threads 1"),
+        ("--ray auto --cpus_per_run 2.5", "--threads 2 --cpu"),
+        ("--ray auto --gpus_per_run 0.25", "--threads 1"),
+    ],
+)
+def test_both_scripts_get_the_same_device(start, world, flags, expected):
+    """--gpu and --cpu go through; on a cluster the demand counts, and without one for GPUs the CPU is used."""
+    _, out, _ = start(table(cell("one")), "--dry_run", "--seeds", "1", *flags.split())
+    commands = out.strip().split(" && ")
+    assert [command[command.index("--threads") :] for command in commands] == [expected] * 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("--only me,jump", "no cell 'jump'; the cells are me, other"),
+        ("--only ME", "no cell 'ME'; the cells are me, other"),
+        ("--only ", "no cell ''; the cells are me, other"),
+        ("--seeds 1,x", "--seeds: expected whole numbers"),
+        ("--seeds 1,-2", "found '-2'"),
+        ("--seeds 1..5", "found '1..5'"),
+        ("--jobs 0", "at least 1"),
+        ("--gpu one", "--gpu"),
+        ("--gpu 0 --cpu", "not allowed with"),
+        ("--cpus_per_run 2", "--cpus_per_run goes with --ray"),
+        ("--gpus_per_run 0.5", "--gpus_per_run goes with --ray"),
+        ("--ray auto --jobs 2", "--jobs goes without --ray"),
+        ("--ray auto --gpu 0", "--gpu goes without --ray"),
+        ("--ray auto --gpus_per_run 0", "above 0"),
+    ],
+)
+def test_a_mistake_is_one_line_before_anything_starts(start, world, arguments, said):
+    """Exit code 2, one line that says what is possible, no file."""
+    code, out, err = start(table(cell("me"), cell("other")), *arguments.split(" "))
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("reproduce.py: error: ")
+    assert said in err
+    assert contents(world) == {}
+
+
+# Results
+
+
+def test_a_result_holds_what_test_py_wrote_but_for_the_wrong_answers(start, world):
+    """Cell, seed, commands and times are added; learning curve and attention weights lie beside it."""
+    code, out, err = start(table(cell("me", "--lr", "0.1")), "--seeds", "1,2", "--jobs", "2", "--cpu")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[-1] == "2 of 2 runs done, 0 failed"
+    result = json.loads((world / "results/me/seed1.json").read_text())
+    assert result.pop("wall_seconds") > 0
+    commands = result.pop("command")
+    assert result == {
+        "cell": "me", "seed": 1, "accuracy": 50.0, "correct": 1, "total": 2, "training_seconds": 5.0
+    }  # fmt: skip
+    assert [shlex.split(command)[1] for command in commands] == ["../scripts/train.py"] + ["../scripts/test.py"] * 3
+    for number, query in enumerate(reproduce.PICTURES["me", 1], start=1):
+        assert json.loads((world / f"results/me/attention_seed1_{number}.json").read_text()) == {"query": query}
+    assert sorted(path.name for path in (world / "results/me").iterdir()) == [
+        "attention_seed1_1.json", "attention_seed1_2.json", "seed1.csv", "seed1.json", "seed2.csv", "seed2.json"
+    ]  # fmt: skip
+    before = contents(world)
+    code, out, err = start(table(cell("me", "--lr", "0.1")), "--seeds", "1,2", "--cpu")
+    assert (code, out, err) == (0, "2 of 2 runs done, 0 failed\n", "")
+    assert contents(world) == before
+
+
+def test_a_failed_run_is_reported_and_tried_again(start, world):
+    """The end of its log is shown at once and in the end, the others go on, exit code 1; later it may succeed."""
+    cells = table(cell("bad", "--fail", cost=0.1), cell("good"))
+    code, out, err = start(cells, "--seeds", "1")
+    said = "failed bad seed 1: train.py ended with exit code 7; the end of out_models/bad/seed1.log:\n"
+    said += "    some lines\n    the last line\n"
+    assert (code, err) == (1, "")
+    assert out.count(said) == 2
+    assert out.index(said) < out.index("finished good seed 1: 50.00 % (1 of 2)")
+    assert out.endswith(f"{said}1 of 2 runs done, 1 failed\n")
+    result = world / "results/bad/seed1.json"
+    assert json.loads(result.read_text()) == {"cell": "bad", "seed": 1, "error": said.strip().split(": ", 1)[1]}
+    assert read_result(result) is None
+    good = (world / "results/good/seed1.json").read_bytes()
+    (world / "repaired").touch()
+    code, out, _ = start(cells, "--seeds", "1")
+    assert (code, out.splitlines()[-1]) == (0, "2 of 2 runs done, 0 failed")
+    assert read_result(result)["accuracy"] == 50.0
+    assert (world / "results/good/seed1.json").read_bytes() == good
+
+
+def test_a_result_that_cannot_be_gathered_is_a_failed_run(start, world):
+    """A missing file is no reason to stop the other runs; its path is as seen from here."""
+    train = reproduce.HERE / "train.py"
+    train.write_text(FAKE_TRAIN.replace(".write_text(", ".exists() or (lambda text: 0)("))
+    code, out, _ = start(table(cell("one"), cell("two")), "--seeds", "1")
+    assert code == 1
+    assert out.splitlines()[-1] == "0 of 2 runs done, 2 failed"
+    error = json.loads((world / "results/two/seed1.json").read_text())["error"]
+    assert "'out_models/two/net_seed1.csv'" in error
+
+
+def test_two_processes_do_not_work_on_the_same_run(world):
+    """The second one waits, and does nothing once there is a result."""
+    run = Run(cell("one"), 1)
+    first, second = work_on(run, ["--long"], world), work_on(run, [], world)
+    wait_until(lambda: next(first) or says(world / run.log, "waiting"))
+    for _ in range(10):
+        next(second)
+    assert (world / run.log).read_text().count("train.py") == 1
+    reproduce.write_json(world / run.result, {"accuracy": 1.0})
+    first.close()  # stops the process, which gives the lock back
+    with pytest.raises(StopIteration) as end:
+        next(second)
+    assert end.value.value == ""
+    assert (world / run.log).read_text().count("train.py") == 1
+
+
+# Stopping
+
+GRID = """
+import sys
+sys.path.insert(0, {root!r})
+import pathlib, reproduce
+from cells import Cell
+if {scripts!r}:
+    reproduce.HERE = pathlib.Path({scripts!r})
+cells = [Cell(name, flags, "", None, None, cost) for name, flags, cost in {cells!r}]
+sys.argv[0] = "reproduce.py"
+reproduce.run_script(lambda: reproduce.main({{cell.name: cell for cell in cells}}))
+"""
+
+
+def start_grid(folder, cells, *arguments, scripts=""):
+    """Start reproduce.py as a process in a folder, with cells of our own."""
+    text = GRID.format(root=str(ROOT), scripts=str(scripts), cells=[(one.name, one.flags, one.cost) for one in cells])
+    (folder / "grid.py").write_text(text)
+    return subprocess.Popen(
+        [sys.executable, "grid.py", *arguments],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # what runs the tests in the background may have it ignored, and children inherit that
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_a_stop_stops_what_was_started(world, how):
+    """Ctrl-C, SIGTERM and a closed terminal end in one line and 130; even killed outright it leaves no process."""
+    cells = [cell("one", "--long"), cell("two", "--long")]
+    process = start_grid(world, cells, "--seeds", "1", "--jobs", "2", scripts=reproduce.HERE)
+    logs = [world / Run(one, 1).log for one in cells]
+    try:
+        wait_until(lambda: all(says(log, "waiting") for log in logs), process)
+        process.send_signal(how)
+        _, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    if how != signal.SIGKILL:
+        assert err == "reproduce.py: interrupted; the same command goes on from the last checkpoints\n"
+        assert process.returncode == 130
+        assert not any(map(is_worked_on, logs))
+    elif sys.platform == "linux":
+        wait_until(lambda: not any(map(is_worked_on, logs)))
+    assert not (world / "results").exists()
+
+
+def test_a_killed_grid_goes_on_where_it_was(tmp_path):
+    """Two tiny cells for real, killed when one is finished and the other has saved: nothing finished is repeated."""
+    cells = [cell("short", *TINY, "20", cost=0.1), cell("me", *TINY, "1500")]
+    arguments = "--seeds", "1", "--cpu", "--jobs", "2"
+    short, log = tmp_path / "results/short/seed1.json", tmp_path / "out_models/me/seed1.log"
+    process = start_grid(tmp_path, cells, *arguments)
+    try:
+        wait_until(lambda: short.exists() and (tmp_path / "out_models/me/net_seed1.tar").exists(), process)
+    finally:
+        process.kill()
+        process.communicate()
+    wait_until(lambda: not is_worked_on(log))
+    finished = contents(tmp_path / "results")
+    assert sorted(finished) == ["short/seed1.csv", "short/seed1.json"]
+
+    process = start_grid(tmp_path, cells, *arguments)
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (0, ""), out
+    assert "started short" not in out
+    assert "going on from episode 1000\n" in log.read_text()
+    after = contents(tmp_path / "results")
+    assert {name: after[name] for name in finished} == finished
+    added = ["attention_seed1_1.json", "attention_seed1_2.json", "seed1.csv", "seed1.json"]
+    assert sorted({*after} - {*finished}) == [f"me/{name}" for name in added]
+    result = json.loads(after["me/seed1.json"])
+    assert (result["cell"], result["seed"], result["episode"], result["finished"]) == ("me", 1, 1500, True)
+    assert "dir_model" not in result["arguments"]
+    assert "wrong" not in result
+    assert str(tmp_path).encode() not in b"".join(after.values())
+    assert after["me/seed1.csv"] == (tmp_path / "out_models/me/net_seed1.csv").read_bytes()
+    assert json.loads(after["me/attention_seed1_2.json"])["query"].startswith("lug dax dax wif lug")
+
+
+# What is shown
+
+
+@pytest.mark.parametrize(
+    ("log", "fraction", "seconds", "shown"),
+    [
+        ("", 0.0, 0.0, "starting"),
+        ("$ python train.py\n", 0.0, 0.0, "starting"),
+        (f"$ python train.py\n{LINE}more\n", 0.44, 100.0, "episode  4400  44%,   2m 5s left, ValAccGeneralize 87.5"),
+        (f"$ python train.py\n{LINE}\n$ python train.py --seed 1\ngoing on", 0.0, 0.0, "starting"),
+        (f"$ python train.py\n{LINE}\n$ python test.py --seed 1\n", 1.0, 0.0, "scoring"),
+        (f"$ python train.py\n{'x' * 50_000}\n{LINE}", 0.44, 100.0, None),
+    ],
+)
+def test_progress_is_read_from_the_log(tmp_path, log, fraction, seconds, shown):
+    """The last line that train.py printed since it was started counts."""
+    path = tmp_path / "log"
+    path.write_text(f"\n# date\n{log}")
+    progress = progress_of(path)
+    assert (progress.fraction, progress.seconds) == (fraction, seconds)
+    assert shown in (None, progress.shown)
+
+
+def test_train_py_prints_lines_that_are_understood():
+    """The pattern fits a line of train.py's, whole."""
+    import train
+
+    row = train.Row(300, 95.0, 0.001, 1.25, None, None)
+    line = reproduce.LOG_LINE.fullmatch(row.printed(1000))
+    assert line.groupdict() == {
+        "minutes": "1", "seconds": "35", "left": "3m 41s", "episode": "300", "percent": "30", "accuracy": "n/a"
+    }  # fmt: skip
+
+
+def make_board(world):
+    """Make a board of four runs, the first one in progress and nearly half done."""
+    runs = [Run(cell("one"), seed) for seed in (1, 2, 3, 4)]
+    (world / runs[0].models).mkdir(parents=True)
+    (world / runs[0].log).write_text(f"\n# date\n$ python train.py\n{LINE}")
+    made = Board(runs, 6, world)
+    made.begin(runs[0])
+    return made
+
+
+ROW = "one seed 1  episode  4400  44%,   2m 5s left, ValAccGeneralize 87.5"
+TOTAL = "6 of 10 runs done, 1 running, 3 waiting; 0m 0s so far, 13m 29s left"
+
+
+def test_lines_are_printed_now_and_then_into_a_pipe(world, capsys):
+    """What begins is said at once, with the total; the lines come once a minute, without any control character."""
+    board = make_board(world)
+    assert capsys.readouterr().out == f"started one seed 1\n{TOTAL}\n"
+    board.show()
+    board.show()
+    assert capsys.readouterr().out == f"{ROW}\n{TOTAL}\n"
+    board._shown -= reproduce.PRINT_EVERY
+    board.end(board.running[0], "broken")
+    board.show()
+    total = "6 of 10 runs done, 0 running, 3 waiting, 1 failed; 0m 0s so far"
+    assert capsys.readouterr().out == f"failed one seed 1: broken\n{total}\n{total}\n"
+
+
+def test_lines_are_redrawn_on_a_terminal(world, capsys, monkeypatch):
+    """The lines replace those before and are cut to the width; what stays is printed above them."""
+    board = make_board(world)
+    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((30, 24)))
+    board._is_terminal = True
+    capsys.readouterr()
+    board.show()
+    board.show()  # too soon
+    assert capsys.readouterr().out == f"{ROW[:29]}\n{TOTAL[:29]}\n"
+    board._shown -= reproduce.REDRAW_EVERY
+    board.show()
+    assert capsys.readouterr().out == f"\x1b[2A\x1b[J{ROW[:29]}\n{TOTAL[:29]}\n"
+    board.end(board.running[0], "broken")
+    assert capsys.readouterr().out == "\x1b[2A\x1b[Jfailed one seed 1: broken\n"
+    board.show()
+    assert capsys.readouterr().out == "6 of 10 runs done, 0 running,\n"
+
+
+# Ray
+
+
+def test_without_ray_there_is_one_line(start, world, monkeypatch):
+    """It says what to install."""
+    monkeypatch.setitem(sys.modules, "ray", None)
+    code, out, err = start(table(cell("one")), "--ray", "auto")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("reproduce.py: error: --ray needs Ray")
+    assert "requirements-cluster.txt" in err
+    assert contents(world) == {}
+
+
+@pytest.fixture
+def ray_package():
+    return pytest.importorskip("ray", reason="Ray is not installed (requirements-cluster.txt)")
+
+
+@pytest.mark.parametrize("address", ["localhost:9", "nowhere.invalid:6379", "localhost:99999", "?"])
+def test_an_address_without_a_cluster_is_one_line(ray_package, start, world, address):
+    """It does not wait for minutes."""
+    code, out, err = start(table(cell("one")), "--ray", address)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"reproduce.py: error: --ray {address}: ")
+    assert contents(world) == {}
+
+
+@pytest.fixture
+def cluster(ray_package, monkeypatch):
+    """A Ray cluster on the loopback interface: a head node without cores and two nodes with one each."""
+    from ray.cluster_utils import Cluster
+
+    with tempfile.TemporaryDirectory(prefix="ray") as folder:  # the names of sockets in it must be short
+        monkeypatch.setenv("RAY_TMPDIR", folder)
+        monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        monkeypatch.setenv("PYTHONPATH", str(ROOT))
+        common = {"node_ip_address": "127.0.0.1", "include_dashboard": False, "include_log_monitor": False}
+        health = {
+            "health_check_initial_delay_ms": 0,
+            "health_check_period_ms": 500,
+            "health_check_failure_threshold": 4,
+        }
+        made = Cluster(initialize_head=True, head_node_args={**common, "num_cpus": 0, "_system_config": health})
+        try:
+            nodes = [made.add_node(num_cpus=1, **common) for _ in range(2)]
+            yield made, nodes
+        finally:
+            made.shutdown()
+
+
+def test_a_run_whose_node_dies_goes_on_at_another_one(tmp_path, request):
+    """Two runs on two nodes, one of which is killed: its run goes on from the checkpoint, and all results are there."""
+    cells = [cell("one", *TINY, "300"), cell("two", *TINY, "300")]
+    runs = [Run(one, 1) for one in cells]
+    earlier = [  # so that there is a checkpoint to go on from long before the first one that is saved on the way
+        subprocess.Popen(
+            [sys.executable, ROOT / "train.py", *TINY, "20", "--cpu", *to],
+            cwd=tmp_path,
+            stdout=subprocess.DEVNULL,
+        )
+        for to in (["--dir_model", run.models, "--fn_out_model", "net_seed1.tar"] for run in runs)
+    ]
+    made, nodes = request.getfixturevalue("cluster")  # starts meanwhile
+    assert [process.wait(120) for process in earlier] == [0, 0]
+    # Ray takes the names localhost and 127.0.0.1 for the address in the network, where nothing listens
+    address = "LOCALHOST:" + made.address.rsplit(":", 1)[1]
+    driver = start_grid(tmp_path, cells, "--ray", address, "--seeds", "1")
+    logs = [tmp_path / run.log for run in runs]
+    try:
+        wait_until(lambda: all(says(log, "(100 33% finished)") for log in logs), driver)
+        made.remove_node(nodes[0], allow_graceful=False)
+        out, err = driver.communicate(timeout=120)
+    finally:
+        driver.kill()
+    assert (driver.returncode, err) == (0, ""), out
+    assert out.startswith("2 runs for 2 CPUs and 0 GPUs\n")
+    assert out.endswith("2 of 2 runs done, 0 failed\n")
+    assert "raylet" not in out  # Ray tells much of a node's death, but in a file of its own
+    starts = [log.read_text().count("going on from episode 20\n") for log in logs]
+    assert sorted(starts) == [1, 2]  # the second one on the node that lives
+    for run, log in zip(runs, logs, strict=True):
+        assert read_result(tmp_path / run.result)["episode"] == 300
+        assert not is_worked_on(log)

@@ -1,0 +1,165 @@
+"""What test.py and bench.py print and write, and that the README's commands exist."""
+
+import json
+import re
+import runpy
+import shlex
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from checkpoint import checkpoint_contents, save_plain
+from generate_episode import EpisodeSampler, find_experiment
+from model import MetaSeq2Seq, ModelConfig
+from scan_util import load_split
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def folder(tmp_path, data_dir):
+    """Untrained networks: one for ME, half trained by its own account, and one for scan_around_right."""
+    for name, episode_type, episode, sizes in (
+        ("net_me.tar", "ME", 3, (6, 6, 7)),
+        ("net_x.tar", "scan_around_right", 5, (17, 10, 10)),
+    ):
+        torch.manual_seed(1)
+        experiment = find_experiment(episode_type)
+        validation = EpisodeSampler(experiment, data_dir, True).validation_episodes(np.random.default_rng(0))
+        model = MetaSeq2Seq(ModelConfig(*sizes, emb_size=6))
+        arguments = {"episode_type": episode_type, "extra_directions": None, "max_length_eval": 5, "num_episodes": 5}
+        save_plain(tmp_path / name, checkpoint_contents(model, experiment, validation, episode, arguments))
+    return tmp_path
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, data_dir):
+    """Run a script in this process; gives its exit code and what it printed."""
+
+    def run_script(script, *arguments):
+        monkeypatch.setattr(sys, "argv", [script, "--cpu", "--data_dir", str(data_dir), *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            runpy.run_path(str(ROOT / script), run_name="__main__")
+        printed = capsys.readouterr()
+        return caught.value.code, printed.out, printed.err
+
+    return run_script
+
+
+def test_a_scan_test_reports_every_command(run, folder, data_dir):
+    """The JSON has the counts, the arguments and every wrong answer; its name comes from the checkpoint's."""
+    code, printed, _ = run("test.py", "--fn_in_model", "net_x.tar", "--dir_model", folder)
+    assert code == 0
+    report = json.loads((folder / "res_test_x.json").read_text())
+    assert (report["split"], report["total"]) == ("template_around_right", 4476)
+    assert len(report["wrong"]) == report["total"] - report["correct"]
+    targets = {" ".join(item.input): " ".join(item.output) for item in load_split(data_dir, "test", report["split"])}
+    for one in report["wrong"]:
+        assert one["support_set"] == 0
+        assert one["target"] == targets[one["query"]] != one["output"]
+    assert report["accuracy"] == pytest.approx(100 * report["correct"] / 4476)
+    assert (report["episode"], report["num_episodes"], report["finished"]) == (5, 5, True)
+    assert report["arguments"]["max_length_eval"] == 5
+    assert {"seconds", "provenance", "breakdown", "device"} <= report.keys()
+    assert f"({report['correct']} of 4476)" in printed
+    assert "UNFINISHED" not in printed
+
+
+def test_an_me_test_tells_retrieval_apart_and_says_that_it_is_unfinished(run, folder):
+    """Accuracy is on novel queries; --verbose prints every query; the mask that differs from training is noted."""
+    arguments = ("test.py", "--fn_in_model", "net_me.tar", "--dir_model", folder, "--verbose", "--mask_padding")
+    code, printed, _ = run(*arguments)
+    assert code == 0
+    report = json.loads((folder / "res_test_me.json").read_text())
+    assert (report["total"], report["retrieval_total"], report["finished"]) == (100, 15, False)
+    assert len([line for line in printed.splitlines() if line.startswith(("ok ", "WRONG "))]) == 115
+    assert "UNFINISHED" in printed
+    assert report["mask_padding"]
+    assert "note: scored with mask_padding True" in printed
+    run("test.py", "--fn_in_model", "net_me.tar", "--dir_model", folder)
+    assert not json.loads((folder / "res_test_me.json").read_text())["mask_padding"]
+
+
+def test_the_result_is_there_even_if_nobody_reads_the_report(run, folder, monkeypatch):
+    """`test.py | head` ends the printing early; the JSON stands by then."""
+
+    def closed(*_, **__):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("builtins.print", closed)
+    monkeypatch.setattr("os.dup2", lambda *_: None)
+    monkeypatch.setattr(sys.stdout, "fileno", lambda: 1, raising=False)
+    assert run("test.py", "--fn_in_model", "net_me.tar", "--dir_model", folder)[0] == 1
+    assert (folder / "res_test_me.json").exists()
+
+
+def test_attention_is_drawn_and_written(run, folder):
+    """A PNG and the same weights as JSON: rows of the memory are the query's steps, its columns the support items."""
+    query = ["--plot_attention", "dax zup", "--support_set", "4"]
+    assert run("test.py", "--fn_in_model", "net_me.tar", "--dir_model", folder, *query)[0] == 0
+    labelled = json.loads((folder / "attention_me.json").read_text())
+    assert labelled["memory"]["rows"] == ["dax", "zup", "<EOS>"]
+    assert len(labelled["memory"]["columns"]) == 3
+    assert labelled["decoder"]["columns"] == ["dax", "zup", "<EOS>", "(padding)"]
+    assert np.array(labelled["decoder"]["weights"]).sum(axis=1) == pytest.approx(1, abs=1e-3)
+    assert (folder / "attention_me.png").stat().st_size > 5000
+    assert not (folder / "res_test_me.json").exists()
+    assert run("test.py", "--fn_in_model", "net_me.tar", "--dir_model", folder, "--support_set", "1")[0] == 2
+
+
+def test_bench_measures_and_writes(run, tmp_path):
+    """Every figure of a row is there and positive."""
+    arguments = ("--episode_types", "ME", "--repeats", "1", "--out", tmp_path / "bench.json")
+    code, printed, _ = run("bench.py", *arguments)
+    assert code == 0
+    (row,) = json.loads((tmp_path / "bench.json").read_text())["training"]
+    assert row["episode_type"] == "ME"
+    assert min(value for value in row.values() if isinstance(value, float)) > 0
+    assert "ME " in printed
+
+
+def commands_of_the_readme():
+    """Every `python script.py ...` that stands in the README, in a block or in a line."""
+    found = re.findall(r"^\s*(python \S+\.py[^\n]*)$|`(python \S+\.py[^`]*)`", README, re.MULTILINE)
+    return sorted({" ".join((block or inline).split()) for block, inline in found})
+
+
+@pytest.mark.parametrize("command", commands_of_the_readme())
+def test_commands_of_the_readme_exist(run, command):
+    """The script is there and its help names every flag that the README gives it."""
+    words = shlex.split(command.replace("<", "").replace(">", ""))
+    flags = {word for word in words[2:] if word.startswith("--")}
+    helped = [word for word in words[2:] if word == "-h"]
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as caught:
+        patch.setattr(sys, "argv", [words[1], "-h"])
+        runpy.run_path(str(ROOT / words[1]), run_name="__main__")
+    assert caught.value.code == 0
+    source = "".join(
+        (ROOT / name).read_text(encoding="utf-8") for name in (words[1], "script_util.py", "checkpoint.py")
+    )
+    for flag in flags:
+        assert f'"{flag}"' in source, flag
+    assert flags or helped or len(words) == 2 or not words[2].startswith("-")
+
+
+def test_the_readme_has_commands():
+    """The pattern above finds them."""
+    assert len(commands_of_the_readme()) >= 10
+
+
+def test_the_python_of_the_readme_runs(folder, monkeypatch, capsys):
+    """The three lines load a checkpoint and print one answer."""
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    exec(code.replace("out_models/net_ME.tar", str(folder / "net_me.tar")), {})
+    assert capsys.readouterr().out.startswith("['")
+
+
+def test_the_makefile_has_the_readmes_targets():
+    """`make train` and `make test` are in the README and in the Makefile."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"^make (\w+)", README, re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE)
