@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from script_util import written_whole
+from script_util import save_json, written_whole
 
 CELL = 0.3  # inches of a picture for one row or column
 
@@ -38,6 +38,12 @@ def draw_attention(labelled: dict[str, Any], path: Path) -> None:
     figure.suptitle(f"{labelled['query']}\n→ {_shortened(labelled['output'], 110)}", fontsize=10)
     with written_whole(path) as file:
         figure.savefig(file, format="png", dpi=150)
+
+
+def save_attention(labelled: dict[str, Any], path: Path) -> None:
+    """Draw labelled weights as a PNG and write them beside it as JSON."""
+    draw_attention(labelled, path)
+    save_json(path.with_suffix(".json"), labelled)
 
 
 def _draw_panel(ax: Axes, panel: dict[str, Any], title: str, axis_names: tuple[str, str]) -> None:

@@ -9,6 +9,7 @@ arithmetic is counted from the shapes of each episode and held against the rate 
 """
 
 import argparse
+import functools
 import itertools
 import multiprocessing
 import platform
@@ -29,14 +30,13 @@ from checkpoint import (
     load_checkpoint,
     provenance,
     random_streams,
-    save_json,
 )
-from episode_batch import EpisodeBatch, Vocabulary, encode
-from evaluate import QUERIES_AT_ONCE, answer, find_test, store
+from episode_batch import EpisodeBatch, encode, vocabularies_of
+from evaluate import QUERIES_AT_ONCE, answer, find_test, remember
 from generate_episode import EXPERIMENTS, EpisodeSampler, find_experiment
 from model import MetaSeq2Seq, ModelConfig
 from plain_reference import plain_logits, plain_train_on_episode
-from script_util import OneLineParser, add_data_folder, positive_int, run_script
+from script_util import OneLineParser, add_data_folder, positive_int, run_script, save_json
 from training_step import clip_gradients, episode_loss, make_optimizer, train_on_episode
 
 STAGES = ("sampling", "forward", "backward", "optimizer")
@@ -59,7 +59,7 @@ def make_subject(episode_type: str, data_dir: Path, device: torch.device) -> Sub
     """Set a training run up as train.py does."""
     rng, _ = random_streams(1)
     experiment = find_experiment(episode_type)
-    vocabularies = Vocabulary(experiment.input_words), Vocabulary(experiment.output_words)
+    vocabularies = vocabularies_of(experiment)
     sampler = EpisodeSampler(experiment, data_dir, support_loss=True)
     sizes = len(vocabularies[0]), len(vocabularies[1]), experiment.padded_length
     model = MetaSeq2Seq(ModelConfig(*sizes, disable_memory=experiment.is_standard)).to(device)
@@ -147,7 +147,7 @@ def untrained_scoring(subject: Subject, episode_type: str, data_dir: Path) -> di
         Queries a second, and the most memory, in GB, that the process has taken, or that torch has on the GPU.
     """
     experiment = find_experiment(episode_type)
-    vocabularies = Vocabulary(experiment.input_words), Vocabulary(experiment.output_words)
+    vocabularies = vocabularies_of(experiment)
     _, validation_rng = random_streams(1)
     validation = EpisodeSampler(experiment, data_dir, support_loss=True).validation_episodes(validation_rng)
     _, episodes = find_test(
@@ -155,8 +155,7 @@ def untrained_scoring(subject: Subject, episode_type: str, data_dir: Path) -> di
     )
     batch = encode(episodes[0], *vocabularies).to(subject.device)
     queries = batch.query_in.rows(torch.arange(min(UNTRAINED_QUERIES, len(batch.query_in.lengths))))
-    with torch.inference_mode():
-        memory = store(subject.model.eval(), batch)
+    memory = remember(subject.model, batch)
     start = now(subject.device)
     answer(subject.model, memory, queries, 50, QUERIES_AT_ONCE)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
@@ -169,13 +168,8 @@ def bench_training(episode_type: str, data_dir: Path, device: torch.device, repe
     """Measure the training of one episode type."""
     subject = make_subject(episode_type, data_dir, device)
     operations = statistics.mean(count_operations(subject.model, next(subject.batches)) for _ in range(30))
-
-    def fast(batch: EpisodeBatch) -> torch.Tensor:
-        return train_on_episode(subject.model, subject.optimizer, batch)
-
-    def plain(batch: EpisodeBatch) -> torch.Tensor:
-        return plain_train_on_episode(subject.model, subject.plain_optimizer, batch)
-
+    fast = functools.partial(train_on_episode, subject.model, subject.optimizer)
+    plain = functools.partial(plain_train_on_episode, subject.model, subject.plain_optimizer)
     at_once = 10 if device.type == "cuda" else 2
     scoring = untrained_scoring(subject, episode_type, data_dir)
     for step in (fast, plain):  # warm up
@@ -206,20 +200,18 @@ def bench_training(episode_type: str, data_dir: Path, device: torch.device, repe
 def decode_in_own_process(
     how: str, path: Path, data_dir: Path, options: tuple[int | None, bool, int], pipe: Any
 ) -> None:
-    """Answer a checkpoint's test split, fast or plainly, and report time, memory and what was right."""
+    """Answer a checkpoint's test split, fast or plainly, and report time and memory."""
     device = choose_device(*options)
     checkpoint = load_checkpoint(path, device)
     _, episodes = find_test(checkpoint, data_dir)
-    vocabularies = checkpoint.input_vocabulary, checkpoint.output_vocabulary
-    batches = [encode(episode, *vocabularies).to(device) for episode in episodes]
+    batches = [encode(episode, *checkpoint.vocabularies).to(device) for episode in episodes]
     before = resource.getrusage(resource.RUSAGE_SELF)
     start = now(device)
     for batch in batches:
         if how == "plain":  # all at once, gradients on, to the last step
             plain_logits(checkpoint.model, batch, n_steps=checkpoint.max_length_eval).argmax(2).tolist()
         else:
-            with torch.inference_mode():
-                memory = store(checkpoint.model, batch)
+            memory = remember(checkpoint.model, batch)
             answer(checkpoint.model, memory, batch.query_in, checkpoint.max_length_eval, QUERIES_AT_ONCE)
     after, seconds = resource.getrusage(resource.RUSAGE_SELF), now(device) - start
     pipe.send(
@@ -267,10 +259,7 @@ def bench_decoding(path: Path, data_dir: Path, options: tuple[int | None, bool, 
 def train_in_own_process(episode_type: str, data_dir: Path, options: Any, episodes: int, ready: Any, pipe: Any) -> None:
     """Train for some episodes beside other processes and report the milliseconds an episode."""
     subject = make_subject(episode_type, data_dir, choose_device(*options))
-
-    def step(batch: EpisodeBatch) -> torch.Tensor:
-        return train_on_episode(subject.model, subject.optimizer, batch)
-
+    step = functools.partial(train_on_episode, subject.model, subject.optimizer)
     whole_seconds(subject, step, 3)
     ready.wait(timeout=BARRIER_TIMEOUT)
     pipe.send(1000 * whole_seconds(subject, step, episodes))

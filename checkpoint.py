@@ -5,7 +5,6 @@ the original release name two classes, which stand for inert containers here; an
 """
 
 import argparse
-import json
 import os
 import platform
 import subprocess
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from episode_batch import Vocabulary, episode_from_items, items_of
+from episode_batch import Vocabulary, episode_from_items, items_of, vocabularies_of
 from generate_episode import EXPERIMENTS, Episode, Experiment, find_experiment
 from model import MetaSeq2Seq, ModelConfig
 from scan_util import Item
@@ -100,12 +99,6 @@ def save_plain(path: Path, contents: Mapping[str, Any]) -> None:
         torch.save(dict(contents), file)
 
 
-def save_json(path: Path, contents: Any) -> None:
-    """Write a result file, whole or not at all."""
-    with written_whole(path) as file:
-        file.write((json.dumps(contents, indent=1, allow_nan=False) + "\n").encode())
-
-
 class _InertLang:
     """Stands for the `Lang` of the original release's files: a container without code."""
 
@@ -119,10 +112,10 @@ def load_plain(path: Path, missing: str) -> dict[str, Any]:
     Raises:
         ValueError: if it is not there, is truncated, foreign, or names any class but the original release's two.
     """
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder, not a checkpoint")
     if not path.is_file():
-        raise ValueError(
-            f"{path} is a folder, not a checkpoint" if path.is_dir() else f"no checkpoint at {path}; {missing}"
-        )
+        raise ValueError(f"no checkpoint at {path}; {missing}")
     path.open("rb").close()  # a file that may not be read is no damaged one
     allowed: list[Any] = [(_InertLang, "__main__.Lang"), argparse.Namespace]
     try:
@@ -154,6 +147,16 @@ class Checkpoint:
     saved: dict[str, Any]  # the file's contents, for what only the training script needs
     is_original: bool = False  # a file of the original release
 
+    @property
+    def vocabularies(self) -> tuple[Vocabulary, Vocabulary]:
+        """The input and the output vocabulary."""
+        return self.input_vocabulary, self.output_vocabulary
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.model.parameters()).device
+
 
 def without_places(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Pick the arguments that determine a run."""
@@ -168,7 +171,7 @@ def checkpoint_contents(
     arguments: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Write a network and its surroundings as tensors and plain data."""
-    vocabularies = Vocabulary(experiment.input_words), Vocabulary(experiment.output_words)
+    vocabularies = vocabularies_of(experiment)
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from generate_episode import Episode, IntArray, Pairs, number_sequences
+from generate_episode import Episode, Experiment, IntArray, Pairs, number_sequences
 from scan_util import Item
 
 
@@ -42,6 +42,11 @@ class Vocabulary:
                 break
             words.append("SOS" if symbol == self.sos else self.words[symbol])
         return tuple(words)
+
+
+def vocabularies_of(experiment: Experiment) -> tuple[Vocabulary, Vocabulary]:
+    """Make the input and the output vocabulary of an experiment; its episodes' symbol numbers are theirs."""
+    return Vocabulary(experiment.input_words), Vocabulary(experiment.output_words)
 
 
 @dataclass(frozen=True)

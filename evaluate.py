@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from checkpoint import Checkpoint
-from episode_batch import EpisodeBatch, Sequences, Vocabulary, encode, episode_from_items, items_of
+from episode_batch import EpisodeBatch, Sequences, encode, episode_from_items, items_of, vocabularies_of
 from generate_episode import Episode, EpisodeSampler
 from model import Context, Memory, MetaSeq2Seq
 from scan_util import Item, interpret, load_split
@@ -68,6 +68,12 @@ def store(model: MetaSeq2Seq, batch: EpisodeBatch) -> Memory:
     """Put an episode's support items into memory."""
     support_in, support_out = batch.support_in, batch.support_out
     return model.store(support_in.symbols, support_in.lengths, support_out.symbols, support_out.lengths)
+
+
+def remember(model: MetaSeq2Seq, batch: EpisodeBatch) -> Memory:
+    """Put an episode's support items into memory for answering: without dropout and without gradients."""
+    with torch.inference_mode():
+        return store(model.eval(), batch)
 
 
 def decode_steps(
@@ -131,11 +137,8 @@ def judge(answers: Sequence[Sequence[int]], targets: Sequences) -> list[bool]:
 def evaluate_episodes(model: MetaSeq2Seq, batches: Iterable[EpisodeBatch], max_length: int) -> Accuracy:
     """Answer the queries of whole episodes and count."""
     accuracy = Accuracy()
-    model.eval()
     for batch in batches:
-        with torch.inference_mode():
-            memory = store(model, batch)
-        answers = answer(model, memory, batch.query_in, max_length, QUERIES_AT_ONCE)
+        answers = answer(model, remember(model, batch), batch.query_in, max_length, QUERIES_AT_ONCE)
         accuracy = accuracy.plus(judge(answers, batch.query_out), batch.is_support.tolist())
     return accuracy
 
@@ -167,13 +170,11 @@ def explain(checkpoint: Checkpoint, support: Sequence[Item], query: Sequence[str
     """
     if not query:
         raise ValueError("expected a query, found no words")
-    vocabularies = checkpoint.input_vocabulary, checkpoint.output_vocabulary
-    episode = episode_from_items(support, [Item(tuple(query), ())], *vocabularies)
-    batch = encode(episode, *vocabularies).to(next(checkpoint.model.parameters()).device)
-    with torch.inference_mode():
-        memory = store(checkpoint.model.eval(), batch)
+    episode = episode_from_items(support, [Item(tuple(query), ())], *checkpoint.vocabularies)
+    batch = encode(episode, *checkpoint.vocabularies).to(checkpoint.device)
+    memory = remember(checkpoint.model, batch)
     trace = trace_attention(checkpoint.model, memory, batch.query_in, checkpoint.max_length_eval)
-    steps, output = [*query, END], list(vocabularies[1].decode(trace.output))
+    steps, output = [*query, END], list(checkpoint.output_vocabulary.decode(trace.output))
     produced = [*output, END][: len(trace.output)]
     shown = [f"{' '.join(item.input)} → {' '.join(item.output)}" for item in support]
     return {
@@ -203,22 +204,25 @@ class Answer(NamedTuple):
     modifiers: tuple[str, ...]  # its words whose meaning never changes, each once
 
 
+def find_supports(checkpoint: Checkpoint) -> list[list[Item]]:
+    """Put together the support sets of a checkpoint's test, one or as many as there are validation episodes."""
+    if checkpoint.experiment.test_support:
+        commands = [tuple(command.split()) for command in checkpoint.experiment.test_support]
+        return [[Item(command, interpret(command)) for command in commands]]
+    return [items_of(one.support, *checkpoint.vocabularies) for one in checkpoint.validation]
+
+
 def find_test(checkpoint: Checkpoint, data_dir: Path) -> tuple[str, list[Episode]]:
     """Put together what a checkpoint's experiment is tested on: the split's name and the queries for each support set.
 
     Source: Lake 2019, Sections 4.2 to 4.6.
     """
-    experiment = checkpoint.experiment
-    vocabularies = checkpoint.input_vocabulary, checkpoint.output_vocabulary
-    if experiment.test_split is None:
+    split = checkpoint.experiment.test_split
+    if split is None:
         return "the validation episodes", checkpoint.validation
-    if experiment.test_support:
-        commands = [tuple(command.split()) for command in experiment.test_support]
-        supports = [[Item(command, interpret(command)) for command in commands]]
-    else:
-        supports = [items_of(one.support, *vocabularies) for one in checkpoint.validation]
-    queries = load_split(data_dir, "test", experiment.test_split)
-    return experiment.test_split, [episode_from_items(support, queries, *vocabularies) for support in supports]
+    queries = load_split(data_dir, "test", split)
+    supports = find_supports(checkpoint)
+    return split, [episode_from_items(support, queries, *checkpoint.vocabularies) for support in supports]
 
 
 def find_training_commands(checkpoint: Checkpoint, data_dir: Path) -> Episode | None:
@@ -231,21 +235,17 @@ def find_training_commands(checkpoint: Checkpoint, data_dir: Path) -> Episode | 
         return None
     sampler = EpisodeSampler(experiment, data_dir, support_loss=False)
     commands = sampler.training_commands(np.random.default_rng(0), at_most=AUGMENTED_TRAINING_COMMANDS)
-    items = items_of(commands, Vocabulary(experiment.input_words), Vocabulary(experiment.output_words))
-    return episode_from_items([], items, checkpoint.input_vocabulary, checkpoint.output_vocabulary)
+    return episode_from_items([], items_of(commands, *vocabularies_of(experiment)), *checkpoint.vocabularies)
 
 
 def answer_episodes(checkpoint: Checkpoint, episodes: Sequence[Episode], at_once: int) -> list[Answer]:
     """Answer every query of every episode."""
-    model, vocabularies = checkpoint.model, (checkpoint.input_vocabulary, checkpoint.output_vocabulary)
-    device = next(model.parameters()).device
+    model, vocabularies = checkpoint.model, checkpoint.vocabularies
     slots = {*checkpoint.experiment.slots, *checkpoint.experiment.further_words}
     answers = []
     for number, episode in enumerate(episodes):
-        batch = encode(episode, *vocabularies).to(device)
-        with torch.inference_mode():
-            memory = store(model.eval(), batch)
-        produced = answer(model, memory, batch.query_in, checkpoint.max_length_eval, at_once)
+        batch = encode(episode, *vocabularies).to(checkpoint.device)
+        produced = answer(model, remember(model, batch), batch.query_in, checkpoint.max_length_eval, at_once)
         shown = {word for item in items_of(episode.support, *vocabularies) for word in item.input}
         for item, symbols, is_right, is_support in zip(
             items_of(episode.query, *vocabularies),
@@ -283,20 +283,18 @@ def ask(checkpoint: Checkpoint, support: Sequence[tuple[str, str]], queries: Seq
     Raises:
         ValueError: if a word is unknown (the message has those that the network knows), or an input has no words.
     """
-    vocabularies = checkpoint.input_vocabulary, checkpoint.output_vocabulary
+    model, vocabularies = checkpoint.model, checkpoint.vocabularies
     items = [Item(tuple(given.split()), tuple(produced.split())) for given, produced in support]
     asked = [tuple(query.split()) for query in queries]
     if not all(asked) or not all(item.input for item in items):
         raise ValueError("expected words in every query and support item, found none")
     if not asked:
         return []
-    if not items and not checkpoint.model.config.disable_memory:
+    if not items and not model.config.disable_memory:
         raise ValueError("expected at least one support item, found none")
     episode = episode_from_items(items, [Item(words, ()) for words in asked], *vocabularies)
-    batch = encode(episode, *vocabularies).to(next(checkpoint.model.parameters()).device)
-    with torch.inference_mode():
-        memory = store(checkpoint.model.eval(), batch)
-    produced = answer(checkpoint.model, memory, batch.query_in, checkpoint.max_length_eval, QUERIES_AT_ONCE)
+    batch = encode(episode, *vocabularies).to(checkpoint.device)
+    produced = answer(model, remember(model, batch), batch.query_in, checkpoint.max_length_eval, QUERIES_AT_ONCE)
     return [" ".join(vocabularies[1].decode(symbols)) for symbols in produced]
 
 

@@ -9,8 +9,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from attention_plot import draw_attention
-from checkpoint import Checkpoint, add_device_options, choose_device, load_checkpoint, save_json
+from attention_plot import save_attention
+from checkpoint import Checkpoint, add_device_options, choose_device, load_checkpoint
 from evaluate import ask, explain
 from scan_util import Item
 from script_util import OneLineParser, add_model_folder, checkpoint_name, run_script
@@ -76,8 +76,7 @@ def main() -> None:
     elif args.plot:
         labelled = explain(checkpoint, args.support, args.query.split())
         picture_path = args.dir_model / f"query_{path.stem.removeprefix('net_')}.png"
-        draw_attention(labelled, picture_path)
-        save_json(picture_path.with_suffix(".json"), labelled)
+        save_attention(labelled, picture_path)
         print(labelled["output"])
         print(f"written to {picture_path} and {picture_path.with_suffix('.json')}")
     else:

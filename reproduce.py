@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from cells import CELLS, Cell
-from script_util import OneLineParser, natural_int, positive_float, positive_int, run_script, written_whole
+from script_util import OneLineParser, natural_int, positive_float, positive_int, run_script, save_json, written_whole
 
 HERE = Path(__file__).resolve().parent
 SEEDS = (1, 2, 3, 4, 5)  # the paper's means are over five runs
@@ -92,12 +92,6 @@ def read_result(path: Path) -> dict[str, Any] | None:
     except (FileNotFoundError, ValueError):
         return None
     return contents if isinstance(contents, dict) and contents.get("accuracy") is not None else None
-
-
-def write_json(path: Path, contents: Mapping[str, Any]) -> None:
-    """Write a result file, whole or not at all."""
-    with written_whole(path) as file:
-        file.write((json.dumps(contents, indent=1, allow_nan=False) + "\n").encode())
 
 
 def copy_whole(source: Path, target: Path) -> None:
@@ -223,7 +217,7 @@ def work_on(run: Run, device: Sequence[str], folder: Path) -> Generator[None, No
 def write_error(run: Run, error: str, folder: Path) -> str:
     """Write in a result's place why there is none, with relative paths; returns it."""
     error = error.replace(f"{HERE}{os.sep}", "").replace(f"{folder}{os.sep}", "")
-    write_json(folder / run.result, {"cell": run.cell.name, "seed": run.seed, "error": error})
+    save_json(folder / run.result, {"cell": run.cell.name, "seed": run.seed, "error": error})
     return error
 
 
@@ -263,7 +257,7 @@ def train_and_score(run: Run, device: Sequence[str], folder: Path, log: IO[bytes
     report.pop("wrong", None)  # long, and it stays in out_models
     report["wall_seconds"] = round(time.monotonic() - started, 2)
     report["command"] = [typed(command, folder) for command in commands]
-    write_json(folder / run.result, {"cell": run.cell.name, "seed": run.seed, **report})
+    save_json(folder / run.result, {"cell": run.cell.name, "seed": run.seed, **report})
     return ""
 
 

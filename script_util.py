@@ -4,6 +4,7 @@ A user's mistake ends in one line on stderr and exit code 2. Nothing here knows 
 """
 
 import argparse
+import json
 import math
 import os
 import sys
@@ -11,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, NoReturn, TypeVar
+from typing import Any, BinaryIO, NoReturn, TypeVar
 
 Number = TypeVar("Number", int, float)
 
@@ -118,6 +119,12 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
+
+
+def save_json(path: Path, contents: Any) -> None:
+    """Write a result file, whole or not at all; a number that JSON does not have is an error."""
+    with written_whole(path) as file:
+        file.write((json.dumps(contents, indent=1, allow_nan=False) + "\n").encode())
 
 
 def run_script(main: Callable[[], None]) -> NoReturn:

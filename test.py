@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from attention_plot import draw_attention
+from attention_plot import save_attention
 from checkpoint import (
     Checkpoint,
     add_device_options,
@@ -19,10 +19,8 @@ from checkpoint import (
     describe_device,
     load_checkpoint,
     provenance,
-    save_json,
     without_places,
 )
-from episode_batch import items_of
 from evaluate import (
     QUERIES_AT_ONCE,
     Answer,
@@ -30,6 +28,7 @@ from evaluate import (
     break_down,
     count,
     explain,
+    find_supports,
     find_test,
     find_training_commands,
 )
@@ -42,6 +41,7 @@ from script_util import (
     natural_int,
     positive_int,
     run_script,
+    save_json,
 )
 
 
@@ -107,7 +107,7 @@ def report_of(
         "arguments": without_places(checkpoint.arguments),
         "training_seconds": checkpoint.saved.get("seconds"),
         "training_device": checkpoint.saved.get("device"),
-        "device": describe_device(next(checkpoint.model.parameters()).device),
+        "device": describe_device(checkpoint.device),
         "provenance": provenance(),
         "training_provenance": checkpoint.saved.get("provenance"),
         "breakdown": {name: [row._asdict() for row in rows] for name, rows in break_down(counted).items()},
@@ -167,13 +167,11 @@ def score(checkpoint: Checkpoint, args: argparse.Namespace, path: Path, result_p
 
 def plot(checkpoint: Checkpoint, args: argparse.Namespace, picture_path: Path) -> None:
     """Draw the attention weights for one query."""
-    _, episodes = find_test(checkpoint, args.data_dir)
-    if args.support_set >= len(episodes):
-        raise ValueError(f"--support_set {args.support_set}: the test has support sets 0 to {len(episodes) - 1}")
-    support = items_of(episodes[args.support_set].support, checkpoint.input_vocabulary, checkpoint.output_vocabulary)
-    labelled = explain(checkpoint, support, args.plot_attention.split())
-    draw_attention(labelled, picture_path)
-    save_json(picture_path.with_suffix(".json"), labelled)
+    supports = find_supports(checkpoint)
+    if args.support_set >= len(supports):
+        raise ValueError(f"--support_set {args.support_set}: the test has support sets 0 to {len(supports) - 1}")
+    labelled = explain(checkpoint, supports[args.support_set], args.plot_attention.split())
+    save_attention(labelled, picture_path)
     print(f"{labelled['query']}  ->  {labelled['output']}")
     print(f"written to {picture_path} and {picture_path.with_suffix('.json')}")
 

@@ -30,7 +30,7 @@ from checkpoint import (
     save_plain,
     without_places,
 )
-from episode_batch import EpisodeBatch, Vocabulary, encode
+from episode_batch import EpisodeBatch, encode, vocabularies_of
 from evaluate import Accuracy, evaluate_episodes
 from generate_episode import EXPERIMENTS, EXTRA_DIRECTIONS, Episode, EpisodeSampler, Experiment, find_experiment
 from model import MetaSeq2Seq, ModelConfig
@@ -187,7 +187,7 @@ class Training:
         self.rng, self.validation_rng = random_streams(args.seed)
         self.sampler = EpisodeSampler(experiment, args.data_dir, support_loss=not args.disable_recon_loss)
         self.validation: list[Episode] = []
-        self.vocabularies = Vocabulary(experiment.input_words), Vocabulary(experiment.output_words)
+        self.vocabularies = vocabularies_of(experiment)
         self.model = MetaSeq2Seq(model_config(args, experiment)).to(device)
         self.optimizer, self.scheduler = make_optimizer(self.model, args.lr, args.lr_decay_schedule)
         self.episode = self.saved_episode = 0
@@ -276,9 +276,10 @@ class Training:
 
 def model_config(args: argparse.Namespace, experiment: Experiment) -> ModelConfig:
     """Put the network together from the command line and the experiment's vocabulary."""
+    input_vocabulary, output_vocabulary = vocabularies_of(experiment)
     return ModelConfig(
-        input_size=len(Vocabulary(experiment.input_words)),
-        output_size=len(Vocabulary(experiment.output_words)),
+        input_size=len(input_vocabulary),
+        output_size=len(output_vocabulary),
         padded_length=experiment.padded_length,
         emb_size=args.emb_size,
         nlayers=args.nlayers,
@@ -310,8 +311,7 @@ def find_earlier_run(
     ]
     if differing:
         raise ValueError(f"{path} was trained with {', '.join(differing)}; {anew}")
-    vocabularies = checkpoint.input_vocabulary.words, checkpoint.output_vocabulary.words
-    if vocabularies != (experiment.input_words, experiment.output_words):
+    if checkpoint.vocabularies != vocabularies_of(experiment):
         raise ValueError(f"{path} has another vocabulary than {args.episode_type}; {anew}")
     if checkpoint.episode > args.num_episodes:
         raise ValueError(

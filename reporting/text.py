@@ -26,7 +26,6 @@ from reporting.run_results import TAKEN_OFF, Results, Run, take_off
 FIGURES = "figures"  # folder of the pictures, beside the report
 MASKED = {"me": "me_masked", "jump_perm": "jump_perm_masked"}
 ATTENTION = {"me": "Figure A.1, mutual exclusivity", "jump_perm": "Figure A.2, add jump"}  # of the paper, redone
-NOT_A_RECIPE = ("seed", "gpu", "cpu", "threads", "data_dir", "dir_model", "fn_out_model", "overwrite")
 CODE = ("commit", "python", "torch", "numpy")  # what a result says of the code that made it
 BY_LENGTH = "output length"  # a table of the breakdown
 EMPTY = "—"
@@ -247,9 +246,7 @@ def recipe_row(cell: str, runs: Sequence[Run], plain: Run | None, lengths: Seque
 def recipe(run: Run, plain: Run) -> str:
     """Name the arguments in which a run differs from those of a plain ME run."""
     theirs, ours = plain.result.get("arguments") or {}, run.result.get("arguments") or {}
-    differing = [
-        name for name in ours if name not in NOT_A_RECIPE and ours[name] not in (None, False, theirs.get(name))
-    ]
+    differing = [name for name in ours if name != "seed" and ours[name] not in (None, False, theirs.get(name))]
     flags = [f"--{name}" if ours[name] is True else f"--{name} {ours[name]}" for name in differing]
     return f"`{' '.join(flags)}`" if flags else "the default"
 

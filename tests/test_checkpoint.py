@@ -22,7 +22,7 @@ from checkpoint import (
     save_plain,
 )
 from episode_batch import Vocabulary, encode, items_of
-from evaluate import answer, store
+from evaluate import answer, remember
 from generate_episode import EpisodeSampler, find_experiment
 from model import MetaSeq2Seq, ModelConfig
 from script_util import written_whole
@@ -42,9 +42,7 @@ def make(tmp_path, **config):
 
 def answers(model, episode, vocabularies):
     batch = encode(episode, *vocabularies)
-    with torch.inference_mode():
-        memory = store(model, batch)
-    return answer(model, memory, batch.query_in, 9, 100)
+    return answer(model, remember(model, batch), batch.query_in, 9, 100)
 
 
 @pytest.mark.parametrize("config", [{}, {"disable_memory": True}, {"disable_attention": True, "mask_padding": True}])

@@ -6,7 +6,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from episode_batch import Sequences, Vocabulary, encode, encode_words, episode_from_items, items_of
+from episode_batch import (
+    Sequences,
+    Vocabulary,
+    encode,
+    encode_words,
+    episode_from_items,
+    items_of,
+    vocabularies_of,
+)
 from generate_episode import EpisodeSampler, find_experiment
 from scan_util import INPUT_WORDS, OUTPUT_WORDS, Item
 
@@ -124,7 +132,7 @@ def test_a_query_that_equals_a_support_item_is_marked():
 def test_a_drawn_episode_survives_being_written_in_words(data_dir, support_loss):
     """Drawn, read as words and made again, an episode gives the very same tensors and marks."""
     experiment = find_experiment("ME")
-    vocabularies = Vocabulary(experiment.input_words), Vocabulary(experiment.output_words)
+    vocabularies = vocabularies_of(experiment)
     for drawn in EpisodeSampler(experiment, data_dir, support_loss).validation_episodes(np.random.default_rng(0)):
         support, query = (items_of(pairs, *vocabularies) for pairs in (drawn.support, drawn.query))
         made = episode_from_items(support, query, *vocabularies, drawn.mapping)

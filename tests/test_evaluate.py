@@ -1,14 +1,24 @@
 """Greedy decoding, scoring and the test sets."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 import torch
 
 import evaluate
-from episode_batch import Vocabulary, encode, items_of
-from evaluate import Answer, answer, answer_episodes, ask, break_down, count, evaluate_episodes, find_test, judge, store
+from checkpoint import Checkpoint
+from episode_batch import encode, items_of, vocabularies_of
+from evaluate import (
+    Answer,
+    answer,
+    answer_episodes,
+    ask,
+    break_down,
+    count,
+    evaluate_episodes,
+    find_test,
+    judge,
+    remember,
+)
 from generate_episode import EXPERIMENTS, EpisodeSampler, find_experiment
 from model import MetaSeq2Seq, ModelConfig
 from plain_reference import plain_logits
@@ -19,7 +29,7 @@ def make(data_dir, episode_type="scan_prim_permutation", **config):
     """A network with random weights, an episode for it, and its vocabularies."""
     torch.manual_seed(0)
     experiment = find_experiment(episode_type)
-    vocabularies = Vocabulary(experiment.input_words), Vocabulary(experiment.output_words)
+    vocabularies = vocabularies_of(experiment)
     sizes = len(vocabularies[0]), len(vocabularies[1]), experiment.padded_length
     model = MetaSeq2Seq(ModelConfig(*sizes, **{"emb_size": 24, "dropout": 0.0, **config}))
     sampler = EpisodeSampler(experiment, data_dir, True)
@@ -33,8 +43,7 @@ def learned(data_dir):
     optimizer, _ = make_optimizer(model, 0.01, 10**6)
     for _ in range(150):
         train_on_episode(model, optimizer, batch)
-    with torch.inference_mode():
-        return model.eval(), store(model, batch), batch
+    return model, remember(model, batch), batch
 
 
 def test_a_small_network_learns_one_episode_by_heart(learned):
@@ -97,8 +106,7 @@ def test_attention_rows_sum_to_one_and_the_output_is_the_answer(learned):
 def test_attention_that_a_network_lacks_is_none(data_dir, missing):
     """A trace has no weights for what was switched off."""
     model, batch, _ = make(data_dir, **{f"disable_{missing}": True})
-    with torch.inference_mode():
-        memory = store(model, batch)
+    memory = remember(model, batch)
     trace = evaluate.trace_attention(model, memory, batch.query_in.rows(torch.tensor([0])), 50)
     assert (trace.memory is None) == (missing == "memory")
     assert (trace.decoder is None) == (missing == "attention")
@@ -121,9 +129,9 @@ TESTS = {
 def test_every_experiment_is_tested_as_in_the_paper(data_dir, episode_type):
     """Split, number of support sets and queries; memory shows the isolated items under the original mapping."""
     experiment = find_experiment(episode_type)
-    vocabularies = Vocabulary(experiment.input_words), Vocabulary(experiment.output_words)
+    vocabularies = vocabularies_of(experiment)
     validation = EpisodeSampler(experiment, data_dir, True).validation_episodes(np.random.default_rng(0))
-    checkpoint = Stub(experiment, *vocabularies, validation)
+    checkpoint = checkpoint_of(None, experiment, validation)
     split, episodes = find_test(checkpoint, data_dir)
     assert (split, len(episodes), len(episodes[0].query.inputs)) == TESTS[episode_type]
     if split != "the validation episodes":
@@ -137,14 +145,9 @@ def test_every_experiment_is_tested_as_in_the_paper(data_dir, episode_type):
         assert len({tuple(map(tuple, one.support.inputs.tolist())) for one in episodes}) == 5
 
 
-@dataclasses.dataclass
-class Stub:
-    """The parts of a checkpoint that find_test reads."""
-
-    experiment: object
-    input_vocabulary: Vocabulary
-    output_vocabulary: Vocabulary
-    validation: list
+def checkpoint_of(model, experiment, validation, max_length=50):
+    """A checkpoint as loading gives it."""
+    return Checkpoint(model, *vocabularies_of(experiment), experiment, validation, max_length, 1, 1, {}, {})
 
 
 def made_up(query, target, is_right, is_support=False, has_unshown=False):
@@ -176,11 +179,10 @@ def test_retrieval_and_generalization_are_counted_apart():
 def test_words_that_no_support_item_shows_are_found(data_dir):
     """In ME every query with the withheld word is marked, and no other."""
     experiment = find_experiment("ME")
-    vocabularies = Vocabulary(experiment.input_words), Vocabulary(experiment.output_words)
+    vocabularies = vocabularies_of(experiment)
     validation = EpisodeSampler(experiment, data_dir, True).validation_episodes(np.random.default_rng(0))
     model, _, _ = make(data_dir, "ME")
-    checkpoint = Stub(experiment, *vocabularies, validation)
-    checkpoint.model, checkpoint.max_length_eval = model, 8
+    checkpoint = checkpoint_of(model, experiment, validation, 8)
     answers = answer_episodes(checkpoint, validation, 100)
     assert len(answers) == 5 * 23
     for one in answers:
@@ -194,9 +196,8 @@ def test_asking_in_words_gives_the_answer_of_the_episode(learned, data_dir):
     """`ask` is encoding, storing, answering and decoding in one."""
     model, _, _ = learned
     experiment = find_experiment("ME")
-    vocabularies = Vocabulary(experiment.input_words), Vocabulary(experiment.output_words)
-    checkpoint = Stub(experiment, *vocabularies, [])
-    checkpoint.model, checkpoint.max_length_eval = model, 20
+    vocabularies = vocabularies_of(experiment)
+    checkpoint = checkpoint_of(model, experiment, [], 20)
     episode = EpisodeSampler(experiment, data_dir, True).training_episode(np.random.default_rng(0), ())
     support, query = (items_of(pairs, *vocabularies) for pairs in (episode.support, episode.query))
     outputs = ask(checkpoint, [(" ".join(i), " ".join(o)) for i, o in support], [" ".join(i.input) for i in query])

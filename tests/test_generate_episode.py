@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from episode_batch import Vocabulary, items_of
+from episode_batch import items_of, vocabularies_of
 from generate_episode import (
     EXPERIMENTS,
     ME_MEANINGS,
@@ -73,7 +73,7 @@ def pairs_of(mapping):
 
 def items(sampler, pairs):
     experiment = sampler.experiment
-    return items_of(pairs, Vocabulary(experiment.input_words), Vocabulary(experiment.output_words))
+    return items_of(pairs, *vocabularies_of(experiment))
 
 
 def support_and_queries(sampler, episode):

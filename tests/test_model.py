@@ -8,7 +8,7 @@ import torch
 
 import model as model_module
 import packed_lstm
-from episode_batch import Vocabulary, encode, encode_words
+from episode_batch import encode, encode_words, vocabularies_of
 from evaluate import store
 from generate_episode import EpisodeSampler, find_experiment
 from masked_cross_entropy import masked_cross_entropy
@@ -38,7 +38,7 @@ def make(samplers, episode_type="ME", dtype=torch.double, **config):
     """A small network with random weights in evaluation mode, and an episode for it."""
     torch.manual_seed(0)
     experiment = samplers[episode_type].experiment
-    vocabularies = Vocabulary(experiment.input_words), Vocabulary(experiment.output_words)
+    vocabularies = vocabularies_of(experiment)
     sizes = len(vocabularies[0]), len(vocabularies[1]), experiment.padded_length
     model = MetaSeq2Seq(ModelConfig(*sizes, **{"emb_size": 16, "dropout": 0.0, **config})).to(dtype)
     episode = samplers[episode_type].training_episode(np.random.default_rng(0), ())

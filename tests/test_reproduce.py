@@ -271,7 +271,7 @@ def test_two_processes_do_not_work_on_the_same_run(world):
     for _ in range(10):
         next(second)
     assert (world / run.log).read_text().count("train.py") == 1
-    reproduce.write_json(world / run.result, {"accuracy": 1.0})
+    reproduce.save_json(world / run.result, {"accuracy": 1.0})
     first.close()  # stops the process, which gives the lock back
     with pytest.raises(StopIteration) as end:
         next(second)
@@ -294,6 +294,12 @@ reproduce.run_script(lambda: reproduce.main({{cell.name: cell for cell in cells}
 """
 
 
+def heed_signals():
+    """Undo what a shell that runs the tests in the background, or nohup, has signals ignored; children inherit it."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def start_grid(folder, cells, *arguments, scripts=""):
     """Start reproduce.py as a process in a folder, with cells of our own."""
     text = GRID.format(root=str(ROOT), scripts=str(scripts), cells=[(one.name, one.flags, one.cost) for one in cells])
@@ -304,8 +310,7 @@ def start_grid(folder, cells, *arguments, scripts=""):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # what runs the tests in the background may have it ignored, and children inherit that
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=heed_signals,
     )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import scan_util
-from episode_batch import Vocabulary, items_of
+from episode_batch import items_of, vocabularies_of
 from generate_episode import EXPERIMENTS, EpisodeSampler
 from scan_util import ACTION_OF, interpret, load_split
 
@@ -33,7 +33,7 @@ def batches(data_dir):
 
 def in_words(sampler, pairs):
     experiment = sampler.experiment
-    return items_of(pairs, Vocabulary(experiment.input_words), Vocabulary(experiment.output_words))
+    return items_of(pairs, *vocabularies_of(experiment))
 
 
 @pytest.mark.parametrize("name", STANDARD)
