@@ -37,15 +37,14 @@ def random_streams(seed: int) -> tuple[np.random.Generator, np.random.Generator]
     return np.random.default_rng(training), np.random.default_rng(validation)
 
 
-def random_states(episodes: np.random.Generator, device: torch.device) -> dict[str, Any]:
-    """Take down the states of the training episodes' generator and of torch's, as plain data."""
+def torch_states(device: torch.device) -> dict[str, Any]:
+    """Take down the states of torch's own generators, as plain data."""
     cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-    return {"episodes": episodes.bit_generator.state, "torch": torch.get_rng_state(), "cuda": cuda}
+    return {"torch": torch.get_rng_state(), "cuda": cuda}
 
 
-def restore_random_states(states: Mapping[str, Any], episodes: np.random.Generator, device: torch.device) -> None:
-    """Put generators back into states taken down before."""
-    episodes.bit_generator.state = states["episodes"]
+def restore_torch_states(states: Mapping[str, Any], device: torch.device) -> None:
+    """Put torch's generators back into states taken down before."""
     torch.set_rng_state(states["torch"])
     if device.type == "cuda" and states["cuda"] is not None:
         torch.cuda.set_rng_state(states["cuda"], device)
@@ -68,11 +67,11 @@ def choose_device(gpu: int | None, cpu: bool, threads: int) -> torch.device:
     """
     n_cores = os.cpu_count() or 1
     if threads > n_cores:
-        raise ValueError(f"--threads {threads}: this machine has {n_cores} cores")
+        raise ValueError(f"{threads} threads: this machine has {n_cores} cores; ask for fewer")
     torch.set_num_threads(threads)
     n_gpus = torch.cuda.device_count()
     if gpu is not None and gpu >= n_gpus:
-        raise ValueError(f"--gpu {gpu}: this machine has {n_gpus or 'no'} usable GPU(s); leave --gpu out or use --cpu")
+        raise ValueError(f"GPU {gpu}: this machine has {n_gpus or 'no'} usable GPU(s); ask for another or for the CPU")
     return torch.device("cpu") if cpu or n_gpus == 0 else torch.device("cuda", gpu or 0)
 
 

@@ -67,6 +67,14 @@ def positive_float(text: str) -> float:
     return value
 
 
+def nonnegative_float(text: str) -> float:
+    """Parse a finite number of at least zero."""
+    value = _parsed(float, text, "a number")
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number of at least 0, found {text}")
+    return value
+
+
 def dropout_probability(text: str) -> float:
     """Parse a probability of at least 0 and below 1."""
     value = _parsed(float, text, "a number")

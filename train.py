@@ -7,11 +7,9 @@ arguments: interrupted and started again it ends with the very weights of an uni
 """
 
 import argparse
-import csv
-import io
 import math
 import time
-from dataclasses import dataclass, fields
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 import torch
@@ -24,15 +22,16 @@ from checkpoint import (
     describe_device,
     load_checkpoint,
     provenance,
-    random_states,
     random_streams,
-    restore_random_states,
+    restore_torch_states,
     save_plain,
+    torch_states,
     without_places,
 )
 from episode_batch import EpisodeBatch, encode, vocabularies_of
 from evaluate import Accuracy, evaluate_episodes
 from generate_episode import EXPERIMENTS, EXTRA_DIRECTIONS, Episode, EpisodeSampler, Experiment, find_experiment
+from learning_curve import Curve
 from model import MetaSeq2Seq, ModelConfig
 from script_util import (
     OneLineParser,
@@ -44,7 +43,6 @@ from script_util import (
     positive_float,
     positive_int,
     run_script,
-    written_whole,
 )
 from training_step import make_optimizer, train_on_episode
 
@@ -136,42 +134,6 @@ def minutes(seconds: float) -> str:
     return f"{int(seconds) // 60}m {int(seconds) % 60}s"
 
 
-class Curve:
-    """The learning curve's file: one row per log line, added as they come."""
-
-    header = tuple(field.name for field in fields(Row))
-
-    def __init__(self, path: Path, last_episode: int) -> None:
-        """Keep the rows up to the episode at which training goes on, and drop all others.
-
-        Raises:
-            ValueError: if the file holds something else.
-        """
-        self._path = path
-        kept = self._rows_up_to(last_episode) if last_episode > 0 and path.exists() else []
-        if last_episode > 0 and not kept:
-            print(f"note: {path} has no rows of the first {last_episode} episodes; it starts here", flush=True)
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([self.header, *kept])
-        with written_whole(path) as file:
-            file.write(text.getvalue().encode())
-
-    def _rows_up_to(self, last_episode: int) -> list[list[str]]:
-        try:
-            with self._path.open(newline="", encoding="utf-8") as lines:
-                rows = [row for row in csv.reader(lines) if len(row) == len(self.header) and row[0].isdigit()]
-        except (ValueError, csv.Error) as error:
-            raise ValueError(f"{self._path}: not a learning curve ({error}); move it away or delete it") from None
-        # A last row out of turn goes too: a longer run would not have it.
-        return [row for row in rows if int(row[0]) <= last_episode and is_logged(int(row[0]))]
-
-    def add(self, row: Row) -> None:
-        """Write a row."""
-        cells = [getattr(row, name) for name in self.header]
-        with self._path.open("a", newline="", encoding="utf-8") as file:
-            csv.writer(file, lineterminator="\n").writerow(["" if cell is None else cell for cell in cells])
-
-
 def is_logged(episode: int) -> bool:
     """Say whether a log line is due after an episode that is not the last."""
     return episode == 1 or episode % LOG_EVERY == 0
@@ -202,7 +164,8 @@ class Training:
         self.model.load_state_dict(saved["model_state"])
         self.optimizer.load_state_dict(saved["optimizer_state"])
         self.scheduler.load_state_dict(saved["scheduler_state"])
-        restore_random_states(saved["random_states"], self.rng, self.device)
+        restore_torch_states(saved["random_states"], self.device)
+        self.rng.bit_generator.state = saved["random_states"]["episodes"]
         self.validation = checkpoint.validation
         self.episode = self.saved_episode = checkpoint.episode
         self.loss_sum.fill_(saved["loss_sum"])
@@ -213,7 +176,7 @@ class Training:
         contents = checkpoint_contents(self.model, self.experiment, self.validation, self.episode, vars(self.args))
         contents["optimizer_state"] = self.optimizer.state_dict()
         contents["scheduler_state"] = self.scheduler.state_dict()
-        contents["random_states"] = random_states(self.rng, self.device)
+        contents["random_states"] = {**torch_states(self.device), "episodes": self.rng.bit_generator.state}
         contents["provenance"] = self.provenance
         contents["loss_sum"], contents["loss_count"] = self.loss_sum.item(), self.loss_count
         contents["seconds"], contents["device"] = self.seconds, describe_device(self.device)
@@ -244,7 +207,7 @@ class Training:
     def run(self, path: Path) -> None:
         """Train to the last episode, logging and saving on the way."""
         num_episodes = self.args.num_episodes
-        curve = Curve(path.with_suffix(".csv"), self.episode)
+        curve = Curve(path.with_suffix(".csv"), [field.name for field in fields(Row)], self.episode, is_logged)
         if self.episode == 0:
             path.unlink(missing_ok=True)  # --overwrite: the old network must not be taken for a state of this run
         excluded = frozenset(one.mapping for one in self.validation)
@@ -266,7 +229,7 @@ class Training:
                     accuracy.generalize.percent,
                 )
                 print(row.printed(num_episodes), flush=True)
-                curve.add(row)
+                curve.add(astuple(row))
                 if is_logged(self.episode):  # a last line out of turn leaves the next one as if the run had been longer
                     self.loss_sum.zero_()
                     self.loss_count = 0

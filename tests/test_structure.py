@@ -6,7 +6,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SCRIPTS = ("train", "test", "query", "bench", "reproduce", "report")
+SCRIPTS = (
+    *("train", "test", "query", "bench", "reproduce", "report"),
+    *(f"nonstationary.{name}" for name in ("train", "evaluate")),
+)
+FOLDERS = ("reporting", "nonstationary")
 MAY_IMPORT = {  # each module and what it may import of this project
     "script_util": set(),
     "scan_util": {"script_util"},
@@ -19,6 +23,7 @@ MAY_IMPORT = {  # each module and what it may import of this project
     "evaluate": {"checkpoint", "model", "episode_batch", "generate_episode", "scan_util"},
     "training_step": {"evaluate", "masked_cross_entropy", "model", "episode_batch"},
     "plain_reference": {"model", "episode_batch"},
+    "learning_curve": {"script_util"},
     "attention_plot": {"script_util"},
     "cells": set(),
     "reporting.run_results": {"cells"},
@@ -31,6 +36,26 @@ MAY_IMPORT = {  # each module and what it may import of this project
         "cells",
         "script_util",
     },
+    "nonstationary.sources": set(),
+    "nonstationary.predictors": {"nonstationary.sources"},
+    "nonstationary.network_config": set(),
+    "nonstationary.initialization": set(),
+    "nonstationary.recurrent": {"nonstationary.network_config", "nonstationary.initialization"},
+    "nonstationary.transformer": {"nonstationary.network_config", "nonstationary.initialization"},
+    "nonstationary.networks": {
+        "nonstationary.network_config",
+        "nonstationary.recurrent",
+        "nonstationary.transformer",
+    },
+    "nonstationary.regret": {"nonstationary.sources", "nonstationary.predictors", "nonstationary.networks"},
+    "nonstationary.training_step": {"nonstationary.recurrent"},
+    "nonstationary.network_file": {
+        "checkpoint",
+        "nonstationary.network_config",
+        "nonstationary.networks",
+        "nonstationary.sources",
+    },
+    "nonstationary.options": {"checkpoint", "script_util", "nonstationary.predictors", "nonstationary.sources"},
 }
 WITHOUT_TORCH = ("scan_util", "generate_episode", "reproduce", "report")
 
@@ -59,7 +84,7 @@ def test_modules_import_only_what_stands_before_them(module):
 
 def test_every_file_is_either_a_script_or_in_the_order():
     """A new file has to find its place."""
-    paths = [*ROOT.glob("*.py"), *(ROOT / "reporting").glob("[!_]*.py")]
+    paths = [*ROOT.glob("*.py"), *(path for folder in FOLDERS for path in (ROOT / folder).glob("[!_]*.py"))]
     found = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in paths}
     assert found == {*MAY_IMPORT, *SCRIPTS}
 

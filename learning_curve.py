@@ -1,0 +1,48 @@
+"""A learning curve's file: CSV, one row per log line, added as they come."""
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from script_util import written_whole
+
+
+class Curve:
+    """The file of a run in progress; its first column is the episode or step."""
+
+    def __init__(self, path: Path, header: Sequence[str], last: int, is_logged: Callable[[int], bool]) -> None:
+        """Keep the rows up to the episode or step at which training goes on, and drop all others.
+
+        Args:
+            path: the file.
+            header: names of the columns.
+            last: the episode or step up to which training has come, 0 for a new run.
+            is_logged: says whether a row is due, the last one of a run aside.
+        Raises:
+            ValueError: if the file holds something else.
+        """
+        self._path = path
+        self._width = len(header)
+        kept = self._rows_up_to(last, is_logged) if last > 0 and path.exists() else []
+        if last > 0 and not kept:
+            print(f"note: {path} has no rows of the first {last} {header[0]}s; it starts here", flush=True)
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([header, *kept])
+        with written_whole(path) as file:
+            file.write(text.getvalue().encode())
+
+    def _rows_up_to(self, last: int, is_logged: Callable[[int], bool]) -> list[list[str]]:
+        try:
+            with self._path.open(newline="", encoding="utf-8") as lines:
+                rows = [row for row in csv.reader(lines) if len(row) == self._width and row[0].isdigit()]
+        except (ValueError, csv.Error) as error:
+            raise ValueError(f"{self._path}: not a learning curve ({error}); move it away or delete it") from None
+        # A last row out of turn goes too: a longer run would not have it.
+        return [row for row in rows if int(row[0]) <= last and is_logged(int(row[0]))]
+
+    def add(self, row: Sequence[Any]) -> None:
+        """Write a row; None is an empty cell."""
+        with self._path.open("a", newline="", encoding="utf-8") as file:
+            csv.writer(file, lineterminator="\n").writerow(["" if cell is None else cell for cell in row])

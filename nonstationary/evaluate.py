@@ -1,0 +1,229 @@
+"""Compare a trained network with the exact predictors on sequences that are drawn once and for all.
+
+    python -m nonstationary.evaluate --fn_out_model net_lstm_ptw.tar --data_distribution lin
+
+prints each predictor's cumulative regret with its standard error, and its difference, sequence by sequence, from the
+source's own exact mixture. It writes the same as JSON, with the mean regret of each step and one example sequence.
+Without a network: --bayes_only.
+"""
+
+import argparse
+import time
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from checkpoint import describe_device, provenance
+from nonstationary.network_config import check_chunks, check_length
+from nonstationary.network_file import TrainedNetwork, load_network
+from nonstationary.options import (
+    add_device_options,
+    add_evaluation_set,
+    add_source_options,
+    competitors,
+    find_device,
+    length_int,
+)
+from nonstationary.predictors import OWN_MIXTURE, PREDICTORS
+from nonstationary.regret import (
+    NATS_IN,
+    Estimate,
+    Predictor,
+    Scores,
+    estimate,
+    exact_predictor,
+    fixed_sequences,
+    network_predictor,
+    score,
+)
+from nonstationary.sources import Sequences, Source, ptw_depth
+from script_util import (
+    OneLineParser,
+    add_model_folder,
+    checkpoint_name,
+    natural_int,
+    positive_int,
+    run_script,
+    save_json,
+)
+
+RESULTS = Path("results/nonstationary")
+DIGITS = 6  # of the numbers of single steps in the result file
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = OneLineParser(__doc__)
+    group = parser.add_argument_group("network")
+    which = group.add_mutually_exclusive_group(required=True)
+    which.add_argument("--fn_out_model", type=checkpoint_name, metavar="NAME.tar", help="the network's checkpoint")
+    which.add_argument("--bayes_only", action="store_true", help="compare the exact predictors alone")
+    add_model_folder(group)
+    told = "symbols that the network reads at a time, its state being passed on (default: all)"
+    group.add_argument("--chunk_length", type=positive_int, metavar="N", help=told)
+    add_source_options(parser, None)
+    add_evaluation_set(parser, n_eval=10000)
+    add = parser.add_argument_group("what to compare, and where").add_argument
+    add("--seq_length", type=length_int, metavar="T", help="symbols of a sequence (default: as in training, or 256)")
+    told = "exact predictors, comma between"
+    add("--competitors", type=competitors, default=PREDICTORS, metavar="NAMES", help=told)
+    add("--ptw_depth", type=natural_int, metavar="D", help="depth of PTW (default: ceil(log2 T))")
+    add("--batch_size", type=positive_int, default=250, metavar="B", help="sequences at a time")
+    add("--units", choices=list(NATS_IN), default="bits", help="of regrets")
+    told = f"the result file (default: {RESULTS}/<network or exact>_<source>_<T>.json)"
+    add("--fn_out_results", type=Path, metavar="PATH.json", help=told)
+    add_device_options(parser)
+    args = parser.parse_args()
+    args.competitors = tuple(args.competitors)
+    if args.bayes_only and args.chunk_length is not None:
+        parser.error("--chunk_length says how a network reads; --bayes_only has none")
+    return args
+
+
+def source_of(args: argparse.Namespace, trained: TrainedNetwork | None) -> Source:
+    """Put the source together: what the command line leaves out is as in the network's training.
+
+    Raises:
+        ValueError: if the network has another alphabet.
+    """
+    basis = Source() if trained is None else trained.source
+    given = {field.name: getattr(args, field.name, None) for field in fields(Source)}
+    given["name"] = args.data_distribution
+    source = Source(**{**asdict(basis), **{name: value for name, value in given.items() if value is not None}})
+    if trained is not None and source.num_symbols != trained.config.num_symbols:
+        raise ValueError(f"--num_symbols {source.num_symbols}: the network knows {trained.config.num_symbols} symbols")
+    return source
+
+
+def find_predictors(
+    args: argparse.Namespace, source: Source, length: int, trained: TrainedNetwork | None
+) -> dict[str, Predictor]:
+    """Collect what is to be compared, by name.
+
+    Raises:
+        ValueError: if the sequences are too long for PTW, or the network cannot read them.
+    """
+    depth = ptw_depth(length) if args.ptw_depth is None else args.ptw_depth
+    if "ptw" in args.competitors and length > 2**depth:
+        raise ValueError(f"--ptw_depth {depth} covers {2**depth} symbols, --seq_length is {length}; raise the depth")
+    predictors: dict[str, Predictor] = {}
+    if trained is not None:
+        check_length(trained.config, length)
+        if args.chunk_length is not None:
+            check_chunks(trained.config, "--chunk_length")
+        predictors[trained.config.model] = network_predictor(trained.network, args.chunk_length)
+    return predictors | {name: exact_predictor(name, source, depth) for name in args.competitors}
+
+
+def find_reference(source: Source, names: tuple[str, ...]) -> str:
+    """Pick the predictor from which differences are taken: the source's own mixture, else the last one."""
+    own = OWN_MIXTURE.get(source.name)
+    return own if own in names else names[-1]
+
+
+def rows_of(scores: dict[str, Scores], reference: str, unit: float) -> list[dict[str, Any]]:
+    """Summarise scores, one row a predictor; `unit` is in nats."""
+    rows = []
+    for name, one in scores.items():
+        total, difference = estimate(one.totals / unit), estimate((one.totals - scores[reference].totals) / unit)
+        rows.append(
+            {
+                "predictor": name,
+                "regret": total.mean,
+                "regret_error": total.error,
+                "difference": difference.mean,
+                "difference_error": difference.error,
+                "gap": one.gap,
+                "regret_by_step": [round(value, DIGITS) for value in (one.by_step / unit).tolist()],
+            }
+        )
+    return rows
+
+
+def example_of(sequences: Sequences, predictors: dict[str, Predictor], device: torch.device) -> dict[str, Any]:
+    """Write the first sequence down with everybody's predictions of its symbols from the second on."""
+    first = sequences.rows(0, 1).to(device)
+    return {
+        "symbols": first.symbols[0].tolist(),
+        "segments": first.segments[0].tolist(),
+        "parameters": _rounded(first.parameters),
+        "predictions": {name: _rounded(predictor(first).exp()) for name, predictor in predictors.items()},
+    }
+
+
+def _rounded(probabilities: torch.Tensor) -> list[list[float]]:
+    return [[round(value, DIGITS) for value in row] for row in probabilities[0].tolist()]
+
+
+def show(report: dict[str, Any]) -> str:
+    """Write the table for people."""
+    unit, length, reference = report["unit"], report["seq_length"], report["reference"]
+    head = f"{report['source']['name']}, {report['n_eval']} sequences of {length} symbols"
+    lines = [f"{head}: cumulative regret in {unit} over symbols 2 to {length}"]
+    lines.append(f"{'predictor':<12}{'regret':>18}{f'above {reference}':>20}{f'mean |q - q_{reference}|':>24}")
+    for row in report["predictors"]:
+        total, difference = (str(Estimate(row[name], row[f"{name}_error"])) for name in ("regret", "difference"))
+        lines.append(f"{row['predictor']:<12}{total:>18}{difference:>20}{row['gap']:>24.4f}")
+    return "\n".join(lines)
+
+
+def evaluate(args: argparse.Namespace, trained: TrainedNetwork | None, device: torch.device) -> dict[str, Any]:
+    """Score everybody on the same sequences."""
+    started = time.monotonic()
+    source = source_of(args, trained)
+    length = args.seq_length or (256 if trained is None else trained.arguments["seq_length"])
+    predictors = find_predictors(args, source, length, trained)
+    reference = find_reference(source, args.competitors)
+    sequences = fixed_sequences(source, args.n_eval, length, args.eval_seed)
+    in_order = {name: predictors[name] for name in sorted(predictors, key=lambda name: name == reference)}
+    scored = score(in_order, sequences, args.batch_size, device)
+    return {
+        "source": asdict(source),
+        "seq_length": length,
+        "n_eval": args.n_eval,
+        "eval_seed": args.eval_seed,
+        "unit": args.units,
+        "reference": reference,
+        "ptw_depth": args.ptw_depth if args.ptw_depth is not None else ptw_depth(length),
+        "chunk_length": args.chunk_length,
+        "network": None if trained is None else describe(trained, args.fn_out_model),
+        "predictors": rows_of({name: scored[name] for name in predictors}, reference, NATS_IN[args.units]),
+        "example": example_of(sequences, predictors, device),
+        "seconds": round(time.monotonic() - started, 2),
+        "device": describe_device(device),
+        "provenance": provenance(),
+    }
+
+
+def describe(trained: TrainedNetwork, name: str) -> dict[str, Any]:
+    """Tell what a network is and how it came about."""
+    return {
+        "file": name,
+        "config": asdict(trained.config),
+        "trained_on": asdict(trained.source),
+        "step": trained.step,
+        "arguments": trained.arguments,
+        "training_seconds": trained.saved.get("seconds"),
+        "training_device": trained.saved.get("device"),
+        "training_provenance": trained.saved.get("provenance"),
+    }
+
+
+def main() -> None:
+    """Evaluate, print, write."""
+    args = parse_arguments()
+    device = find_device(args.device, args.num_threads)
+    trained = None if args.bayes_only else load_network(args.dir_model / args.fn_out_model, device)
+    report = evaluate(args, trained, device)
+    stem = "exact" if trained is None else Path(args.fn_out_model).stem
+    default = RESULTS / f"{stem}_{report['source']['name']}_{report['seq_length']}.json"
+    path = args.fn_out_results or default
+    save_json(path, report)
+    print(show(report))
+    print(f"written to {path}")
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,56 @@
+"""What a network is made of, and which combinations make no sense."""
+
+from dataclasses import dataclass
+
+RECURRENT = ("rnn", "lstm", "stack_rnn", "stack_lstm")
+MODELS = (*RECURRENT, "transformer")
+POSITIONS = ("none", "sincos", "alibi", "relative")
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """A network's kind and sizes; those of other kinds are not looked at."""
+
+    model: str = "lstm"
+    num_symbols: int = 2  # K
+    hidden_size: int = 128  # H, units of the recurrent core
+    before_mlp: tuple[int, ...] = ()  # widths of layers before and after the recurrent core
+    after_mlp: tuple[int, ...] = ()
+    n_stacks: int = 1
+    stack_size: int = 30  # cells of a stack, S
+    stack_cell_size: int = 8  # width of a cell, C
+    emb_size: int = 64  # E, width of the transformer
+    nlayers: int = 5
+    nheads: int = 8
+    ff_mult: int = 4  # width of the feed-forward layers, in E
+    dropout: float = 0.1
+    pos_enc: str = "none"
+    context_length: int | None = None  # cut the input into blocks of this length; one block if None
+    attention_window: int | None = None  # attend to this many steps around a step, those to come left out; all if None
+
+
+def check_network(config: NetworkConfig) -> None:
+    """Raise ValueError, naming the flags, if the sizes do not fit one another."""
+    if config.model not in MODELS:
+        raise ValueError(f"--model: expected one of {', '.join(MODELS)}, found {config.model!r}")
+    if config.model != "transformer":
+        return
+    if config.pos_enc not in POSITIONS:
+        raise ValueError(f"--pos_enc: expected one of {', '.join(POSITIONS)}, found {config.pos_enc!r}")
+    if config.emb_size % config.nheads:
+        raise ValueError(f"--emb_size {config.emb_size} cannot be shared by --nheads {config.nheads}")
+    if config.pos_enc in ("sincos", "relative") and config.emb_size % 2:
+        raise ValueError(f"--pos_enc {config.pos_enc} needs an even --emb_size, found {config.emb_size}")
+
+
+def check_length(config: NetworkConfig, length: int) -> None:
+    """Raise ValueError, naming the flags, if a network cannot read sequences of `length` symbols."""
+    block = config.context_length
+    if config.model == "transformer" and block is not None and length % block:
+        raise ValueError(f"--seq_length {length} is not divisible by --context_length {block}")
+
+
+def check_chunks(config: NetworkConfig, flag: str) -> None:
+    """Raise ValueError, naming `flag`, if it asks a network without a state to pass its state on."""
+    if config.model not in RECURRENT:
+        raise ValueError(f"{flag} needs a network with a state ({', '.join(RECURRENT)}); --model is {config.model}")

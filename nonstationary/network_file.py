@@ -1,0 +1,72 @@
+"""A trained network's file: tensors and plain data, by way of the project's own checkpoints."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from checkpoint import load_plain, save_plain
+from nonstationary.network_config import NetworkConfig
+from nonstationary.networks import make_network
+from nonstationary.sources import Source
+
+FORMAT = "nonstationary"
+FORMAT_VERSION = 1
+
+
+@dataclass
+class TrainedNetwork:
+    """A network, what it was trained on, and for how long."""
+
+    network: nn.Module
+    config: NetworkConfig
+    source: Source
+    step: int
+    arguments: dict[str, Any]  # of the training command
+    saved: dict[str, Any]  # the file's contents, for what only training needs
+
+
+def save_network(
+    path: Path,
+    network: nn.Module,
+    config: NetworkConfig,
+    source: Source,
+    step: int,
+    arguments: Mapping[str, Any],
+    for_training: Mapping[str, Any],
+) -> None:
+    """Save a network, whole or not at all, with whatever else training needs to go on."""
+    own = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "network_config": asdict(config),
+        "network_state": network.state_dict(),
+        "source": asdict(source),
+        "step": step,
+        "arguments": dict(arguments),
+    }
+    save_plain(path, {**for_training, **own})
+
+
+def load_network(path: Path, device: torch.device) -> TrainedNetwork:
+    """Load a network; nothing in its file is run.
+
+    Raises:
+        ValueError: if the file is missing, damaged, or not of this kind.
+    """
+    saved = load_plain(path, "train one with `python -m nonstationary.train` or look at --dir_model")
+    if saved.get("format") != FORMAT:
+        raise ValueError(f"{path} is no network of nonstationary/; other checkpoints have scripts of their own")
+    if saved.get("format_version") != FORMAT_VERSION:
+        raise ValueError(f"{path} has format version {saved.get('format_version')}; this code reads {FORMAT_VERSION}")
+    try:
+        config, source = NetworkConfig(**saved["network_config"]), Source(**saved["source"])
+        network = make_network(config, seed=0)
+        network.load_state_dict(saved["network_state"])
+        return TrainedNetwork(network.to(device), config, source, saved["step"], saved["arguments"], saved)
+    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise ValueError(f"{path}: damaged, or of a code that has changed since ({reason})") from None

@@ -1,0 +1,91 @@
+"""Options that training and evaluation share."""
+
+import argparse
+import re
+
+import torch
+
+from checkpoint import choose_device
+from nonstationary.predictors import PREDICTORS
+from nonstationary.sources import SEGMENTS, Source
+from script_util import natural_int, positive_float, positive_int
+
+
+def symbols_int(text: str) -> int:
+    """Parse an alphabet's size, at least two."""
+    value = positive_int(text)
+    if value < 2:
+        raise argparse.ArgumentTypeError(f"expected at least 2 symbols, found {text}")
+    return value
+
+
+def length_int(text: str) -> int:
+    """Parse a length of sequences, at least two: the first symbol is not predicted."""
+    value = positive_int(text)
+    if value < 2:
+        raise argparse.ArgumentTypeError(f"expected at least 2 steps, found {text}")
+    return value
+
+
+def widths(text: str) -> tuple[int, ...]:
+    """Parse layer widths, comma between."""
+    return tuple(positive_int(part) for part in text.split(",")) if text else ()
+
+
+def competitors(text: str) -> tuple[str, ...]:
+    """Parse names of exact predictors, comma between."""
+    names = tuple(text.split(","))
+    for name in names:
+        if name not in PREDICTORS:
+            raise argparse.ArgumentTypeError(f"expected some of {','.join(PREDICTORS)}, found {name!r}")
+    return tuple(dict.fromkeys(names))
+
+
+def device_name(text: str) -> str:
+    """Parse cpu, cuda or cuda:N."""
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", text):
+        raise argparse.ArgumentTypeError(f"expected cpu, cuda or cuda:N, found {text!r}")
+    return text
+
+
+def add_source_options(parser: argparse.ArgumentParser, defaults: Source | None) -> None:
+    """Add the source's options; without defaults those of the network's training hold."""
+    add = parser.add_argument_group("source").add_argument
+    unset = argparse.Namespace(name=None, alpha=None, num_symbols=None, shift_period=None, max_segment=None)
+    given = defaults or unset
+    told = f"where sequences switch: {', '.join(SEGMENTS)}"
+    add("--data_distribution", choices=list(SEGMENTS), default=given.name, metavar="SOURCE", help=told)
+    told = "of the Dirichlet from which a segment's parameter is drawn, here and in the exact predictors"
+    add("--alpha", type=positive_float, default=given.alpha, help=told)
+    add("--num_symbols", type=symbols_int, default=given.num_symbols, metavar="K", help="size of the alphabet")
+    add(
+        "--shift_period", type=positive_int, default=given.shift_period, metavar="N", help="regular: steps in a segment"
+    )
+    told = "random_uniform: the longest segment, in steps"
+    add("--max_segment", type=positive_int, default=given.max_segment, metavar="N", help=told)
+
+
+def add_device_options(parser: argparse.ArgumentParser) -> None:
+    """Add --device and --num_threads."""
+    group = parser.add_argument_group("device")
+    told = "cpu, cuda or cuda:N (default: the first GPU if there is one, else the CPU)"
+    group.add_argument("--device", type=device_name, metavar="NAME", help=told)
+    group.add_argument("--num_threads", type=positive_int, default=1, metavar="N", help="CPU threads")
+
+
+def find_device(device: str | None, num_threads: int) -> torch.device:
+    """Pick the device and set the number of CPU threads.
+
+    Raises:
+        ValueError: if the GPU is not there, or if there are fewer cores than threads.
+    """
+    kind, _, number = (device or "").partition(":")
+    gpu = (int(number) if number else 0) if kind == "cuda" else None
+    return choose_device(gpu, kind == "cpu", num_threads)
+
+
+def add_evaluation_set(parser: argparse.ArgumentParser, n_eval: int) -> None:
+    """Add the size and seed of the evaluation set."""
+    add = parser.add_argument_group("evaluation").add_argument
+    add("--n_eval", type=length_int, default=n_eval, metavar="N", help="sequences, the same ones every time")
+    add("--eval_seed", type=natural_int, default=12345, metavar="SEED", help="of these sequences")

@@ -1,0 +1,140 @@
+"""Exact Bayesian predictors: KT, KT told of the switches, PTW and LIN, in float64.
+
+Each takes sequences of symbols and returns log q_t(k), the log probability of every symbol k at every step t given the
+symbols before t: row t predicts symbol t. Letters: B sequences, T steps, K symbols. `alpha` is the parameter of the
+symmetric Dirichlet prior of a segment; 1/2 with two symbols is the estimator of Krichevsky and Trofimov (KT).
+
+Source: Genewein et al. 2023, Section 4; Veness et al. 2013 (PTW); Willems 1996 and Willems and Krom 1997 (LIN).
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from nonstationary.sources import Sequences, Source, ptw_depth
+
+PREDICTORS = ("kt", "kt_oracle", "ptw", "lin")
+OWN_MIXTURE = {"static": "kt", "ptw": "ptw", "lin": "lin", "regular": "kt_oracle"}
+"""The exact Bayes mixture of each source. Of `regular` it is the oracle, since its switches are known beforehand;
+that of `random_uniform` is not among the predictors."""
+
+
+def predict(name: str, sequences: Sequences, source: Source, depth: int | None = None) -> Tensor:
+    """Predict with the exact predictor of that name.
+
+    Args:
+        name: one of PREDICTORS.
+        sequences: B sequences of T symbols; only the oracle looks at the segments.
+        source: for the number of symbols and alpha.
+        depth: of PTW; ceil(log2 T) if None.
+    Returns:
+        (B, T, K) float64 log probabilities.
+    """
+    prior = source.num_symbols, source.alpha
+    if name == "kt":
+        return kt(sequences.symbols, *prior)
+    if name == "kt_oracle":
+        return kt_oracle(sequences.symbols, sequences.segments, *prior)
+    if name == "ptw":
+        return ptw(sequences.symbols, *prior, depth)
+    if name == "lin":
+        return lin(sequences.symbols, *prior)
+    raise ValueError(f"expected one of {', '.join(PREDICTORS)}, found {name!r}")
+
+
+def kt(symbols: Tensor, num_symbols: int = 2, alpha: float = 0.5) -> Tensor:
+    """Predict (B, T) symbols by the mixture over stationary sources: (n_k + alpha) / (n + K alpha)."""
+    return _posterior_mean(_counts_before(symbols, num_symbols), alpha).log()
+
+
+def kt_oracle(symbols: Tensor, segments: Tensor, num_symbols: int = 2, alpha: float = 0.5) -> Tensor:
+    """Predict (B, T) symbols by KT that starts anew at each true switch: a bound that nothing can learn to reach."""
+    counts = _counts_before(symbols, num_symbols)
+    is_first = segments != functional.pad(segments[:, :-1], (1, 0), value=-1)
+    steps = torch.arange(symbols.shape[1], device=symbols.device)
+    starts = torch.where(is_first, steps, 0).cummax(1).values
+    return _posterior_mean(counts - counts.gather(1, starts[..., None].expand_as(counts)), alpha).log()
+
+
+def ptw(symbols: Tensor, num_symbols: int = 2, alpha: float = 0.5, depth: int | None = None) -> Tensor:
+    """Predict (B, T) symbols by partition tree weighting with KT in every segment.
+
+    PTW_0 = KT;  PTW_d(x) = 1/2 KT(x) + 1/2 PTW_{d-1}(left half of x) PTW_{d-1}(right half of x).
+
+    All steps are computed at once, level by level from blocks of one step up to the whole: at each step and for each
+    symbol k that may come, the log probability of the step's block so far with k at its end. A block in its right half
+    has its complete left half as a factor.
+
+    Raises:
+        ValueError: if the sequences are longer than 2^depth.
+    Source: Veness et al. 2013.
+    """
+    batch, length = symbols.shape
+    depth = ptw_depth(length) if depth is None else depth
+    if length > 2**depth:
+        raise ValueError(f"--ptw_depth {depth} covers {2**depth} symbols, the sequences have {length}; raise it")
+    covered = 2 ** ptw_depth(length)
+    symbols = functional.pad(symbols, (0, covered - length))  # what comes later changes no prediction
+    mixture = _block_kt(symbols, 1, num_symbols, alpha)
+    for level in range(1, depth + 1):
+        block = min(2**level, covered)
+        if block == 2**level:
+            halves = mixture.view(batch, -1, 2, block // 2, num_symbols)
+            left = _chosen(mixture, symbols).view(batch, -1, 2, block // 2)[:, :, 0, -1]
+            halves[:, :, 1] += left[..., None, None]
+        mixture = torch.logaddexp(_block_kt(symbols, block, num_symbols, alpha), mixture) - math.log(2)
+    before = functional.pad(_chosen(mixture, symbols)[:, :-1], (1, 0))
+    return (mixture - before[..., None])[:, :length]
+
+
+def lin(symbols: Tensor, num_symbols: int = 2, alpha: float = 0.5) -> Tensor:
+    """Predict (B, T) symbols by the exact mixture over segmentations of the LIN prior ("live and die").
+
+    Keeps the posterior over where the current segment began; one that has lasted k steps ends with probability 1/(2k).
+    The time is O(T^2) a sequence.
+
+    Source: Willems 1996; Willems and Krom 1997.
+    """
+    batch, length = symbols.shape
+    counts = _counts_before(symbols, num_symbols).transpose(1, 2).contiguous()  # (B, K, T)
+    durations = torch.arange(length, 0, -1, dtype=counts.dtype, device=counts.device)
+    began = counts.new_ones(batch, 1)  # posterior over the step s at which the segment of step t began, s = 0..t
+    predictions = []
+    for step in range(length):
+        lasted = durations[-step - 1 :]  # steps since s, both included
+        seen = counts[:, :, step : step + 1] - counts[:, :, : step + 1]  # (B, K, s)
+        joint = (seen + alpha) / (lasted - 1 + num_symbols * alpha) * began[:, None]
+        predictions.append(joint.sum(2))
+        symbol = symbols[:, step, None]
+        began = joint.gather(1, symbol[..., None].expand(-1, 1, step + 1)).squeeze(1) / predictions[-1].gather(
+            1, symbol
+        )
+        ends = began / (2 * lasted)
+        began = torch.cat([began - ends, ends.sum(1, keepdim=True)], dim=1)
+    return torch.stack(predictions, dim=1).log()
+
+
+def _counts_before(symbols: Tensor, num_symbols: int) -> Tensor:
+    """Count each symbol before each step: (..., T) -> (..., T, K) float64."""
+    one_hot = functional.one_hot(symbols, num_symbols).double()
+    return one_hot.cumsum(-2) - one_hot
+
+
+def _posterior_mean(counts: Tensor, alpha: float) -> Tensor:
+    """Predict from (..., K) counts: the mean of the Dirichlet posterior."""
+    return (counts + alpha) / (counts.sum(-1, keepdim=True) + counts.shape[-1] * alpha)
+
+
+def _block_kt(symbols: Tensor, block: int, num_symbols: int, alpha: float) -> Tensor:
+    """Weigh blocks of `block` steps by KT: the log probability of a step's block up to it, (B, T, K), K at the step."""
+    in_blocks = symbols.view(len(symbols), -1, block)
+    predictions = _posterior_mean(_counts_before(in_blocks, num_symbols), alpha).log()
+    chosen = _chosen(predictions, in_blocks)
+    return (predictions + (chosen.cumsum(-1) - chosen)[..., None]).view(*symbols.shape, num_symbols)
+
+
+def _chosen(values: Tensor, symbols: Tensor) -> Tensor:
+    """Pick each step's own symbol: (..., K) values, (...) symbols -> (...)."""
+    return values.gather(-1, symbols[..., None]).squeeze(-1)

@@ -1,0 +1,175 @@
+"""Causal transformer with layer norm after each sublayer and a choice of position encodings.
+
+Letters: B sequences, T steps, K symbols, E width, h heads of width d = E / h.
+
+Source: Genewein et al. 2023, Section 5; Vaswani et al. 2017 (sincos), Press et al. 2022 (alibi), Dai et al. 2019
+(relative).
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from nonstationary.initialization import linear
+from nonstationary.network_config import NetworkConfig
+
+LARGEST_PERIOD = 10000.0  # of the sinusoids, in steps / (2 pi)
+EMBEDDING_STD = 0.02
+RELATIVE_STD = 0.02  # of the vectors u and v
+
+
+class TransformerNetwork(nn.Module):
+    """Embedding, blocks of attention and feed-forward layers, linear output.
+
+    With `context_length` the input is cut into blocks that know nothing of one another.
+
+    Shape: symbols (B, T) int64, None -> logits (B, T, K), None; it has no state.
+    """
+
+    def __init__(self, config: NetworkConfig, generator: torch.Generator) -> None:
+        super().__init__()
+        self.config = config
+        width = config.emb_size
+        self.embedding = nn.Embedding(config.num_symbols, width)
+        cut = 2 * EMBEDDING_STD
+        nn.init.trunc_normal_(self.embedding.weight, std=EMBEDDING_STD, a=-cut, b=cut, generator=generator)
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(Block(config, generator) for _ in range(config.nlayers))
+        self.output = linear(width, config.num_symbols, generator)
+
+    def forward(self, symbols: Tensor, state: None = None) -> tuple[Tensor, None]:
+        """Predict what follows each symbol.
+
+        Raises:
+            ValueError: if T is not a multiple of `context_length`.
+        """
+        shape, block = symbols.shape, self.config.context_length
+        if block is not None:
+            if shape[1] % block:
+                raise ValueError(f"{shape[1]} symbols cannot be cut into blocks of {block} (--context_length)")
+            symbols = symbols.reshape(-1, block)
+        width, length = self.config.emb_size, symbols.shape[1]
+        hidden = self.embedding(symbols) * math.sqrt(width)
+        positions = torch.arange(length, device=symbols.device)
+        if self.config.pos_enc == "sincos":
+            hidden = self.dropout(hidden + sinusoids(positions, width))
+        mask = attention_mask(length, self.config, symbols.device)
+        distances = sinusoids(positions + 1, width) if self.config.pos_enc == "relative" else None
+        for layer in self.blocks:
+            hidden = layer(hidden, mask, distances)
+        return self.output(hidden).view(*shape, -1), None
+
+
+class Block(nn.Module):
+    """Attention and feed-forward layer, each with dropout, a residual connection and layer norm after it.
+
+    Shape: (B, T, E), mask as of attention_mask, sinusoids of distances 1..T (T, E) or None -> (B, T, E).
+    """
+
+    def __init__(self, config: NetworkConfig, generator: torch.Generator) -> None:
+        super().__init__()
+        width = config.emb_size
+        self.attention = Attention(config, generator)
+        self.attention_norm = nn.LayerNorm(width)
+        self.wide = linear(width, config.ff_mult * width, generator)
+        self.narrow = linear(config.ff_mult * width, width, generator)
+        self.feed_forward_norm = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, hidden: Tensor, mask: Tensor | None, distances: Tensor | None) -> Tensor:
+        """Apply both sublayers."""
+        hidden = self.attention_norm(hidden + self.dropout(self.attention(hidden, mask, distances)))
+        hidden = hidden + self.dropout(self.narrow(self.wide(hidden).relu()))
+        normed: Tensor = self.feed_forward_norm(hidden)
+        return normed
+
+
+class Attention(nn.Module):
+    """Causal attention with several heads, no biases and no dropout on the weights.
+
+    With relative positions the score of steps i and j is (q_i + u) k_j + (q_i + v) r_{i-j+1}, all over sqrt(d).
+
+    Shape: as Block.
+    """
+
+    def __init__(self, config: NetworkConfig, generator: torch.Generator) -> None:
+        super().__init__()
+        width, self.nheads = config.emb_size, config.nheads
+        self.query = linear(width, width, generator, bias=False)
+        self.key = linear(width, width, generator, bias=False)
+        self.value = linear(width, width, generator, bias=False)
+        self.merge = linear(width, width, generator, bias=False)
+        if config.pos_enc == "relative":
+            self.relative = linear(width, width, generator, bias=False)
+            shape = self.nheads, 1, width // self.nheads
+            self.u = nn.Parameter(torch.empty(shape).normal_(std=RELATIVE_STD, generator=generator))
+            self.v = nn.Parameter(torch.empty(shape).normal_(std=RELATIVE_STD, generator=generator))
+
+    def forward(self, hidden: Tensor, mask: Tensor | None, distances: Tensor | None) -> Tensor:
+        """Attend to the steps so far."""
+        query, key, value = (self._heads(layer(hidden)) for layer in (self.query, self.key, self.value))
+        if distances is not None and mask is not None:
+            mask = mask + relative_scores(query + self.v, self._heads(self.relative(distances[None])))
+            query = query + self.u
+        read = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=mask is None)
+        merged: Tensor = self.merge(read.transpose(1, 2).flatten(2))
+        return merged
+
+    def _heads(self, hidden: Tensor) -> Tensor:
+        batch, length, width = hidden.shape
+        return hidden.view(batch, length, self.nheads, width // self.nheads).transpose(1, 2)  # (B, h, T, d)
+
+
+def relative_scores(query: Tensor, distances: Tensor) -> Tensor:
+    """Score the distance from each step to each step before it, over sqrt(d).
+
+    Args:
+        query: (B, h, T, d), q + v.
+        distances: (1, h, T, d), r_1 to r_T.
+    Returns:
+        (B, h, T, T) with (q_i + v) r_{i-j+1} / sqrt(d) at i >= j; what stands at i < j means nothing.
+    """
+    scores = query @ distances.transpose(2, 3) / math.sqrt(query.shape[3])  # column m-1 has distance m
+    steps = torch.arange(query.shape[2], device=query.device)
+    column = (steps[:, None] - steps).clamp_min(0)
+    return scores.gather(3, column.expand_as(scores))
+
+
+def sinusoids(positions: Tensor, width: int) -> Tensor:
+    """Encode positions, (T,) -> (T, E): the sines of all frequencies, then the cosines."""
+    frequencies = LARGEST_PERIOD ** -(torch.arange(0, width, 2, device=positions.device) / width)
+    angles = positions[:, None] * frequencies
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+def alibi_slopes(nheads: int) -> list[float]:
+    """Give each head the rate at which its scores fall with the distance: 2^(-8k/n), k = 1..n, for n a power of two.
+
+    For other n, those of the largest power of two below, then every second one of twice that power.
+    """
+    power = 2 ** (nheads.bit_length() - 1)
+    slopes = [2 ** (-8 * k / power) for k in range(1, power + 1)]
+    between = [2 ** (-4 * k / power) for k in range(1, 2 * power + 1, 2)]
+    return slopes + between[: nheads - power]
+
+
+def attention_mask(length: int, config: NetworkConfig, device: torch.device) -> Tensor | None:
+    """Make what is added to the scores: minus infinity where a step may not look, (T, T), or (h, T, T) with alibi.
+
+    None stands for "all steps so far", which needs no mask.
+    """
+    window, position = config.attention_window, config.pos_enc
+    if window is None and position in ("none", "sincos"):
+        return None
+    steps = torch.arange(length, device=device)
+    distance = steps[:, None] - steps
+    is_hidden = distance < 0
+    if window is not None:
+        is_hidden |= distance > window // 2
+    mask = torch.zeros(length, length, device=device)
+    if position == "alibi":
+        slopes = torch.tensor(alibi_slopes(config.nheads), device=device)
+        mask = slopes[:, None, None] * (0.5 - distance).masked_fill(distance == 0, 0.0)
+    return mask.masked_fill(is_hidden, -math.inf)
