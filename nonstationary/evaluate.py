@@ -38,6 +38,7 @@ from nonstationary.regret import (
     network_predictor,
     score,
 )
+from nonstationary.result_files import RESULTS
 from nonstationary.sources import Sequences, Source, ptw_depth
 from script_util import (
     OneLineParser,
@@ -49,7 +50,6 @@ from script_util import (
     save_json,
 )
 
-RESULTS = Path("results/nonstationary")
 DIGITS = 6  # of the numbers of single steps in the result file
 
 
@@ -143,8 +143,12 @@ def rows_of(scores: dict[str, Scores], reference: str, unit: float) -> list[dict
 
 
 def example_of(sequences: Sequences, predictors: dict[str, Predictor], device: torch.device) -> dict[str, Any]:
-    """Write the first sequence down with everybody's predictions of its symbols from the second on."""
-    first = sequences.rows(0, 1).to(device)
+    """Write a sequence down with everybody's predictions of its symbols from the second on.
+
+    It is the first with three segments or more, or the first of all.
+    """
+    number = int((sequences.segments[:, -1] >= 2).int().argmax())
+    first = sequences.rows(number, number + 1).to(device)
     return {
         "symbols": first.symbols[0].tolist(),
         "segments": first.segments[0].tolist(),

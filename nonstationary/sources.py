@@ -120,9 +120,10 @@ def sample(source: Source, n: int, length: int, generator: torch.Generator) -> S
     Source: Genewein et al. 2023, Section 3.
     """
     segments = SEGMENTS[source.name](source, n, length, generator)
-    size = n, int(segments.max()) + 1, source.num_symbols
+    ends = (segments[:, -1] + 1).cumsum(0)  # segments of this sequence and those before it
+    size = int(ends[-1]), source.num_symbols
     drawn = torch._sample_dirichlet(torch.full(size, source.alpha, dtype=torch.float64), generator=generator)
-    parameters = drawn.gather(1, segments[..., None].expand(-1, -1, source.num_symbols))
+    parameters = drawn[(ends - segments[:, -1] - 1)[:, None] + segments]
     uniform = torch.rand(n, length, 1, dtype=torch.float64, generator=generator)
     symbols = (uniform >= parameters.cumsum(2)[..., :-1]).sum(2)
     return Sequences(symbols, parameters, segments)

@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = (
     *("train", "test", "query", "bench", "reproduce", "report"),
-    *(f"nonstationary.{name}" for name in ("train", "evaluate")),
+    *(f"nonstationary.{name}" for name in ("train", "evaluate", "plot", "bench")),
 )
 FOLDERS = ("reporting", "nonstationary")
 MAY_IMPORT = {  # each module and what it may import of this project
@@ -55,6 +55,8 @@ MAY_IMPORT = {  # each module and what it may import of this project
         "nonstationary.networks",
         "nonstationary.sources",
     },
+    "nonstationary.closed_form": {"nonstationary.sources"},
+    "nonstationary.result_files": set(),
     "nonstationary.options": {"checkpoint", "script_util", "nonstationary.predictors", "nonstationary.sources"},
 }
 WITHOUT_TORCH = ("scan_util", "generate_episode", "reproduce", "report")

@@ -1,0 +1,143 @@
+"""Time the exact predictors, the sampling of sequences and a training step beside torch's bare LSTM.
+
+    python -m nonstationary.bench
+
+Everything is measured in CPU seconds of one thread (wall seconds on a GPU) as the median of several repeats; a step
+and the bare LSTM take turns, so that a busy machine slows both. Writes JSON.
+"""
+
+import argparse
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from checkpoint import describe_device, provenance
+from nonstationary.network_config import POSITIONS, RECURRENT, NetworkConfig
+from nonstationary.networks import make_network
+from nonstationary.options import add_device_options, find_device
+from nonstationary.predictors import lin, ptw
+from nonstationary.result_files import RESULTS
+from nonstationary.sources import Source, sample
+from nonstationary.training_step import train_on_batch
+from script_util import OneLineParser, positive_int, run_script, save_json
+
+SHAPES = ((64, 64, 64), (128, 256, 128))  # batch, steps, units of a training step
+SLOW_SHAPE = SHAPES[0]  # for networks other than the LSTM
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = OneLineParser(__doc__)
+    parser.add_argument("--repeats", type=positive_int, default=7, metavar="N", help="measurements of each figure")
+    told = f"the result file (default: {RESULTS}/bench_<cpu or cuda>.json)"
+    parser.add_argument("--fn_out_results", type=Path, metavar="PATH.json", help=told)
+    add_device_options(parser)
+    return parser.parse_args()
+
+
+def seconds(work: Callable[[], Any], device: torch.device) -> float:
+    """Time one call: CPU seconds, or wall seconds on a GPU."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        start = time.perf_counter()
+        work()
+        torch.cuda.synchronize(device)
+        return time.perf_counter() - start
+    start = time.process_time()
+    work()
+    return time.process_time() - start
+
+
+def medians(works: list[Callable[[], Any]], repeats: int, device: torch.device) -> list[float]:
+    """Time several pieces of work in turn, after one warm-up each; returns the median of each, in seconds."""
+    for work in works:
+        work()
+    times = [[seconds(work, device) for work in works] for _ in range(repeats)]
+    return [statistics.median(column) for column in zip(*times, strict=True)]
+
+
+def bench_predictors(repeats: int, device: torch.device) -> list[dict[str, Any]]:
+    """Time PTW, LIN and the source."""
+    generator = torch.Generator().manual_seed(1)
+    many = sample(Source(), 1000, 256, generator).symbols.to(device)
+    works: dict[str, Callable[[], Any]] = {
+        "PTW, 1000 sequences of 256": lambda: ptw(many),
+        "LIN, 200 sequences of 256": lambda: lin(many[:200]),
+        "PTW source, 1000 sequences of 256": lambda: sample(Source(), 1000, 256, generator),
+        "LIN source, 1000 sequences of 256": lambda: sample(Source("lin"), 1000, 256, generator),
+    }
+    return [
+        {"what": what, "seconds": one}
+        for what, one in zip(works, medians(list(works.values()), repeats, device), strict=True)
+    ]
+
+
+def bench_training(config: NetworkConfig, shape: tuple[int, int, int], repeats: int, device: torch.device) -> Any:
+    """Time a whole training step, sequences drawn, beside forward and backward pass of a bare LSTM of that shape."""
+    batch, length, hidden = shape
+    generator = torch.Generator().manual_seed(1)
+    network = make_network(config, seed=1).to(device)
+    optimizer = torch.optim.Adam([one for one in network.parameters() if one.requires_grad], fused=True)
+    bare = nn.LSTM(config.num_symbols, hidden, batch_first=True).to(device)
+    symbols = sample(Source(), batch, length, generator).symbols.to(device)
+    inputs = functional.one_hot(symbols, config.num_symbols).float()
+
+    def step() -> None:
+        train_on_batch(network, optimizer, sample(Source(), batch, length, generator).symbols.to(device))
+
+    def bare_step() -> None:
+        bare.zero_grad()
+        bare(inputs)[0].mean().backward()
+
+    own, plain = medians([step, bare_step], repeats, device)
+    return {"network": asdict(config), "shape": shape, "step_seconds": own, "bare_lstm_seconds": plain}
+
+
+def show(report: dict[str, Any]) -> str:
+    """Write the tables for people."""
+    kind = "CPU" if report["device"].startswith("CPU") else "wall"
+    lines = [f"{report['device']}, median of {report['repeats']} repeats, {kind} seconds", ""]
+    lines += [f"{one['what']:<36}{one['seconds']:>9.3f} s" for one in report["predictors"]]
+    lines += ["", f"{'training step':<14}{'B x T x H':>14}{'step':>11}{'bare LSTM':>12}{'ratio':>8}"]
+    for one in report["training"]:
+        shape = " x ".join(map(str, one["shape"]))
+        own, plain = one["step_seconds"], one["bare_lstm_seconds"]
+        times = f"{1000 * own:>8.1f} ms{1000 * plain:>9.1f} ms{own / plain:>8.2f}"
+        lines.append(f"{one['network']['model']:<14}{shape:>14}{times}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure, print, write."""
+    args = parse_arguments()
+    device = find_device(args.device, args.num_threads)
+    training = [
+        bench_training(NetworkConfig("lstm", hidden_size=h), (b, t, h), args.repeats, device) for b, t, h in SHAPES
+    ]
+    others = [NetworkConfig(name, hidden_size=SLOW_SHAPE[2]) for name in RECURRENT if name != "lstm"]
+    others += [NetworkConfig("transformer", pos_enc=name) for name in ("none", "sincos", "alibi", "relative")]
+    training += [bench_training(config, SLOW_SHAPE, args.repeats, device) for config in others]
+    report = {
+        "device": describe_device(device),
+        "processor": platform.processor() or platform.machine(),
+        "repeats": args.repeats,
+        "predictors": bench_predictors(args.repeats, device),
+        "training": training,
+        "provenance": provenance(),
+    }
+    path = args.fn_out_results or RESULTS / f"bench_{device.type}.json"
+    save_json(path, report)
+    print(show(report))
+    print(f"written to {path}")
+
+
+if __name__ == "__main__":
+    run_script(main)
