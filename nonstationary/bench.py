@@ -101,17 +101,22 @@ def bench_training(config: NetworkConfig, shape: tuple[int, int, int], repeats: 
     return {"network": asdict(config), "shape": shape, "step_seconds": own, "bare_lstm_seconds": plain}
 
 
+def name_of(network: dict[str, Any]) -> str:
+    """Name a network for people."""
+    return ", ".join([network["model"], *([network["pos_enc"]] if network["model"] == "transformer" else [])])
+
+
 def show(report: dict[str, Any]) -> str:
     """Write the tables for people."""
     kind = "CPU" if report["device"].startswith("CPU") else "wall"
     lines = [f"{report['device']}, median of {report['repeats']} repeats, {kind} seconds", ""]
     lines += [f"{one['what']:<36}{one['seconds']:>9.3f} s" for one in report["predictors"]]
-    lines += ["", f"{'training step':<14}{'B x T x H':>14}{'step':>11}{'bare LSTM':>12}{'ratio':>8}"]
+    lines += ["", f"{'training step':<22}{'B x T x H':>14}{'step':>11}{'bare LSTM':>12}{'ratio':>8}"]
     for one in report["training"]:
         shape = " x ".join(map(str, one["shape"]))
         own, plain = one["step_seconds"], one["bare_lstm_seconds"]
         times = f"{1000 * own:>8.1f} ms{1000 * plain:>9.1f} ms{own / plain:>8.2f}"
-        lines.append(f"{one['network']['model']:<14}{shape:>14}{times}")
+        lines.append(f"{name_of(one['network']):<22}{shape:>14}{times}")
     return "\n".join(lines)
 
 
@@ -119,12 +124,10 @@ def main() -> None:
     """Measure, print, write."""
     args = parse_arguments()
     device = find_device(args.device, args.num_threads)
-    training = [
-        bench_training(NetworkConfig("lstm", hidden_size=h), (b, t, h), args.repeats, device) for b, t, h in SHAPES
-    ]
-    others = [NetworkConfig(name, hidden_size=SLOW_SHAPE[2]) for name in RECURRENT if name != "lstm"]
-    others += [NetworkConfig("transformer", pos_enc=name) for name in ("none", "sincos", "alibi", "relative")]
-    training += [bench_training(config, SLOW_SHAPE, args.repeats, device) for config in others]
+    subjects = [(NetworkConfig("lstm", hidden_size=shape[2]), shape) for shape in SHAPES]
+    subjects += [(NetworkConfig(name, hidden_size=SLOW_SHAPE[2]), SLOW_SHAPE) for name in RECURRENT if name != "lstm"]
+    subjects += [(NetworkConfig("transformer", pos_enc=name), SLOW_SHAPE) for name in POSITIONS]
+    training = [bench_training(config, shape, args.repeats, device) for config, shape in subjects]
     report = {
         "device": describe_device(device),
         "processor": platform.processor() or platform.machine(),

@@ -1,31 +1,20 @@
 """Draw results of evaluate.py: one sequence, regret by source and predictor, regret over time; and the sources.
 
-    python -m nonstationary.plot --what sequence results/nonstationary/net_lstm_ptw_ptw_256.json
-    python -m nonstationary.plot --what bars results/nonstationary/*.json
-    python -m nonstationary.plot --what partitions
-
-The colours are those of Okabe and Ito, which the colour-blind tell apart.
+python -m nonstationary.plot --what sequence results/nonstationary/net_lstm_ptw_ptw_256.json
+python -m nonstationary.plot --what bars results/nonstationary/*.json
+python -m nonstationary.plot --what partitions
 """
 
 import argparse
-import itertools
-import math
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
 from matplotlib.figure import Figure
 
-from nonstationary.result_files import RESULTS, label, pooled, read_results, source_label
-from nonstationary.sources import SEGMENTS, Source, sample
-from script_util import OneLineParser, natural_int, positive_int, run_script, written_whole
+from nonstationary.pictures import draw_bars, draw_curves, draw_partitions, draw_sequence, save
+from nonstationary.result_files import RESULTS, read_results
+from script_util import OneLineParser, natural_int, positive_int, run_script
 
-STYLES = {"KT": ("#999999", ":"), "KT oracle": ("#000000", "--"), "PTW": ("#E69F00", "-"), "LIN": ("#009E73", "-")}
-NETWORK_COLOURS = ("#0072B2", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442")
-ROWS_DRAWN = 30  # sequences of a source in the picture of partitions
-DOTS_AN_INCH = 120
+PICTURES = ("sequence", "bars", "curves", "partitions")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -44,147 +33,28 @@ def parse_arguments() -> argparse.Namespace:
     return args
 
 
-def style(name: str, networks: Sequence[str]) -> dict[str, Any]:
-    """Give a predictor its line."""
-    if name in STYLES:
-        colour, line = STYLES[name]
-        return {"color": colour, "linestyle": line, "label": name}
-    return {"color": NETWORK_COLOURS[networks.index(name) % len(NETWORK_COLOURS)], "label": name}
-
-
-def networks_of(names: Sequence[str]) -> list[str]:
-    """Pick the networks, each once."""
-    return [name for name in dict.fromkeys(names) if name not in STYLES]
-
-
-def draw_sequence(results: Sequence[dict[str, Any]], args: argparse.Namespace) -> Figure:
-    """Draw the example of one result file: predictions, regret of each step, regret so far; dotted at each switch."""
-    if len(results) > 1:
-        raise ValueError(f"--what sequence draws one result file, found {len(results)}")
-    (result,), unit = results, results[0]["unit"]
-    example = result["example"]
-    steps = np.arange(1, len(example["symbols"]) + 1)
-    truth = np.array(example["parameters"])
-    figure = Figure(figsize=(9, 8), layout="constrained")
-    top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=(1.4, 1, 1))
-    last = truth.shape[1] - 1
-    top.plot(steps, np.array(example["symbols"]) == last, "|", color="#999999", markersize=5)
-    top.step(steps, truth[:, last], where="mid", color="#CC79A7", linewidth=2.5, alpha=0.6, label="true probability")
-    names = {name: label(result, name) for name in example["predictions"]}
-    networks = networks_of(list(names.values()))
-    for name, shown in names.items():
-        if shown == "KT":
-            continue  # its curve leaves the picture
-        predicted = np.array(example["predictions"][name])
-        line = style(shown, networks)
-        top.plot(steps[1:], predicted[:, last], linewidth=1.3, **line)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            terms = np.where(truth[1:] > 0, truth[1:] * np.log(truth[1:] / predicted), 0)
-        regret = terms.sum(1) / (math.log(2) if unit == "bits" else 1)
-        middle.plot(steps[1:], regret, linewidth=1.0, **line)
-        bottom.plot(steps[1:], regret.cumsum(), linewidth=1.5, **line)
-    switches = [step for step, (a, b) in enumerate(itertools.pairwise(example["segments"]), 2) if a != b]
-    for ax in (top, middle, bottom):
-        for switch in switches:
-            ax.axvline(switch - 0.5, color="black", linestyle=":", linewidth=0.8)
-    top.set_ylabel(f"probability of symbol {last}")
-    middle.set_ylabel(f"regret of the step, {unit}")
-    bottom.set_ylabel(f"regret so far, {unit}")
-    bottom.set_xlabel("step")
-    figure.suptitle(f"One sequence of the source {source_label(result['source']['name'])}", fontsize=11)
-    handles, labels = top.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
-    return figure
-
-
-def draw_bars(results: Sequence[dict[str, Any]], args: argparse.Namespace) -> Figure:
-    """Draw cumulative regrets by source and predictor; networks that differ in the seed alone share a bar.
+def draw(args: argparse.Namespace) -> Figure:
+    """Draw what the command line asks for.
 
     Raises:
-        ValueError: if the files differ in unit or in the length of sequences.
+        ValueError: if the result files cannot be read, or not be put into one picture.
     """
-    if len({(one["unit"], one["seq_length"]) for one in results}) > 1:
-        raise ValueError("expected results in one unit and of one --seq_length, found several")
-    sources = list(dict.fromkeys(one["source"]["name"] for one in results))
-    heights = [
-        pooled([(one, row) for one in results if one["source"]["name"] == name for row in one["predictors"]])
-        for name in sources
-    ]
-    every = {name for found in heights for name in found}
-    networks = sorted(every - STYLES.keys())
-    names = [*networks, *(name for name in STYLES if name in every)]
-    width = 0.84 / len(names)
-    figure = Figure(figsize=(2.2 + 0.28 * len(names) * len(sources), 4.8), layout="constrained")
-    ax = figure.subplots()
-    for number, name in enumerate(names):
-        there = [index for index, found in enumerate(heights) if name in found]
-        places = [index + (number - (len(names) - 1) / 2) * width for index in there]
-        means, errors = ([heights[index][name][part] for index in there] for part in (0, 1))
-        colour = style(name, networks)["color"]
-        hatch = "" if name in networks else "///"
-        ax.bar(places, means, width, yerr=errors, color=colour, edgecolor="white", hatch=hatch, label=name)
-    ax.set_xticks(range(len(sources)), [source_label(name) for name in sources])
-    ax.set_xlabel("source of the test sequences")
-    ax.set_ylabel(f"cumulative regret, {results[0]['unit']}")
-    figure.suptitle(f"{results[0]['seq_length']} symbols\nexact predictors hatched", fontsize=10)
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
-    return figure
-
-
-def draw_curves(results: Sequence[dict[str, Any]], args: argparse.Namespace) -> Figure:
-    """Draw the mean regret so far over time, one panel a result file."""
-    figure = Figure(figsize=(5.2 * len(results), 4.6), layout="constrained")
-    axes = figure.subplots(1, len(results), squeeze=False)[0]
-    named = [[label(one, row["predictor"]) for row in one["predictors"]] for one in results]
-    networks = networks_of([name for names in named for name in names])
-    for ax, one, names in zip(axes, results, named, strict=True):
-        for row, name in zip(one["predictors"], names, strict=True):
-            so_far = np.cumsum(row["regret_by_step"])
-            ax.plot(np.arange(2, len(so_far) + 2), so_far, linewidth=1.6, **style(name, networks))
-        best = max(
-            np.sum(row["regret_by_step"]) for row, name in zip(one["predictors"], names, strict=True) if name != "KT"
-        )
-        ax.set_ylim(0, 1.15 * best)  # KT leaves the picture where it is far worse
-        ax.set_title(f"source {source_label(one['source']['name'])}", fontsize=10)
-        ax.set_xlabel("step")
-        ax.set_ylabel(f"mean regret so far, {one['unit']}")
-    shown: dict[str, Any] = {}
-    for ax in axes:
-        shown |= {text: handle for handle, text in zip(*ax.get_legend_handles_labels(), strict=True)}
-    figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=3, frameon=False, fontsize=9)
-    return figure
-
-
-def draw_partitions(results: Sequence[dict[str, Any]], args: argparse.Namespace) -> Figure:
-    """Draw sequences of every source: a row each, its shade the probability of symbol 1."""
-    figure = Figure(figsize=(10, 5.6), layout="constrained")
-    grid = figure.subplots(2, 3)
-    axes, unused = grid.flat[: len(SEGMENTS)], grid.flat[len(SEGMENTS) :]
-    generator = torch.Generator().manual_seed(args.seed)
-    for ax, name in zip(axes, SEGMENTS, strict=True):
-        sequences = sample(Source(name), ROWS_DRAWN, args.seq_length, generator)
-        shades = ax.imshow(sequences.parameters[..., 1], cmap="cividis", vmin=0, vmax=1, aspect="auto")
-        ax.set_title(source_label(name), fontsize=10)
-        ax.set_xlabel("step")
-        ax.set_ylabel("sequence")
-    for ax in unused:
-        ax.axis("off")
-    figure.colorbar(shades, ax=list(grid.flat), label="probability of symbol 1")
-    return figure
-
-
-PICTURES = {"sequence": draw_sequence, "bars": draw_bars, "curves": draw_curves, "partitions": draw_partitions}
+    if args.what == "partitions":
+        return draw_partitions(args.seq_length, args.seed)
+    results = read_results(args.results)
+    if args.what == "sequence":
+        if len(results) > 1:
+            raise ValueError(f"--what sequence draws one result file, found {len(results)}")
+        return draw_sequence(results[0])
+    return (draw_bars if args.what == "bars" else draw_curves)(results)
 
 
 def main() -> None:
     """Draw a picture."""
     args = parse_arguments()
-    results = read_results(args.results) if args.results else []
-    figure = PICTURES[args.what](results, args)
     stem = f"_{args.results[0].stem}" if args.results else ""
     path = args.fn_out_plot or RESULTS / "figures" / f"{args.what}{stem}.png"
-    with written_whole(path) as file:
-        figure.savefig(file, format="png", dpi=DOTS_AN_INCH)
+    save(draw(args), path)
     print(f"written to {path}")
 
 

@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = (
     *("train", "test", "query", "bench", "reproduce", "report"),
-    *(f"nonstationary.{name}" for name in ("train", "evaluate", "plot", "bench")),
+    *(f"nonstationary.{name}" for name in ("train", "evaluate", "plot", "bench", "report")),
 )
 FOLDERS = ("reporting", "nonstationary")
 MAY_IMPORT = {  # each module and what it may import of this project
@@ -57,6 +57,7 @@ MAY_IMPORT = {  # each module and what it may import of this project
     },
     "nonstationary.closed_form": {"nonstationary.sources"},
     "nonstationary.result_files": set(),
+    "nonstationary.pictures": {"nonstationary.result_files", "nonstationary.sources", "script_util"},
     "nonstationary.options": {"checkpoint", "script_util", "nonstationary.predictors", "nonstationary.sources"},
 }
 WITHOUT_TORCH = ("scan_util", "generate_episode", "reproduce", "report")

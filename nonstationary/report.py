@@ -1,0 +1,209 @@
+"""Put the results of evaluate.py together: results/nonstationary/RESULTS.md and its pictures.
+
+    python -m nonstationary.report
+
+reads the JSON files of a folder; every number it writes is theirs, or a closed form.
+"""
+
+import argparse
+import json
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from nonstationary.closed_form import mean_segments, oracle_regret
+from nonstationary.pictures import draw_bars, draw_curves, draw_partitions, draw_sequence, save
+from nonstationary.result_files import EXACT_NAMES, RESULTS, is_network, is_result, label, pooled, source_label
+from nonstationary.sources import SEGMENTS, Source
+from script_util import OneLineParser, run_script, written_whole
+
+Result = dict[str, Any]
+
+INTRODUCTION = """\
+Written by `python -m nonstationary.report` from the result files in this folder. Regret is in bits, summed over symbols
+2 to T and averaged over sequences, ± one standard error. Every predictor sees the same sequences. None of these numbers
+is the paper's: it gives its own in figures."""
+ABOUT_EXACT = """\
+The source's own exact mixture is in bold (of "random uniform", whose mixture is not here, the best). The closed form is
+what KT, told of the switches, must lose on average: the simulation has to agree with it."""
+ABOUT_NETWORKS = """\
+The paired difference is taken sequence by sequence from the source's own mixture. "Gap closed" says how far the network
+came from KT, which knows of no switches, to that mixture. Minutes are wall time on cores shared with other work."""
+ABOUT_CROSS = """\
+Where several networks differ in their seed alone: their mean and its standard error over seeds."""
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = OneLineParser(__doc__)
+    told = "folder of the result files, and the report's"
+    parser.add_argument("--results_dir", type=Path, default=RESULTS, metavar="DIR", help=told)
+    return parser.parse_args()
+
+
+def find_results(folder: Path) -> list[Result]:
+    """Read every result in bits, sources in their order, then by length and network.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    results = []
+    for path in sorted(folder.glob("*.json")):
+        contents = json.loads(path.read_text(encoding="utf-8"))
+        if is_result(contents) and contents["unit"] == "bits":
+            results.append(contents)
+    if not results:
+        raise ValueError(f"{folder}: no results; write some with `python -m nonstationary.evaluate`")
+    order = list(SEGMENTS)
+    return sorted(results, key=lambda one: (order.index(one["source"]["name"]), one["seq_length"]))
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Write a table in Markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def exact_table(results: Sequence[Result]) -> str:
+    """Put the exact predictors side by side, the oracle beside its closed form."""
+    rows = []
+    for one in results:
+        source = Source(**one["source"])
+        found = {row["predictor"]: f"{row['regret']:.2f} ± {row['regret_error']:.2f}" for row in one["predictors"]}
+        cells = [f"**{found[name]}**" if name == one["reference"] else found.get(name, "—") for name in EXACT_NAMES]
+        closed = f"{oracle_regret(source, one['seq_length']) / math.log(2):.4f}"
+        segments = f"{mean_segments(source, one['seq_length']):.2f}"
+        name, length, n = source_label(source.name), str(one["seq_length"]), str(one["n_eval"])
+        rows.append([name, length, n, *cells[:2], closed, *cells[2:], segments])
+    header = ["source", "T", "sequences", "KT", "KT oracle", "KT oracle, closed form", "PTW", "LIN", "mean segments"]
+    return table(header, rows)
+
+
+def share_closed(result: Result) -> float | None:
+    """Tell how much of the gap from KT to the source's own mixture a network closes, in percent."""
+    regrets = {row["predictor"]: row["regret"] for row in result["predictors"]}
+    if "kt" not in regrets or result["reference"] == "kt":
+        return None
+    gap: float = regrets["kt"] - regrets[result["reference"]]
+    reached: float = regrets["kt"] - regrets[result["network"]["config"]["model"]]
+    return 100 * reached / gap
+
+
+def network_table(results: Sequence[Result]) -> str:
+    """Show each network on the source and the length that it was trained on."""
+    rows = []
+    for one in results:
+        network = one["network"]
+        row = next(row for row in one["predictors"] if is_network(one, row["predictor"]))
+        share = share_closed(one)
+        rows.append(
+            [
+                f"`{network['file']}`",
+                label(one, row["predictor"]),
+                str(one["seq_length"]),
+                f"{row['regret']:.2f} ± {row['regret_error']:.2f}",
+                f"{row['difference']:.3f} ± {row['difference_error']:.3f} above {EXACT_NAMES[one['reference']]}",
+                "—" if share is None else f"{share:.1f} %",
+                f"{row['gap']:.4f}",
+                f"{network['step']}",
+                f"{network['training_seconds'] / 60:.0f}",
+            ]
+        )
+    header = ["file", "network", "T", "regret, bits", "paired difference", "gap closed", "mean \\|q - q*\\|", "steps"]
+    return table([*header, "minutes"], rows)
+
+
+def cross_table(results: Sequence[Result]) -> str:
+    """Show everybody on every source, for sequences of one length; networks of several seeds averaged."""
+    sources = list(dict.fromkeys(one["source"]["name"] for one in results))
+    columns = [
+        pooled([(one, row) for one in results if one["source"]["name"] == name for row in one["predictors"]])
+        for name in sources
+    ]
+    rows = []
+    for name in sorted(
+        {name for column in columns for name in column}, key=lambda name: (name in EXACT_NAMES.values(), name)
+    ):
+        cells = []
+        for column in columns:
+            if name in column:
+                mean, error, n = column[name]
+                cells.append(f"{mean:.2f} ± {error:.2f}" + (f" (n = {n})" if n > 1 else ""))
+            else:
+                cells.append("—")
+        rows.append([name, *cells])
+    return table(["predictor", *(source_label(name) for name in sources)], rows)
+
+
+def on_own_ground(result: Result) -> bool:
+    """Tell whether a network is tested on the source and the length that it was trained on."""
+    network = result["network"]
+    at_home = network["trained_on"], network["arguments"]["seq_length"]
+    return at_home == (result["source"], result["seq_length"])
+
+
+def together_with(results: Sequence[Result], length: int) -> list[Result]:
+    """Pick the results of networks on sequences of one length."""
+    return [one for one in results if one["network"] is not None and one["seq_length"] == length]
+
+
+def draw_all(results: Sequence[Result], folder: Path) -> list[tuple[str, str]]:
+    """Draw every picture into the folder; returns what each shows and its name."""
+    save(draw_partitions(256, 1), folder / "partitions.png")
+    drawn = [("Where the sources switch: a row a sequence, its shade the probability of symbol 1.", "partitions.png")]
+    at_home = [one for one in results if one["network"] is not None and on_own_ground(one)]
+    for one in at_home:
+        if one["network"]["arguments"]["seed"] == 1:
+            name = f"sequence_{Path(one['network']['file']).stem}.png"
+            save(draw_sequence(one), folder / name)
+            who = label(one, one["network"]["config"]["model"])
+            drawn.append((f"One sequence, as {who} and the exact predictors see it. KT is left out.", name))
+    for length in sorted({one["seq_length"] for one in results if one["network"] is not None}):
+        save(draw_bars(together_with(results, length)), folder / f"bars_{length}.png")
+        drawn.append((f"Cumulative regret by source and predictor, {length} symbols.", f"bars_{length}.png"))
+    for one in at_home[:1]:
+        same = [
+            other
+            for other in results
+            if other["network"] == one["network"] and other["seq_length"] == one["seq_length"]
+        ]
+        save(draw_curves(same), folder / "curves.png")
+        drawn.append(("Mean regret so far. Where KT is far worse, it leaves the picture.", "curves.png"))
+    return drawn
+
+
+def write_report(results: Sequence[Result], drawn: Sequence[tuple[str, str]], figures: str) -> str:
+    """Write the report in Markdown."""
+    exact = [one for one in results if one["network"] is None]
+    networks = [one for one in results if one["network"] is not None]
+    parts = ["# Results: non-stationary sources", INTRODUCTION]
+    if exact:
+        parts += ["## Exact predictors", ABOUT_EXACT, exact_table(exact)]
+    at_home = [one for one in networks if on_own_ground(one)]
+    if at_home:
+        parts += ["## Networks on the source they were trained on", ABOUT_NETWORKS, network_table(at_home)]
+    for length in sorted({one["seq_length"] for one in networks}):
+        parts += [f"## Every predictor on every source, {length} symbols", ABOUT_CROSS]
+        parts.append(cross_table(together_with(networks, length)))
+    parts.append("## Pictures")
+    parts += [f"{told}\n\n![{told}]({figures}/{name})" for told, name in drawn]
+    seconds = sum({one["network"]["file"]: one["network"]["training_seconds"] for one in networks}.values())
+    parts.append(f"Training these networks took {seconds / 3600:.1f} hours in all.")
+    return "\n\n".join(parts) + "\n"
+
+
+def main() -> None:
+    """Read, draw, write."""
+    folder: Path = parse_arguments().results_dir
+    results = find_results(folder)
+    drawn = draw_all(results, folder / "figures")
+    text = write_report(results, drawn, "figures")
+    with written_whole(folder / "RESULTS.md") as file:
+        file.write(text.encode())
+    print(text)
+    print(f"written to {folder / 'RESULTS.md'}, pictures to {folder / 'figures'}")
+
+
+if __name__ == "__main__":
+    run_script(main)
