@@ -139,7 +139,7 @@ def draw_partitions(length: int, seed: int) -> Figure:
     generator = torch.Generator().manual_seed(seed)
     for ax, name in zip(axes, SEGMENTS, strict=True):
         sequences = sample(Source(name), ROWS_DRAWN, length, generator)
-        shades = ax.imshow(sequences.parameters[..., 1], cmap="cividis", vmin=0, vmax=1, aspect="auto")
+        shades = ax.imshow(sequences.parameters[..., 1].numpy(), cmap="cividis", vmin=0, vmax=1, aspect="auto")
         ax.set_title(source_label(name), fontsize=10)
         ax.set_xlabel("step")
         ax.set_ylabel("sequence")

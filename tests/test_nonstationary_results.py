@@ -1,0 +1,184 @@
+"""Non-stationary sources: closed forms agree with simulation; plots, report and bench do what they say."""
+
+import contextlib
+import json
+import math
+import runpy
+import shutil
+import sys
+from unittest import mock
+
+import matplotlib.image
+import pytest
+import torch
+
+from nonstationary import bench
+from nonstationary.closed_form import kt_regrets, mean_segments, oracle_regret, segment_ages
+from nonstationary.network_config import MODELS, NetworkConfig
+from nonstationary.regret import exact_predictor, fixed_sequences, score
+from nonstationary.result_files import label, pooled
+from nonstationary.sources import SEGMENTS, Source
+
+CPU = torch.device("cpu")
+
+
+def run_module(module, *arguments):
+    """Run a module of nonstationary/ in this process; gives its exit code."""
+    with mock.patch.object(sys, "argv", [f"{module}.py", *map(str, arguments)]), pytest.raises(SystemExit) as end:
+        runpy.run_module(f"nonstationary.{module}", run_name="__main__")
+    return end.value.code
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Run a module in a folder of the test's own; gives exit code, output and errors."""
+    monkeypatch.chdir(tmp_path)
+
+    def go(module, *arguments):
+        code = run_module(module, *arguments)
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return go
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory):
+    """A folder with results/nonstationary: two networks of different seeds on two sources, and two exact ones."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    with contextlib.chdir(folder):
+        for seed in (1, 2):
+            name = f"net_seed{seed}.tar"
+            train = "--seq_length", 16, "--hidden_size", 4, "--batch_size", 4, "--train_steps", 2, "--n_eval", 8
+            assert run_module("train", *train, "--seed", seed, "--model_init_seed", seed, "--fn_out_model", name) == 0
+            for source in ("ptw", "lin"):
+                evaluate = "--fn_out_model", name, "--data_distribution", source, "--n_eval", 20
+                assert run_module("evaluate", *evaluate) == 0
+        for source in ("static", "ptw"):
+            evaluate = "--bayes_only", "--data_distribution", source, "--seq_length", 16, "--n_eval", 20
+            assert run_module("evaluate", *evaluate) == 0
+    return folder
+
+
+@pytest.fixture
+def results(evaluated, tmp_path):
+    """A copy of these results in the test's folder."""
+    shutil.copytree(evaluated / "results", tmp_path / "results")
+
+
+@pytest.mark.parametrize("name", SEGMENTS)
+@pytest.mark.parametrize("length", [16, 21])
+def test_every_step_is_some_step_of_its_segment(name, length):
+    """The ages of a step are a distribution, and no segment is older than the sequence."""
+    ages = segment_ages(Source(name, shift_period=5, max_segment=6), length)
+    torch.testing.assert_close(ages.sum(1), torch.ones(length, dtype=torch.float64))
+    assert not ages.triu(1).any()
+
+
+@pytest.mark.parametrize("name", SEGMENTS)
+@pytest.mark.parametrize("alpha", [0.5, 1.3])
+def test_the_closed_form_is_what_simulation_gives(name, alpha):
+    """Regret of the oracle and number of segments, within four standard errors, whatever the prior."""
+    source, length = Source(name, alpha, shift_period=5, max_segment=6), 23
+    sequences = fixed_sequences(source, 4000, length, 7)
+    totals = score({"it": exact_predictor("kt_oracle", source)}, sequences, 4000, CPU)["it"].totals
+    error = totals.std() / math.sqrt(len(totals))
+    assert abs(totals.mean() - oracle_regret(source, length)) < 4 * error
+    segments = (sequences.segments[:, -1] + 1).double()
+    assert abs(segments.mean() - mean_segments(source, length)) <= 4 * segments.std() / math.sqrt(len(segments)) + 1e-9
+
+
+def test_the_first_symbol_costs_most():
+    """Before any symbol KT says 1/2, which loses ln 2 less the mean entropy; with every symbol the loss falls."""
+    regrets = kt_regrets(0.5, 50)
+    torch.testing.assert_close(regrets[0].item(), math.log(2) - (2 * math.log(2) - 1))
+    assert (regrets.diff() < 0).all()
+
+
+def test_the_closed_form_knows_two_symbols_only():
+    with pytest.raises(ValueError, match="two symbols"):
+        oracle_regret(Source(num_symbols=3), 8)
+
+
+@pytest.mark.parametrize("what", ["sequence", "bars", "curves", "partitions"])
+def test_pictures_are_written_and_not_empty(run, results, tmp_path, what):
+    """Every picture comes out of result files, as an image with something on it."""
+    files = [] if what == "partitions" else sorted(tmp_path.glob("results/nonstationary/net_*.json"))
+    code, out, err = run("plot", "--what", what, *(files[:1] if what == "sequence" else files))
+    assert (code, err) == (0, "")
+    (picture,) = tmp_path.glob("results/nonstationary/figures/*.png")
+    assert picture.name in out
+    assert matplotlib.image.imread(picture).std() > 0.05
+
+
+def test_the_report_holds_the_numbers_of_the_files(run, results, tmp_path):
+    """Means over seeds, exact predictors and closed forms all appear; every picture that it names is there."""
+    code, out, err = run("report")
+    assert (code, err) == (0, "")
+    folder = tmp_path / "results/nonstationary"
+    text = (folder / "RESULTS.md").read_text()
+    assert text in out
+    for path in folder.glob("exact_*.json"):
+        for row in json.loads(path.read_text())["predictors"]:
+            assert f"{row['regret']:.2f} ± {row['regret_error']:.2f}" in text
+    found = [json.loads(path.read_text()) for path in sorted(folder.glob("net_*_lin_16.json"))]
+    mean = sum(one["predictors"][0]["regret"] for one in found) / 2
+    assert f"LSTM, trained on PTW | {mean:.2f}" not in text  # the sources stand in their order, PTW first
+    assert f"{mean:.2f} ± " in text
+    assert "(n = 2)" in text
+    named = [line.split("(")[-1].rstrip(")") for line in text.splitlines() if line.startswith("![")]
+    assert sorted(named) == sorted(f"figures/{path.name}" for path in folder.glob("figures/*.png"))
+
+
+def test_pooling_averages_seeds_and_counts_exact_predictors_once(run, results, tmp_path):
+    """The standard error of two networks is over networks; the exact predictors saw the same sequences twice."""
+    paths = sorted(tmp_path.glob("results/nonstationary/net_*_ptw_16.json"))
+    both = [json.loads(path.read_text()) for path in paths]
+    means = pooled([(one, row) for one in both for row in one["predictors"]])
+    first, second = (one["predictors"][0]["regret"] for one in both)
+    name = label(both[0], "lstm")
+    assert name == "LSTM, trained on PTW"
+    assert means[name] == pytest.approx(((first + second) / 2, abs(first - second) / 2, 2))
+    assert means["PTW"][2] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--what", "bars"), "result files"),
+        (("--what", "bars", "none.json"), "none.json"),
+        (("--what", "curves", "text.json"), "text.json"),
+        (("--what", "curves", "other.json"), "no result file"),
+        (("--what", "partitions", "other.json"), "takes no result files"),
+        (("--what", "nothing"), "nothing"),
+    ],
+)
+def test_bad_files_end_in_one_line(run, tmp_path, arguments, said):
+    """Exit code 2, one line that names what is wrong, and no picture."""
+    (tmp_path / "text.json").write_text("no json")
+    (tmp_path / "other.json").write_text("{}")
+    code, _, err = run("plot", *arguments)
+    assert code == 2
+    assert err.count("\n") == 1
+    assert said in err
+    assert not list(tmp_path.rglob("*.png"))
+
+
+def test_a_report_of_nothing_ends_in_one_line(run, tmp_path):
+    """Exit code 2 and what to do."""
+    code, _, err = run("report")
+    assert code == 2
+    assert err.count("\n") == 1
+    assert "nonstationary.evaluate" in err
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_bench_times_a_step_and_a_bare_lstm(name):
+    """Both take time, and the table shows them and their ratio."""
+    config = NetworkConfig(name, hidden_size=4, emb_size=8, nlayers=1, nheads=2)
+    timed = bench.bench_training(config, (2, 4, 4), 1, CPU)
+    assert timed["step_seconds"] > 0
+    assert timed["bare_lstm_seconds"] > 0
+    text = bench.show({"device": "CPU", "repeats": 1, "predictors": [], "training": [timed]})
+    assert f"{timed['step_seconds'] / timed['bare_lstm_seconds']:.2f}" in text
+    assert "2 x 4 x 4" in text
