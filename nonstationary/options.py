@@ -27,6 +27,14 @@ def length_int(text: str) -> int:
     return value
 
 
+def dirichlet_alpha(text: str) -> float:
+    """Parse a Dirichlet's parameter; draws from one below 0.01 underflow."""
+    value = positive_float(text)
+    if not 0.01 <= value <= 1000:
+        raise argparse.ArgumentTypeError(f"expected a number from 0.01 to 1000, found {text}")
+    return value
+
+
 def widths(text: str) -> tuple[int, ...]:
     """Parse layer widths, comma between."""
     return tuple(positive_int(part) for part in text.split(",")) if text else ()
@@ -56,7 +64,7 @@ def add_source_options(parser: argparse.ArgumentParser, defaults: Source | None)
     told = f"where sequences switch: {', '.join(SEGMENTS)}"
     add("--data_distribution", choices=list(SEGMENTS), default=given.name, metavar="SOURCE", help=told)
     told = "of the Dirichlet from which a segment's parameter is drawn, here and in the exact predictors"
-    add("--alpha", type=positive_float, default=given.alpha, help=told)
+    add("--alpha", type=dirichlet_alpha, default=given.alpha, help=told)
     add("--num_symbols", type=symbols_int, default=given.num_symbols, metavar="K", help="size of the alphabet")
     add(
         "--shift_period", type=positive_int, default=given.shift_period, metavar="N", help="regular: steps in a segment"

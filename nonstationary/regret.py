@@ -40,7 +40,8 @@ def estimate(values: Tensor) -> Estimate:
 
 def regret(parameters: Tensor, log_q: Tensor) -> Tensor:
     """Compute the regret of each step in nats, (B, T), from true parameters and log predictions, both (B, T, K)."""
-    return (torch.xlogy(parameters, parameters) - parameters * log_q).sum(2)
+    predicted = torch.where(parameters > 0, parameters * log_q, 0)  # what cannot come costs nothing
+    return (torch.xlogy(parameters, parameters) - predicted).sum(2)
 
 
 class Scores(NamedTuple):
