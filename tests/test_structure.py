@@ -9,8 +9,9 @@ ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = (
     *("train", "test", "query", "bench", "reproduce", "report"),
     *(f"nonstationary.{name}" for name in ("train", "evaluate", "plot", "bench", "report")),
+    "biml.generate",
 )
-FOLDERS = ("reporting", "nonstationary")
+FOLDERS = ("reporting", "nonstationary", "biml")
 MAY_IMPORT = {  # each module and what it may import of this project
     "script_util": set(),
     "scan_util": {"script_util"},
@@ -59,6 +60,13 @@ MAY_IMPORT = {  # each module and what it may import of this project
     "nonstationary.result_files": set(),
     "nonstationary.pictures": {"nonstationary.result_files", "nonstationary.sources", "script_util"},
     "nonstationary.options": {"checkpoint", "script_util", "nonstationary.predictors", "nonstationary.sources"},
+    "biml.dice": set(),
+    "biml.grammar": {"biml.dice"},
+    "biml.episode": {"biml.dice", "biml.grammar"},
+    "biml.episode_files": {"biml.episode", "biml.grammar"},
+    "biml.packed_episodes": {"biml.episode", "biml.grammar", "script_util"},
+    "biml.episode_sets": {"biml.episode", "biml.packed_episodes"},
+    "biml.model": set(),
 }
 WITHOUT_TORCH = ("scan_util", "generate_episode", "reproduce", "report")
 

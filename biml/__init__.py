@@ -1,0 +1,1 @@
+"""Behavioral investigation of meta-learning for compositionality: episodes, each with a hidden rewrite grammar."""

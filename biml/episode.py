@@ -1,0 +1,156 @@
+"""Episodes: study examples and queries that one hidden grammar has made, drawn at random or given by people.
+
+Whoever studies the examples can work out what the words mean, if not always for certain: nothing makes sure that each
+word is among them. All randomness comes from a generator that the caller hands in.
+
+Source: Lake & Baroni 2023, "Human-like systematic generalization through a meta-learning neural network".
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from biml.dice import Dice
+from biml.grammar import (
+    INPUT_WORDS,
+    OUTPUT_WORDS,
+    SEQUENCE_VARIABLES,
+    WORD_VARIABLES,
+    Grammar,
+    Interpreter,
+    Words,
+    draw_grammar,
+    is_mini_scan,
+)
+
+MOST_REJECTED_GRAMMARS = 100  # in a row
+MOST_VAIN_DRAWS = 10_000  # in a row without a new example
+
+
+class Example(NamedTuple):
+    """An input sequence and its output sequence, in words."""
+
+    input: Words
+    output: Words
+
+
+class Episode(NamedTuple):
+    """One small seq2seq problem."""
+
+    support: tuple[Example, ...]  # what can be studied
+    query: tuple[Example, ...]  # what is asked, with the right answers, or with those that people gave
+    grammar: Grammar | None  # what the outputs come from; None where people gave them
+    allowed_outputs: Words = ()  # what an answer may be made of; (): anything
+
+
+@dataclass(frozen=True)
+class EpisodeSizes:
+    """How large a random episode is.
+
+    Raises:
+        ValueError: if there are not enough words or colours.
+    """
+
+    primitives: int = 4
+    functions: int = 3
+    longest_input: int = 8  # words
+    longest_output: int = 8  # words
+    num_support: int = 14
+    num_query: int = 10
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.primitives <= len(OUTPUT_WORDS):
+            raise ValueError(
+                f"expected 1 to {len(OUTPUT_WORDS)} primitives, each with a colour; found {self.primitives}"
+            )
+        if self.functions < 0 or self.primitives + self.functions > len(INPUT_WORDS):
+            raise ValueError(
+                f"expected at most {len(INPUT_WORDS)} primitives and functions, a word for each; "
+                f"found {self.primitives} and {self.functions}"
+            )
+        if self.num_support < 0 or min(self.longest_input, self.longest_output, self.num_query) < 1:
+            raise ValueError(f"expected lengths and a number of queries of at least 1, found {self}")
+
+
+PAPER_SIZES = EpisodeSizes()
+
+
+class InputForms(NamedTuple):
+    """What the input sequences of a grammar are made of."""
+
+    primitives: tuple[str, ...]
+    forms: tuple[Words, ...]  # a lone u, and the left-hand sides of the functions and of concatenation
+
+
+def input_forms(grammar: Grammar) -> InputForms:
+    """Take them from the rules; what stands on the right does not matter."""
+    primitives = tuple(rule.left[0] for rule in grammar.rules if rule.is_primitive)
+    longer = (rule.left for rule in grammar.rules if not rule.is_primitive)
+    return InputForms(primitives, (WORD_VARIABLES[:1], *longer))
+
+
+def draw_input(dice: Dice, source: InputForms, longest: int) -> Words | None:
+    """Draw an input sequence, or None if it turns out longer than `longest` words.
+
+    A sequence is one of the forms, all with the same chance, with a primitive in place of each u and again a sequence
+    in place of each x. These parts are independent of each other, so it does not matter which is drawn first.
+    """
+    pending = [SEQUENCE_VARIABLES[0]]
+    backwards: list[str] = []
+    while pending:
+        symbol = pending.pop()
+        if symbol in SEQUENCE_VARIABLES:
+            pending += dice.choice(source.forms)
+            if len(pending) + len(backwards) > longest:  # each symbol becomes at least one word
+                return None
+        else:
+            backwards.append(dice.choice(source.primitives) if symbol in WORD_VARIABLES else symbol)
+    return tuple(reversed(backwards))
+
+
+def draw_examples(dice: Dice, grammar: Grammar, count: int, longest_input: int, longest_output: int) -> list[Example]:
+    """Draw different examples; no output is too long, and none holds a word to which no rule applied.
+
+    Raises:
+        ValueError: if there seem to be no more of them.
+    """
+    interpret, source = Interpreter(grammar, longest_output), input_forms(grammar)
+    examples: dict[Words, Words] = {}
+    vain = 0
+    while len(examples) < count:
+        words = draw_input(dice, source, longest_input)
+        interpretation = None if words is None or words in examples else interpret(words)
+        if words is not None and interpretation is not None and interpretation.is_complete:
+            examples[words] = interpretation.output
+            vain = 0
+            continue
+        vain += 1
+        if vain == MOST_VAIN_DRAWS:
+            raise ValueError(
+                f"found only {len(examples)} of {count} different examples with inputs of at most {longest_input} and "
+                f"outputs of at most {longest_output} words; ask for fewer examples or longer ones"
+            )
+    return [Example(*both) for both in examples.items()]
+
+
+def sample_episode(
+    rng: np.random.Generator, excluded: Collection[str] = (), sizes: EpisodeSizes = PAPER_SIZES
+) -> Episode:
+    """Draw an episode; its grammar is neither mini-SCAN nor one of `excluded` (identifiers).
+
+    Raises:
+        ValueError: if there seem to be no such grammars, or not enough examples.
+    """
+    dice = Dice(rng)
+    for _ in range(MOST_REJECTED_GRAMMARS):
+        grammar = draw_grammar(dice, sizes.primitives, sizes.functions)
+        if not is_mini_scan(grammar) and grammar.identifier not in excluded:
+            break
+    else:
+        raise ValueError(f"{MOST_REJECTED_GRAMMARS} grammars in a row were excluded; ask for fewer validation episodes")
+    count = sizes.num_support + sizes.num_query
+    examples = draw_examples(dice, grammar, count, sizes.longest_input, sizes.longest_output)
+    order = tuple(dice.shuffled(examples))
+    return Episode(order[: sizes.num_support], order[sizes.num_support :], grammar)

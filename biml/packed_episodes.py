@@ -1,0 +1,279 @@
+"""Many episodes in one file: symbols as bytes, end to end, so that a large set loads at once and costs little memory.
+
+A packed file is a numpy archive without anything pickled. The sequences of each kind (inputs, outputs, rules, allowed
+outputs) stand one after the other as numbers of symbols, beside the length of every sequence; where an episode begins
+follows from these. The file brings its own lists of symbols, in which those of random episodes come first. Letters:
+N episodes, S support examples and Q queries of one episode.
+"""
+
+import json
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from biml.episode import Episode, Example
+from biml.grammar import ARROW, INPUT_WORDS, INTERPRETED, OUTPUT_WORDS, VARIABLES, Grammar, Words, parse_rule
+from script_util import written_whole
+
+Bytes = npt.NDArray[np.uint8]
+Counts = npt.NDArray[np.int32]
+
+FORMAT, FORMAT_VERSION = "biml episodes", 1
+PARTS = {"symbols": np.uint8, "lengths": np.uint8, "counts": np.int32}  # of a column, with their numbers' kind
+MOST = 255  # symbols of a sequence, and number of the last symbol
+RULE_SYMBOLS = (*INPUT_WORDS, *OUTPUT_WORDS, *VARIABLES, *INTERPRETED, ARROW)
+
+
+class Symbols(NamedTuple):
+    """What the numbers stand for. Allowed outputs are numbered like outputs."""
+
+    inputs: Words = INPUT_WORDS
+    outputs: Words = OUTPUT_WORDS
+    rules: Words = RULE_SYMBOLS
+
+
+class Sequences(NamedTuple):
+    """Sequences end to end."""
+
+    symbols: Bytes  # (sum of lengths,)
+    lengths: Bytes  # (number of sequences,)
+
+    def words(self, symbols: Words) -> list[Words]:
+        """Write every sequence in words."""
+        text = [symbols[number] for number in self.symbols.tolist()]
+        ends = np.cumsum(self.lengths, dtype=np.int64).tolist()
+        return [tuple(text[start:end]) for start, end in zip([0, *ends], ends, strict=False)]
+
+
+@dataclass(frozen=True, eq=False)
+class Column:
+    """The sequences of one kind of all N episodes, end to end.
+
+    Raises:
+        ValueError: if the counts disagree with the lengths, or these with the symbols.
+    """
+
+    symbols: Bytes  # (sum of lengths,)
+    lengths: Bytes  # (sum of counts,) symbols of each sequence
+    counts: Counts  # (N,) sequences of each episode
+
+    def __post_init__(self) -> None:
+        n_sequences, n_symbols = int(self.counts.sum(dtype=np.int64)), int(self.lengths.sum(dtype=np.int64))
+        if self.counts.min(initial=0) < 0 or n_sequences != len(self.lengths) or n_symbols != len(self.symbols):
+            raise ValueError("its numbers of sequences and symbols do not agree")
+
+    @cached_property
+    def _starts(self) -> npt.NDArray[np.int64]:
+        """Tell where each episode begins among the sequences and among their symbols; (N + 1, 2)."""
+        first_sequences = _ends(self.counts)
+        return np.stack([first_sequences, _ends(self.lengths)[first_sequences]], axis=1)
+
+    def __getitem__(self, index: int) -> Sequences:
+        """Take an episode's sequences, as views."""
+        (sequence, symbol), (next_sequence, next_symbol) = self._starts[index : index + 2].tolist()
+        return Sequences(self.symbols[symbol:next_symbol], self.lengths[sequence:next_sequence])
+
+
+class Columns(NamedTuple):
+    """The four kinds of sequences."""
+
+    inputs: Column
+    outputs: Column
+    rules: Column  # none for an episode without grammar
+    allowed_outputs: Column  # one for each episode, mostly empty
+
+
+def _ends(sizes: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
+    """Add sizes up, from a zero on; (one more than there are sizes,)."""
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes, dtype=np.int64)])
+
+
+class EpisodeArrays(NamedTuple):
+    """One episode as numbers: the S support examples, then the Q queries. Views of the packed arrays."""
+
+    inputs: Sequences
+    outputs: Sequences
+    num_support: int
+
+
+@dataclass(frozen=True, eq=False)
+class PackedEpisodes:
+    """N episodes and where they come from.
+
+    Raises:
+        ValueError: if the parts do not agree.
+    """
+
+    symbols: Symbols
+    num_support: Counts  # (N,) how many of an episode's examples can be studied; the others are asked
+    columns: Columns
+    about: Mapping[str, Any]  # what the episodes were made with, for the reader
+
+    def __post_init__(self) -> None:
+        inputs, outputs, rules, allowed = (column.counts for column in self.columns)
+        if not (len(self.num_support) == len(inputs) == len(rules) == len(allowed) and np.array_equal(inputs, outputs)):
+            raise ValueError("its columns are not about the same examples")
+        if (self.num_support < 0).any() or (self.num_support > inputs).any() or (allowed != 1).any():
+            raise ValueError("its numbers of examples do not agree")
+        known = self.symbols.inputs, self.symbols.outputs, self.symbols.rules, self.symbols.outputs
+        for column, words in zip(self.columns, known, strict=True):
+            if column.symbols.max(initial=0) >= len(words):
+                raise ValueError("it holds symbols that are not in its lists")
+
+    def __len__(self) -> int:
+        return len(self.num_support)
+
+    def arrays(self, index: int) -> EpisodeArrays:
+        """Take an episode as numbers."""
+        self._check(index)
+        return EpisodeArrays(self.columns.inputs[index], self.columns.outputs[index], int(self.num_support[index]))
+
+    def grammar(self, index: int) -> Grammar | None:
+        """Rebuild an episode's grammar; None if it has none."""
+        self._check(index)
+        rules = [parse_rule(" ".join(words)) for words in self.columns.rules[index].words(self.symbols.rules)]
+        return Grammar(tuple(rules)) if rules else None
+
+    def episode(self, index: int) -> Episode:
+        """Rebuild an episode in words."""
+        inputs, outputs, num_support = self.arrays(index)
+        pairs = zip(inputs.words(self.symbols.inputs), outputs.words(self.symbols.outputs), strict=True)
+        examples = tuple(Example(*pair) for pair in pairs)
+        allowed = self.columns.allowed_outputs[index].words(self.symbols.outputs)[0]
+        return Episode(examples[:num_support], examples[num_support:], self.grammar(index), allowed)
+
+    def _check(self, index: int) -> None:
+        if not 0 <= index < len(self):
+            raise IndexError(f"expected the number of an episode from 0 to {len(self) - 1}, found {index}")
+
+
+class _Filling:
+    """A column that is being filled."""
+
+    def __init__(self, number_of: dict[str, int]) -> None:
+        self._number_of = number_of  # of each symbol; new ones are added
+        self._symbols, self._lengths, self._counts = bytearray(), bytearray(), list[int]()
+
+    def add(self, sequences: Sequence[Words]) -> None:
+        """Add an episode's sequences."""
+        number_of = self._number_of
+        try:
+            for words in sequences:
+                self._symbols.extend([number_of.setdefault(word, len(number_of)) for word in words])
+                self._lengths.append(len(words))
+        except ValueError:  # not a byte
+            raise ValueError(
+                f"a packed file takes sequences of up to {MOST} words and up to {MOST + 1} different words; "
+                "keep these episodes as text files"
+            ) from None
+        self._counts.append(len(sequences))
+
+    def column(self) -> Column:
+        """End it."""
+        symbols, lengths = (np.frombuffer(numbers, np.uint8) for numbers in (self._symbols, self._lengths))
+        return Column(symbols, lengths, np.array(self._counts, np.int32))
+
+
+def pack(episodes: Iterable[Episode], about: Mapping[str, Any]) -> PackedEpisodes:
+    """Pack episodes.
+
+    Args:
+        episodes: any number of them, read once.
+        about: what they were made with; anything that JSON can hold.
+    Raises:
+        ValueError: if a sequence is too long, or there are too many different words.
+    """
+    input_numbers, output_numbers, rule_numbers = ({word: n for n, word in enumerate(words)} for words in Symbols())
+    inputs, outputs, rules = _Filling(input_numbers), _Filling(output_numbers), _Filling(rule_numbers)
+    allowed_outputs = _Filling(output_numbers)
+    num_support = []
+    for episode in episodes:
+        examples = (*episode.support, *episode.query)
+        inputs.add([example.input for example in examples])
+        outputs.add([example.output for example in examples])
+        rules.add([(*rule.left, ARROW, *rule.right) for rule in (episode.grammar.rules if episode.grammar else ())])
+        allowed_outputs.add([episode.allowed_outputs])
+        num_support.append(len(episode.support))
+    return PackedEpisodes(
+        Symbols(tuple(input_numbers), tuple(output_numbers), tuple(rule_numbers)),
+        np.array(num_support, np.int32),
+        Columns(*(filling.column() for filling in (inputs, outputs, rules, allowed_outputs))),
+        about,
+    )
+
+
+def join(parts: Sequence[PackedEpisodes], about: Mapping[str, Any]) -> PackedEpisodes:
+    """Put packed episodes one behind the other.
+
+    Raises:
+        ValueError: if they number their symbols in different ways.
+    """
+    if any(part.symbols != parts[0].symbols for part in parts):
+        raise ValueError("only episodes with the same lists of symbols can be joined; pack them together instead")
+    columns = Columns(*(_joined(column) for column in zip(*(part.columns for part in parts), strict=True)))
+    return PackedEpisodes(parts[0].symbols, np.concatenate([part.num_support for part in parts]), columns, about)
+
+
+def _joined(columns: Sequence[Column]) -> Column:
+    return Column(*(np.concatenate([getattr(column, part) for column in columns]) for part in PARTS))
+
+
+def save_packed(path: Path, packed: PackedEpisodes) -> None:
+    """Write a packed file, whole or not at all; equal episodes give equal bytes."""
+    header = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "symbols": packed.symbols._asdict(),
+        "about": dict(packed.about),
+    }
+    named = packed.columns._asdict().items()
+    with written_whole(path) as file:
+        np.savez(
+            file,
+            allow_pickle=False,
+            header=np.array(json.dumps(header, allow_nan=False)),
+            num_support=packed.num_support,
+            **{f"{kind}_{part}": getattr(column, part) for kind, column in named for part in PARTS},
+        )
+
+
+def load_packed(path: Path) -> PackedEpisodes:
+    """Load a packed file; nothing in it is run.
+
+    Raises:
+        ValueError: if it is not there, damaged, or something else.
+    """
+    if not path.is_file():
+        raise ValueError(f"no packed episodes at {path}; make them with `python -m biml.generate`")
+    path.open("rb").close()  # a file that may not be read is no damaged one
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _rebuild({name.removesuffix(".npy"): _read(archive, name) for name in archive.namelist()})
+    except Exception as error:  # whatever an ill-formed file leads to
+        reason = f"no entry {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
+        raise ValueError(f"{path}: no packed episodes, or a damaged file: {reason}; nothing in it was run") from None
+
+
+def _read(archive: zipfile.ZipFile, name: str) -> npt.NDArray[Any]:
+    with archive.open(name) as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
+
+
+def _rebuild(arrays: Mapping[str, npt.NDArray[Any]]) -> PackedEpisodes:
+    header = json.loads(str(arrays["header"]))
+    if header["format"] != FORMAT or header["format_version"] != FORMAT_VERSION:
+        found = f"{header['format']!r}, version {header['format_version']}"
+        raise ValueError(f"expected {FORMAT!r}, version {FORMAT_VERSION}, found {found}")
+    kinds = {f"{kind}_{part}": PARTS[part] for kind in Columns._fields for part in PARTS}
+    for name, kind in ({"num_support": np.int32} | kinds).items():
+        if arrays[name].dtype != kind or arrays[name].ndim != 1:
+            raise ValueError(f"its {name} is no list of {np.dtype(kind)}")
+    columns = (Column(*(arrays[f"{kind}_{part}"] for part in PARTS)) for kind in Columns._fields)
+    symbols = Symbols(**{kind: tuple(words) for kind, words in header["symbols"].items()})
+    return PackedEpisodes(symbols, arrays["num_support"], Columns(*columns), header["about"])

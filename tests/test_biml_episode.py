@@ -1,0 +1,232 @@
+"""Random episodes hold what their sizes say, every output follows from the grammar, and nothing else decides them."""
+
+import random
+from collections import Counter
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from biml import episode as episode_module
+from biml.dice import Dice
+from biml.episode import (
+    MOST_REJECTED_GRAMMARS,
+    PAPER_SIZES,
+    EpisodeSizes,
+    draw_examples,
+    draw_input,
+    input_forms,
+    sample_episode,
+)
+from biml.grammar import (
+    CONCATENATION,
+    INPUT_WORDS,
+    MINI_SCAN_FUNCTIONS,
+    OUTPUT_WORDS,
+    Interpretation,
+    Interpreter,
+    is_mini_scan,
+    parse_grammar,
+)
+
+PILOT_SIZES = EpisodeSizes(3, 2, 5, 5, 8, 4)
+BOTH_SIZES = pytest.mark.parametrize("sizes", [PAPER_SIZES, PILOT_SIZES], ids=["paper", "pilot"])
+N_EPISODES = 150
+
+
+def drawn(seed, sizes=PAPER_SIZES, excluded=()):
+    return sample_episode(np.random.default_rng(seed), excluded, sizes)
+
+
+@pytest.fixture(scope="module")
+def episodes():
+    return [drawn(seed) for seed in range(N_EPISODES)]
+
+
+# Episodes
+
+
+@BOTH_SIZES
+def test_examples_are_different_short_and_follow_from_the_grammar(sizes):
+    """As many as asked for; interpreting an input again gives its output; none holds a word that was left."""
+    for seed in range(40):
+        episode = drawn(seed, sizes)
+        both = (*episode.support, *episode.query)
+        assert (len(episode.support), len(episode.query)) == (sizes.num_support, sizes.num_query)
+        assert len({example.input for example in both}) == len(both)
+        for words, output in both:
+            assert 1 <= len(words) <= sizes.longest_input and 1 <= len(output) <= sizes.longest_output
+            assert Interpreter(episode.grammar)(words) == Interpretation(output, True)
+            assert set(output) <= set(OUTPUT_WORDS) and set(words) <= set(INPUT_WORDS)
+        assert len(episode.grammar.rules) == sizes.primitives + sizes.functions + 1
+        assert episode.grammar.rules[-1] == CONCATENATION and episode.allowed_outputs == ()
+
+
+def test_the_paper_s_sizes():
+    """What is drawn unless told otherwise."""
+    sizes = {"primitives": 4, "functions": 3, "longest_input": 8, "longest_output": 8}
+    assert EpisodeSizes(**sizes, num_support=14, num_query=10) == PAPER_SIZES
+
+
+def test_average_episodes_are_as_published(episodes):
+    """Means that were measured on the published sampler: lengths, and study examples of a single word."""
+    both = [example for episode in episodes for example in (*episode.support, *episode.query)]
+    assert np.mean([len(example.input) for example in both]) == pytest.approx(3.0, abs=0.15)
+    assert np.mean([len(example.output) for example in both]) == pytest.approx(3.3, abs=0.2)
+    single = [sum(len(example.input) == 1 for example in episode.support) for episode in episodes]
+    assert np.mean(single) == pytest.approx(2.1, abs=0.3)
+    assert max(single) == 4
+
+
+def test_study_examples_and_queries_are_alike(episodes):
+    """Which examples are asked does not depend on what they are: 10 of 24 of the shortest, too."""
+    single = [len(e.input) == 1 for episode in episodes for e in (*episode.query, *episode.support)]
+    is_query = ([True] * 10 + [False] * 14) * len(episodes)
+    share = np.mean([query for query, one in zip(is_query, single, strict=True) if one])
+    assert share == pytest.approx(10 / 24, abs=4 * 0.5 / sum(single) ** 0.5)
+
+
+# Chance
+
+
+@settings(max_examples=5)
+@given(st.integers(0, 2**63))
+def test_only_the_generator_decides(seed):
+    """The same generator gives the same episode, whatever other random sources do; they are not used either."""
+    first = drawn(seed, PILOT_SIZES)
+    random.seed(1)
+    np.random.seed(1)
+    before = random.getstate(), np.random.get_state()[1].tolist()
+    assert drawn(seed, PILOT_SIZES) == first
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == before
+    assert drawn(seed + 1, PILOT_SIZES) != first
+
+
+GRAMMAR = parse_grammar(
+    [*MINI_SCAN_FUNCTIONS, "u1 x1 -> [u1] [x1]", *(f"{word} -> RED" for word in ("dax", "wif", "lug"))]
+)
+
+
+def naive_input(rng):
+    """Expand every symbol at once, again and again, and then look at the length."""
+    forms = [["U"], ["U", "thrice"], ["U", "surround", "U"], ["X", "after", "X"], ["U", "X"]]
+    words = ["X"]
+    while {"U", "X"} & set(words) and len(words) < 100:
+        options = [forms if w == "X" else [["dax"], ["wif"], ["lug"]] if w == "U" else [[w]] for w in words]
+        words = [word for each in options for word in each[rng.integers(len(each))]]
+    return tuple(words) if len(words) <= 8 else None
+
+
+def test_inputs_come_from_the_published_rules():
+    """Each short input is as frequent as when symbols are expanded in parallel, and so is what is too long."""
+    rng, n = np.random.default_rng(0), 6000
+    dice, source = Dice(np.random.default_rng(1)), input_forms(GRAMMAR)
+    kinds = []
+    for draw in (lambda: draw_input(dice, source, 8), lambda: naive_input(rng)):
+        found = [draw() for _ in range(n)]
+        kinds.append(Counter(words if words is None or len(words) <= 2 else len(words) for words in found))
+    assert {None, 3, 8, ("dax",), ("wif", "thrice"), ("lug", "dax")} <= kinds[0].keys()
+    for kind in kinds[0] | kinds[1]:
+        here, there = kinds[0][kind] / n, kinds[1][kind] / n
+        assert abs(here - there) < 4.5 * (max(here, there, 5 / n) * 2 / n) ** 0.5, kind
+
+
+def test_inputs_that_grow_for_ever_are_given_up():
+    """Seven forms of eight have two x, so most sequences would not end."""
+    grammar = parse_grammar(["dax -> RED", *(f"x1 {name} x2 -> [x1] [x2]" for name in INPUT_WORDS[1:8])])
+    dice, source = Dice(np.random.default_rng(0)), input_forms(grammar)
+    lengths = [0 if words is None else len(words) for words in (draw_input(dice, source, 8) for _ in range(500))]
+    assert {0, 1, 3} <= set(lengths) <= {0, 1, 3, 5, 7} and lengths.count(0) > 300
+
+
+# What is refused
+
+
+def test_excluded_grammars_are_not_drawn():
+    """An excluded identifier is passed over, as is the grammar in another order of rules."""
+    episode = drawn(0, PILOT_SIZES)
+    other = drawn(0, PILOT_SIZES, {episode.grammar.identifier})
+    assert other.grammar.identifier != episode.grammar.identifier
+    assert other == drawn(0, PILOT_SIZES, {episode.grammar.identifier})
+
+
+@pytest.fixture
+def mini_scan_first(monkeypatch):
+    """Has the sampler draw mini-SCAN, in changing orders and names, a number of times before anything else."""
+
+    def start(times):
+        real, left = episode_module.draw_grammar, iter(range(times))
+
+        def draw(dice, primitives, functions):
+            if next(left, None) is None:
+                return real(dice, primitives, functions)
+            text = "\n".join(dice.shuffled(MINI_SCAN_FUNCTIONS))
+            for old, new in zip(("thrice", "surround", "after"), dice.shuffled(INPUT_WORDS[4:]), strict=False):
+                text = text.replace(old, new)
+            return parse_grammar(["dax -> RED", *text.split("\n"), str(CONCATENATION)])
+
+        monkeypatch.setattr(episode_module, "draw_grammar", draw)
+
+    return start
+
+
+def test_mini_scan_is_never_drawn(mini_scan_first):
+    """It is passed over like an excluded grammar, up to a hundred times."""
+    mini_scan_first(MOST_REJECTED_GRAMMARS - 1)
+    assert not is_mini_scan(drawn(0).grammar)
+
+
+def test_a_hundred_excluded_grammars_are_an_error(mini_scan_first):
+    """There may be none that are not."""
+    mini_scan_first(MOST_REJECTED_GRAMMARS)
+    with pytest.raises(ValueError, match="100 grammars in a row were excluded; ask for fewer validation episodes"):
+        drawn(0)
+
+
+def test_words_that_no_rule_applies_to_are_refused():
+    """Concatenation comes first here and cuts `dax lug` in two, so nothing interprets lug; such inputs are not used."""
+    grammar = parse_grammar(["dax -> RED", "wif -> PINK", "u1 x1 -> [u1] [x1]", "u1 lug -> [u1] [u1]"])
+    examples = draw_examples(Dice(np.random.default_rng(0)), grammar, 14, 3, 3)
+    assert {word for example in examples for word in example.input} == {"dax", "wif"}
+    assert len(examples) == 2 + 4 + 8
+
+
+def test_all_examples_of_a_small_grammar_can_be_had_but_not_one_more():
+    """Two words make 2 + 4 inputs of at most two words: the search for a seventh ends, and says how many there were."""
+    grammar = parse_grammar(["dax -> RED", "wif -> PINK", "u1 x1 -> [u1] [x1]"])
+    assert len(draw_examples(Dice(np.random.default_rng(0)), grammar, 6, 2, 8)) == 6
+    with pytest.raises(ValueError, match=r"only 6 of 7 different examples with inputs of at most 2 .* ask for fewer"):
+        draw_examples(Dice(np.random.default_rng(0)), grammar, 7, 2, 8)
+
+
+def test_outputs_that_are_always_too_long_are_an_error():
+    """Not a single example fits."""
+    grammar = parse_grammar(["dax -> RED RED", "u1 x1 -> [u1] [x1]"])
+    with pytest.raises(ValueError, match=r"only 0 of 1 .* outputs of at most 1"):
+        draw_examples(Dice(np.random.default_rng(0)), grammar, 1, 8, 1)
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"primitives": 0},
+        {"primitives": 7},
+        {"functions": -1},
+        {"functions": 6},
+        {"longest_input": 0},
+        {"longest_output": 0},
+        {"num_support": -1},
+        {"num_query": 0},
+    ],
+)
+def test_impossible_sizes_are_refused(sizes):
+    """There are nine words and six colours, and at least one query."""
+    with pytest.raises(ValueError, match="expected"):
+        EpisodeSizes(**sizes)
+
+
+def test_episodes_differ(episodes):
+    """Neighbouring streams have nothing in common."""
+    assert all(one.grammar != other.grammar for one, other in pairwise(episodes))
