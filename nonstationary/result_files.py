@@ -51,26 +51,38 @@ def label(result: dict[str, Any], predictor: str) -> str:
     return f"{kind}, trained on {source_label(trained_on)}"
 
 
+def recipe(result: dict[str, Any], predictor: str) -> str:
+    """Write down all that makes a network but its seeds; empty for an exact predictor."""
+    if not is_network(result, predictor):
+        return ""
+    arguments = result["network"]["arguments"]
+    return json.dumps({name: arguments[name] for name in sorted(arguments) if name not in ("seed", "model_init_seed")})
+
+
 def pooled(result_rows: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, tuple[float, float, int]]:
-    """Average what several files say of the same predictor, the networks' being of several seeds.
+    """Average what several files say of the same predictor; networks are the same if they differ in their seeds alone.
 
     Args:
         result_rows: results and rows of their predictors.
     Returns:
-        By label: the mean regret, its standard error, and the number of networks. The error is that over networks where
-        there are several, else that over sequences.
+        By label (with the file's name where networks of different recipes share a label): the mean regret, its standard
+        error, and the number of networks. The error is that over networks where there are several, else that over
+        sequences.
     """
-    runs: dict[str, dict[str, tuple[float, float]]] = {}
+    groups: dict[tuple[str, str], dict[str, tuple[float, float]]] = {}
     for result, row in result_rows:
         which = result["network"]["file"] if is_network(result, row["predictor"]) else "exact"
-        runs.setdefault(label(result, row["predictor"]), {})[which] = row["regret"], row["regret_error"]
+        key = label(result, row["predictor"]), recipe(result, row["predictor"])
+        groups.setdefault(key, {})[which] = row["regret"], row["regret_error"]
+    labels = [name for name, _ in groups]
     means = {}
-    for name, values in runs.items():
+    for (name, _), values in groups.items():
         regrets = [regret for regret, _ in values.values()]
         error = next(iter(values.values()))[1]
         if len(regrets) > 1:
             error = statistics.stdev(regrets) / len(regrets) ** 0.5
-        means[name] = statistics.mean(regrets), error, len(regrets)
+        shown = name if labels.count(name) == 1 else f"{name} ({next(iter(values))})"
+        means[shown] = statistics.mean(regrets), error, len(regrets)
     return means
 
 

@@ -131,10 +131,10 @@ def relative_scores(query: Tensor, distances: Tensor) -> Tensor:
     Returns:
         (B, h, T, T) with (q_i + v) r_{i-j+1} / sqrt(d) at i >= j; what stands at i < j means nothing.
     """
-    scores = query @ distances.transpose(2, 3) / math.sqrt(query.shape[3])  # column m-1 has distance m
-    steps = torch.arange(query.shape[2], device=query.device)
-    column = (steps[:, None] - steps).clamp_min(0)
-    return scores.gather(3, column.expand_as(scores))
+    batch, heads, length, width = query.shape
+    scores = query @ distances.flip(2).transpose(2, 3) / math.sqrt(width)  # column c has distance T - c
+    shifted = functional.pad(scores, (1, 0)).view(batch, heads, length + 1, length)  # each row one further to the left
+    return shifted[:, :, 1:]
 
 
 def sinusoids(positions: Tensor, width: int) -> Tensor:

@@ -1,11 +1,15 @@
 """Non-stationary sources: closed forms agree with simulation; plots, report and bench do what they say."""
 
 import contextlib
+import importlib
 import json
 import math
+import re
 import runpy
+import shlex
 import shutil
 import sys
+from pathlib import Path
 from unittest import mock
 
 import matplotlib.image
@@ -20,6 +24,7 @@ from nonstationary.result_files import label, pooled
 from nonstationary.sources import SEGMENTS, Source
 
 CPU = torch.device("cpu")
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def run_module(module, *arguments):
@@ -182,3 +187,26 @@ def test_the_bench_times_a_step_and_a_bare_lstm(name):
     text = bench.show({"device": "CPU", "repeats": 1, "predictors": [], "training": [timed]})
     assert f"{timed['step_seconds'] / timed['bare_lstm_seconds']:.2f}" in text
     assert "2 x 4 x 4" in text
+
+
+def commands_of_the_readmes():
+    """Every `python -m nonstationary...` that stands in a README, in a block or in a line."""
+    texts = [(ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "nonstationary/README.md")]
+    found = re.findall(
+        r"^\s*(python -m nonstationary\.[^\n]*)$|`(python -m nonstationary\.[^`]*)`", "\n".join(texts), re.M
+    )
+    return sorted({" ".join((block or inline).split()) for block, inline in found})
+
+
+@pytest.mark.parametrize("command", commands_of_the_readmes())
+def test_commands_of_the_readmes_are_understood(command, monkeypatch):
+    """The module's own parser takes every one of them."""
+    _, _, module, *arguments = shlex.split(command)
+    monkeypatch.setattr(sys, "argv", [module, *arguments])
+    if "-h" not in arguments:
+        importlib.import_module(module).parse_arguments()
+
+
+def test_the_readmes_have_commands():
+    """The pattern above finds them."""
+    assert len(commands_of_the_readmes()) >= 6
