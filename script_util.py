@@ -33,7 +33,7 @@ class OneLineParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Exit with 2."""
-        self.exit(2, f"{self.prog}: error: {message} (`{self.prog} -h` lists the options)\n")
+        self.exit(2, f"{self.prog}: error: {message} (-h lists the options)\n")
 
 
 def _parsed(kind: Callable[[str], Number], text: str, expected: str) -> Number:
@@ -88,6 +88,20 @@ def checkpoint_name(text: str) -> str:
     if Path(text).name != text or Path(text).suffix != ".tar":
         raise argparse.ArgumentTypeError(f"expected NAME.tar, its folder goes to --dir_model; found {text!r}")
     return text
+
+
+def json_path(text: str) -> Path:
+    """Parse the path of a result file, in .json so that no checkpoint is overwritten."""
+    if Path(text).suffix != ".json":
+        raise argparse.ArgumentTypeError(f"expected PATH.json, found {text!r}")
+    return Path(text)
+
+
+def png_path(text: str) -> Path:
+    """Parse the path of a picture, in .png so that no other file is overwritten."""
+    if Path(text).suffix != ".png":
+        raise argparse.ArgumentTypeError(f"expected PATH.png, found {text!r}")
+    return Path(text)
 
 
 def add_model_folder(group: argparse._ActionsContainer) -> None:

@@ -12,7 +12,6 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,7 +26,7 @@ from nonstationary.predictors import lin, ptw
 from nonstationary.result_files import RESULTS
 from nonstationary.sources import Source, sample
 from nonstationary.training_step import train_on_batch
-from script_util import OneLineParser, positive_int, run_script, save_json
+from script_util import OneLineParser, json_path, positive_int, run_script, save_json
 
 SHAPES = ((64, 64, 64), (128, 256, 128))  # batch, steps, units of a training step
 SLOW_SHAPE = SHAPES[0]  # for networks other than the LSTM
@@ -38,7 +37,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = OneLineParser(__doc__)
     parser.add_argument("--repeats", type=positive_int, default=7, metavar="N", help="measurements of each figure")
     told = f"the result file (default: {RESULTS}/bench_<cpu or cuda>.json)"
-    parser.add_argument("--fn_out_results", type=Path, metavar="PATH.json", help=told)
+    parser.add_argument("--fn_out_results", type=json_path, metavar="PATH.json", help=told)
     add_device_options(parser)
     return parser.parse_args()
 

@@ -23,6 +23,7 @@ from nonstationary.options import (
     add_evaluation_set,
     add_source_options,
     competitors,
+    depth_int,
     find_device,
     length_int,
 )
@@ -44,7 +45,7 @@ from script_util import (
     OneLineParser,
     add_model_folder,
     checkpoint_name,
-    natural_int,
+    json_path,
     positive_int,
     run_script,
     save_json,
@@ -69,11 +70,11 @@ def parse_arguments() -> argparse.Namespace:
     add("--seq_length", type=length_int, metavar="T", help="symbols of a sequence (default: as in training, or 256)")
     told = "exact predictors, comma between"
     add("--competitors", type=competitors, default=PREDICTORS, metavar="NAMES", help=told)
-    add("--ptw_depth", type=natural_int, metavar="D", help="depth of PTW (default: ceil(log2 T))")
+    add("--ptw_depth", type=depth_int, metavar="D", help="depth of PTW (default: ceil(log2 T))")
     add("--batch_size", type=positive_int, default=250, metavar="B", help="sequences at a time")
     add("--units", choices=list(NATS_IN), default="bits", help="of regrets")
     told = f"the result file (default: {RESULTS}/<network or exact>_<source>_<T>.json)"
-    add("--fn_out_results", type=Path, metavar="PATH.json", help=told)
+    add("--fn_out_results", type=json_path, metavar="PATH.json", help=told)
     add_device_options(parser)
     args = parser.parse_args()
     args.competitors = tuple(args.competitors)

@@ -40,7 +40,7 @@ def log_probs(network: nn.Module, symbols: Tensor, chunk_length: int | None = No
     state: State | None = None
     logits = []
     with torch.inference_mode():
-        for part in symbols[:, :-1].split(chunk_length or symbols.shape[1], dim=1):
+        for part in symbols.split(chunk_length or symbols.shape[1], dim=1):
             output, state = network(part, state)
             logits.append(output)
-    return functional.log_softmax(torch.cat(logits, dim=1).double(), dim=2)
+    return functional.log_softmax(torch.cat(logits, dim=1)[:, :-1].double(), dim=2)

@@ -35,6 +35,14 @@ def dirichlet_alpha(text: str) -> float:
     return value
 
 
+def depth_int(text: str) -> int:
+    """Parse the depth of PTW; sequences of 2^64 symbols are more than enough."""
+    value = natural_int(text)
+    if value > 64:
+        raise argparse.ArgumentTypeError(f"expected a depth of at most 64, found {text}")
+    return value
+
+
 def widths(text: str) -> tuple[int, ...]:
     """Parse layer widths, comma between."""
     return tuple(positive_int(part) for part in text.split(",")) if text else ()

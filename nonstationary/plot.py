@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from nonstationary.pictures import draw_bars, draw_curves, draw_partitions, draw_sequence, save
 from nonstationary.result_files import RESULTS, read_results
-from script_util import OneLineParser, natural_int, positive_int, run_script
+from script_util import OneLineParser, natural_int, png_path, positive_int, run_script
 
 PICTURES = ("sequence", "bars", "curves", "partitions")
 
@@ -24,7 +24,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--what", choices=PICTURES, required=True, help="the picture")
     add("results", type=Path, nargs="*", metavar="RESULT.json", help="files written by evaluate.py; partitions: none")
     told = f"the picture's file (default: {RESULTS}/figures/<what>_<first result>.png)"
-    add("--fn_out_plot", type=Path, metavar="PATH.png", help=told)
+    add("--fn_out_plot", type=png_path, metavar="PATH.png", help=told)
     add("--seq_length", type=positive_int, default=256, metavar="T", help="partitions: steps of a sequence")
     add("--seed", type=natural_int, default=1, help="partitions: of the sequences")
     args = parser.parse_args()

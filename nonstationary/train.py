@@ -120,7 +120,7 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     add("--train_steps", type=positive_int, default=100000, metavar="N", help="gradient steps")
     add("--lr", type=positive_float, default=1e-4, help="Adam's (highest) learning rate")
     add("--warmup_steps", type=natural_int, default=0, metavar="N", help="steps of a linear rise to --lr")
-    told = "fall linearly to this fraction of --lr at the last step"
+    told = "fall linearly, in --train_steps steps, to this fraction of --lr"
     add("--final_lr_fraction", type=positive_float, default=1.0, metavar="F", help=told)
     told = "norm to which longer gradients are cut, 0 for never"
     add("--clip_grad_norm", type=nonnegative_float, default=1.0, metavar="NORM", help=told)
@@ -374,7 +374,11 @@ def main() -> None:
     trained = sum(parameter.numel() for parameter in training.network.parameters() if parameter.requires_grad)
     print(f"{args.model} ({trained} weights) on {args.data_distribution}, {describe_device(device)}, to {path}")
     if earlier is not None:
-        training.go_on_from(earlier)
+        try:
+            training.go_on_from(earlier)
+        except (KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            raise ValueError(f"{path} cannot be trained further ({reason}); choose another --fn_out_model") from None
         if earlier.step == args.train_steps:
             print(f"{path} is finished ({earlier.step} steps)")
             return

@@ -16,10 +16,10 @@ from checkpoint import (
     choose_device,
     load_checkpoint,
     load_plain,
-    random_states,
     random_streams,
-    restore_random_states,
+    restore_torch_states,
     save_plain,
+    torch_states,
 )
 from episode_batch import Vocabulary, encode, items_of
 from evaluate import answer, remember
@@ -82,7 +82,7 @@ def test_mask_padding_can_be_overridden(tmp_path):
 def test_files_hold_tensors_and_plain_data_only(tmp_path):
     """torch's restricted loader reads a checkpoint with no class allowed, so nothing in it needs our code."""
     _, _, contents = make(tmp_path)
-    contents["random_states"] = random_states(np.random.default_rng(1), CPU)
+    contents["random_states"] = {**torch_states(CPU), "episodes": np.random.default_rng(1).bit_generator.state}
     save_plain(tmp_path / "net.tar", contents)
     assert torch.load(tmp_path / "net.tar", weights_only=True).keys() == contents.keys()
 
@@ -90,10 +90,12 @@ def test_files_hold_tensors_and_plain_data_only(tmp_path):
 def test_random_states_come_back(tmp_path):
     """After restoring, episodes and dropout are drawn as they would have been."""
     rng, _ = random_streams(4)
-    save_plain(tmp_path / "states.tar", random_states(rng, CPU))
+    save_plain(tmp_path / "states.tar", {**torch_states(CPU), "episodes": rng.bit_generator.state})
     expected = rng.integers(1000, size=5).tolist(), torch.rand(5).tolist()
     other, _ = random_streams(99)
-    restore_random_states(load_plain(tmp_path / "states.tar", ""), other, CPU)
+    saved = load_plain(tmp_path / "states.tar", "")
+    restore_torch_states(saved, CPU)
+    other.bit_generator.state = saved["episodes"]
     assert (other.integers(1000, size=5).tolist(), torch.rand(5).tolist()) == expected
 
 
@@ -159,7 +161,7 @@ def test_whatever_is_no_checkpoint_is_refused_with_one_line_and_not_run(tmp_path
 
 def test_a_missing_gpu_is_an_error():
     """Asking for a device that is not there is a mistake, not a reason to fall back."""
-    with pytest.raises(ValueError, match="--gpu 99"):
+    with pytest.raises(ValueError, match="GPU 99"):
         choose_device(99, False, torch.get_num_threads())
     assert choose_device(None, True, torch.get_num_threads()) == CPU
 

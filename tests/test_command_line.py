@@ -159,10 +159,10 @@ MISTAKES = {  # the command line and what the message must say
     "test: no such checkpoint": ("test.py --fn_in_model net_x.tar", ["no checkpoint at", "net_x.tar", "train.py"]),
     "test: no such folder": ("test.py --dir_model {world}/nowhere", ["no checkpoint at", "nowhere/net_ME.tar"]),
     # devices
-    "train: absent GPU": ("train.py --gpu 99", ["--gpu 99", "--cpu"]),
+    "train: absent GPU": ("train.py --gpu 99", ["GPU 99", "for the CPU"]),
     "train: negative GPU": ("train.py --gpu -1", ["--gpu", "at least 0"]),
     "train: GPU and CPU": ("train.py --gpu 0 --cpu", ["--cpu", "--gpu"]),
-    "test: absent GPU": ("test.py --gpu 99", ["--gpu 99", "--cpu"]),
+    "test: absent GPU": ("test.py --gpu 99", ["GPU 99", "for the CPU"]),
     # folders and data
     "train: folder below a file": ("train.py --dir_model {world}/file/models", ["file/models"]),
     "train: folder is a file": ("train.py --dir_model {world}/file", ["file"]),

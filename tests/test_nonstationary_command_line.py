@@ -1,0 +1,475 @@
+"""Training and evaluation from the command line: a mistake is one line and changes nothing, results say what they are.
+
+The scripts run inside this process, since each new one has to import torch first; one test starts real processes.
+"""
+
+import csv
+import json
+import math
+import os
+import pickle
+import shlex
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from unittest import mock
+
+import pytest
+import torch
+from test_nonstationary_training import TINY, assert_one_line, contents, run_module
+
+import nonstationary.training_step
+from nonstationary.network_config import RECURRENT, NetworkConfig
+from nonstationary.network_file import load_network, save_network
+from nonstationary.networks import log_probs, make_network
+from nonstationary.predictors import PREDICTORS
+from nonstationary.recurrent import RecurrentNetwork
+from nonstationary.sources import SEGMENTS, Source, sample
+
+ROOT = Path(__file__).resolve().parent.parent
+LENGTH = 16
+SMALL = NetworkConfig(hidden_size=6, emb_size=8, nheads=2, nlayers=1, ff_mult=2, stack_size=3, stack_cell_size=2)
+BLOCKS = replace(SMALL, model="transformer", pos_enc="alibi", context_length=8)
+NETWORKS = {
+    "lstm": (SMALL, Source()),
+    "three": (replace(SMALL, model="rnn", num_symbols=3), Source("lin", num_symbols=3)),
+    "regular": (replace(SMALL, model="stack_rnn"), Source("regular", alpha=1.0, shift_period=4)),
+    "blocks": (BLOCKS, Source()),
+    "whole": (replace(BLOCKS, context_length=None, pos_enc="relative"), Source()),
+}
+
+
+@pytest.fixture
+def world(tmp_path):
+    """A folder to make mistakes in: untrained networks and a finished run in models/, and a regular file `file`."""
+    models = tmp_path / "models"
+    arguments = {"seq_length": LENGTH}
+    for name, (config, source) in NETWORKS.items():
+        save_network(models / f"{name}.tar", make_network(config, 1), config, source, 0, arguments, {"seconds": 0.0})
+    (tmp_path / "file").write_text("no folder\n")
+    return tmp_path
+
+
+def complete(world, line):
+    """Complete a line of MISTAKES: what it does not mention is small, on the CPU, and in the world's folders."""
+    name, *given = shlex.split(line.format(world=world))
+    if name == "train":
+        return name, *TINY, "--fn_out_model", "new.tar", "--dir_model", world / "models", *given
+    results = ("--fn_out_results", world / "result.json")
+    return name, "--device", "cpu", "--n_eval", 4, *results, "--dir_model", world / "models", *given
+
+
+TRANSFORMER = "train --model transformer"
+EVALUATE = "evaluate --fn_out_model"
+MISTAKES = {  # the command line and what the message must say
+    # training: options that contradict one another
+    "heads": (f"{TRANSFORMER} --emb_size 10 --nheads 4", ["--emb_size 10", "--nheads 4"]),
+    "odd width, sincos": (
+        f"{TRANSFORMER} --emb_size 9 --nheads 3 --pos_enc sincos",
+        ["--pos_enc sincos", "--emb_size"],
+    ),
+    "odd width, relative": (f"{TRANSFORMER} --emb_size 9 --nheads 3 --pos_enc relative", ["--pos_enc", "--emb_size"]),
+    "length and blocks": (f"{TRANSFORMER} --context_length 3", ["--seq_length 8", "--context_length 3"]),
+    "blocks longer than sequences": (f"{TRANSFORMER} --context_length 16", ["--seq_length 8", "--context_length 16"]),
+    "random length and blocks": (f"{TRANSFORMER} --context_length 4 --random_length", ["--random_length", "--context"]),
+    "state of a transformer": (f"{TRANSFORMER} --carry_state", ["--carry_state", "--model", "transformer"]),
+    "chunks of a transformer": (f"{TRANSFORMER} --chunk_length 4", ["--chunk_length", "--model", "transformer"]),
+    "warm-up as long as the run": ("train --warmup_steps 9", ["--warmup_steps 9", "--train_steps 9"]),
+    "warm-up longer than the run": ("train --warmup_steps 20", ["--warmup_steps 20", "--train_steps 9"]),
+    "rising rate": ("train --final_lr_fraction 1.5", ["--final_lr_fraction 1.5", "at most 1"]),
+    # training: options out of their range
+    "no name": ("train --fn_out_model net", ["--fn_out_model", "NAME.tar"]),
+    "name with a folder": ("train --fn_out_model a/net.tar", ["--fn_out_model", "--dir_model"]),
+    "unknown option": ("train --speed 3", ["--speed"]),
+    "unknown competitor": ("train --competitors ptw,ctw", ["--competitors", "'ctw'", "kt,kt_oracle,ptw,lin"]),
+    "no competitor": ("train --competitors ''", ["--competitors", "kt,kt_oracle,ptw,lin"]),
+    "unknown source": ("train --data_distribution coins", ["--data_distribution", "'coins'", "random_uniform"]),
+    "unknown model": ("train --model gru", ["--model", "'gru'", "stack_lstm"]),
+    "unknown encoding": ("train --pos_enc rotary", ["--pos_enc", "'rotary'", "relative"]),
+    "a width of none": ("train --before_mlp 3,0", ["--before_mlp", "at least 1, found 0"]),
+    "a width in words": ("train --after_mlp 3,x", ["--after_mlp", "'x'"]),
+    "an empty width": ("train --after_mlp 3,,4", ["--after_mlp", "a whole number"]),
+    "one symbol": ("train --num_symbols 1", ["--num_symbols", "at least 2"]),
+    "one step": ("train --seq_length 1", ["--seq_length", "at least 2"]),
+    "no alpha": ("train --alpha 0", ["--alpha", "found 0"]),
+    "an alpha too small to draw from": ("train --alpha 0.001", ["--alpha", "0.01"]),
+    "no period": ("train --shift_period 0", ["--shift_period", "at least 1"]),
+    "no longest segment": ("train --max_segment 0", ["--max_segment", "at least 1"]),
+    "no steps": ("train --train_steps 0", ["--train_steps", "at least 1"]),
+    "no batch": ("train --batch_size 0", ["--batch_size", "at least 1"]),
+    "no units": ("train --hidden_size 0", ["--hidden_size", "at least 1"]),
+    "no heads": (f"{TRANSFORMER} --nheads 0", ["--nheads", "at least 1"]),
+    "no stacks": ("train --model stack_rnn --n_stacks 0", ["--n_stacks", "at least 1"]),
+    "no window": (f"{TRANSFORMER} --attention_window 0", ["--attention_window", "at least 1"]),
+    "no chunk": ("train --chunk_length 0", ["--chunk_length", "at least 1"]),
+    "dropout of all": ("train --dropout 1", ["--dropout", "below 1"]),
+    "no rate": ("train --lr 0", ["--lr", "above 0"]),
+    "rate nan": ("train --lr nan", ["--lr", "above 0"]),
+    "negative norm": ("train --clip_grad_norm -1", ["--clip_grad_norm", "at least 0"]),
+    "negative seed": ("train --seed -1", ["--seed", "at least 0"]),
+    "one sequence to evaluate": ("train --n_eval 1", ["--n_eval", "at least 2"]),
+    # places
+    "unknown device": ("train --device tpu", ["--device", "'tpu'"]),
+    "absent GPU": ("train --device cuda:99", ["99"]),
+    "too many threads": ("train --num_threads 100000", ["100000 threads"]),
+    "folder is a file": ("train --dir_model {world}/file", ["file"]),
+    "folder below a file": ("train --dir_model {world}/file/models", ["file/models"]),
+    "network exists": ("train --fn_out_model lstm.tar", ["lstm.tar exists", "--resume"]),
+    # evaluation: which network
+    "no network": ("evaluate", ["--fn_out_model", "--bayes_only"]),
+    "network and none": ("evaluate --fn_out_model lstm.tar --bayes_only", ["--fn_out_model", "--bayes_only"]),
+    "missing file": (f"{EVALUATE} nothing.tar", ["no checkpoint at", "nothing.tar", "nonstationary.train"]),
+    "missing folder": (f"{EVALUATE} lstm.tar --dir_model {{world}}/nowhere", ["nowhere/lstm.tar"]),
+    "evaluate: no name": (f"{EVALUATE} lstm", ["--fn_out_model", "NAME.tar"]),
+    "evaluate: name with a folder": (f"{EVALUATE} models/lstm.tar", ["--fn_out_model", "--dir_model"]),
+    # evaluation: on what
+    "other alphabet": (f"{EVALUATE} lstm.tar --num_symbols 3", ["--num_symbols 3", "2 symbols"]),
+    "smaller alphabet": (f"{EVALUATE} three.tar --num_symbols 2", ["--num_symbols 2", "3 symbols"]),
+    "length and blocks of the network": (f"{EVALUATE} blocks.tar --seq_length 12", ["--seq_length 12", "8"]),
+    "evaluate: chunks of a transformer": (f"{EVALUATE} whole.tar --chunk_length 4", ["--chunk_length", "transformer"]),
+    "chunks of nothing": ("evaluate --bayes_only --chunk_length 4", ["--chunk_length", "--bayes_only"]),
+    "shallow tree": ("evaluate --bayes_only --seq_length 9 --ptw_depth 3", ["--ptw_depth 3", "8 symbols", "9"]),
+    "shallow tree beside a network": (f"{EVALUATE} lstm.tar --ptw_depth 3", ["--ptw_depth 3", "--seq_length is 16"]),
+    "negative depth": ("evaluate --bayes_only --ptw_depth -1", ["--ptw_depth", "at least 0"]),
+    "evaluate: unknown source": ("evaluate --bayes_only --data_distribution coins", ["--data_distribution", "'coins'"]),
+    "evaluate: unknown competitor": ("evaluate --bayes_only --competitors ctw", ["--competitors", "'ctw'"]),
+    "evaluate: one step": ("evaluate --bayes_only --seq_length 1", ["--seq_length", "at least 2"]),
+    "evaluate: one sequence": ("evaluate --bayes_only --n_eval 1", ["--n_eval", "at least 2"]),
+    "evaluate: no batch": ("evaluate --bayes_only --batch_size 0", ["--batch_size", "at least 1"]),
+    "unknown unit": ("evaluate --bayes_only --units bytes", ["--units", "'bytes'", "nats"]),
+    "evaluate: absent GPU": ("evaluate --bayes_only --device cuda:99", ["99"]),
+    "result is a folder": ("evaluate --bayes_only --seq_length 4 --fn_out_results {world}/models", ["models"]),
+    "result below a file": ("evaluate --bayes_only --seq_length 4 --fn_out_results {world}/file/a.json", ["file"]),
+}
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_a_mistake_is_one_line_and_changes_nothing(world, case):
+    """Exit code 2 before any training, one line that says what is wrong, every file as it was and none added."""
+    line, said = MISTAKES[case]
+    before = contents(world)
+    name, *arguments = complete(world, line)
+    with mock.patch.object(nonstationary.training_step, "train_on_batch", side_effect=AssertionError("trained")):
+        outcome = run_module(name, *arguments)
+    assert_one_line(outcome, f"{name}.py", *said)
+    assert contents(world) == before
+    assert "Traceback" not in outcome.out
+
+
+def test_a_network_must_have_a_name():
+    """Training has no default for --fn_out_model."""
+    assert_one_line(run_module("train"), "train.py", "--fn_out_model")
+
+
+# Files that are no networks
+
+
+class Malicious:
+    """Unpickling it makes a folder."""
+
+    def __init__(self, folder):
+        self.folder = str(folder)
+
+    def __reduce__(self):
+        return os.mkdir, (self.folder,)
+
+
+def changed(path, **changes):
+    torch.save({**torch.load(path, weights_only=True), **changes}, path)
+
+
+def without(path, entry):
+    saved = torch.load(path, weights_only=True)
+    del saved[entry]
+    torch.save(saved, path)
+
+
+def other_config(path, **changes):
+    saved = torch.load(path, weights_only=True)
+    torch.save({**saved, "network_config": {**saved["network_config"], **changes}}, path)
+
+
+WRONG_FILES = {  # each turns a network's file into something else; the message must say the rest
+    "text": (lambda path: path.write_text("this is no network\n"), "cannot be loaded"),
+    "empty": (lambda path: path.write_bytes(b""), "cannot be loaded"),
+    "first half": (lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]), "truncated"),
+    "all but the last byte": (lambda path: path.write_bytes(path.read_bytes()[:-1]), "truncated"),
+    "folder": (lambda path: path.unlink() or path.mkdir(), "folder"),
+    "list": (lambda path: torch.save([1, 2, 3], path), "list"),
+    "pickled module": (lambda path: torch.save(torch.nn.Linear(2, 2), path), "nothing in it was run"),
+    "malicious": (lambda path: torch.save(Malicious(path.with_name("trace")), path), "nothing in it was run"),
+    "malicious pickle": (
+        lambda path: path.write_bytes(pickle.dumps(Malicious(path.with_name("trace")), protocol=2)),
+        "nothing in it was run",
+    ),
+    "another project's": (lambda path: torch.save({"epoch": 3}, path), "no network of nonstationary/"),
+    "of the other paper": (lambda path: changed(path, format="meta_seq2seq"), "no network of nonstationary/"),
+    "later version": (lambda path: changed(path, format_version=99), "version 99"),
+    "without weights": (lambda path: without(path, "network_state"), "damaged"),
+    "without source": (lambda path: without(path, "source"), "damaged"),
+    "without config": (lambda path: without(path, "network_config"), "damaged"),
+    "without arguments": (lambda path: without(path, "arguments"), "damaged"),
+    "weights of another size": (lambda path: other_config(path, hidden_size=7), "damaged"),
+    "a size of later code": (lambda path: other_config(path, width=7), "damaged"),
+}
+
+
+@pytest.mark.parametrize("command", ["train --resume --fn_out_model lstm.tar", f"{EVALUATE} lstm.tar"])
+@pytest.mark.parametrize("kind", WRONG_FILES)
+def test_what_is_no_network_is_refused(world, command, kind):
+    """Whatever the file is, the user gets one line with its name, and it stays as it is; nothing in it is run."""
+    path = world / "models" / "lstm.tar"
+    spoil, said = WRONG_FILES[kind]
+    spoil(path)
+    before = contents(world)
+    name, *arguments = complete(world, command)
+    assert_one_line(run_module(name, *arguments), f"{name}.py", str(path), said)
+    assert contents(world) == before
+    assert not path.with_name("trace").exists()
+
+
+# Training
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [
+        *(f"--model {model}" for model in RECURRENT),
+        *(f"--model transformer --pos_enc {name}" for name in ("none", "sincos", "alibi", "relative")),
+        "--model transformer --context_length 4",
+        "--model transformer --attention_window 4",
+        "--model stack_lstm --n_stacks 2 --stack_size 3 --stack_cell_size 2 --before_mlp 3 --after_mlp 4,5",
+        *(f"--data_distribution {name}" for name in SEGMENTS),
+        "--num_symbols 3 --alpha 1 --competitors kt,lin",
+        "--random_length --carry_state --chunk_length 2",
+    ],
+)
+def test_every_variant_trains_and_is_evaluated(world, variant):
+    """Each network, each source, each way to train runs through training, the file, and evaluation."""
+    name, *arguments = complete(world, f"train --train_steps 3 {variant}")
+    outcome = run_module(name, *arguments)
+    assert (outcome.code, outcome.err) == (0, "")
+    with (world / "models" / "new.csv").open(newline="") as lines:
+        last = list(csv.DictReader(lines))[-1]
+    assert last["step"] == "3"
+    assert math.isfinite(float(last["loss"]))
+    name, *arguments = complete(world, f"{EVALUATE} new.tar")
+    outcome = run_module(name, *arguments)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert json.loads((world / "result.json").read_text())["seq_length"] == 8
+
+
+def test_the_network_is_made_as_asked(world):
+    """Every flag of network and source arrives in the file's configuration; the weights read back predict alike."""
+    flags = "--model stack_lstm --num_symbols 3 --hidden_size 5 --before_mlp 3 --after_mlp 4,5 --n_stacks 2 "
+    flags += "--stack_size 3 --stack_cell_size 2 --emb_size 6 --nlayers 2 --nheads 3 --ff_mult 1 --dropout 0.25 "
+    flags += "--pos_enc relative --context_length 4 --attention_window 2 --data_distribution regular --alpha 0.7 "
+    flags += "--shift_period 3 --max_segment 9 --train_steps 1"
+    name, *arguments = complete(world, f"train {flags}")
+    assert run_module(name, *arguments).code == 0
+    trained = load_network(world / "models" / "new.tar", torch.device("cpu"))
+    sizes = ("stack_lstm", 3, 5, (3,), (4, 5), 2, 3, 2, 6, 2, 3, 1, 0.25, "relative", 4, 2)
+    assert trained.config == NetworkConfig(*sizes)
+    assert trained.source == Source("regular", 0.7, 3, 3, 9)
+    assert trained.step == 1
+    assert trained.arguments["seq_length"] == 8
+
+
+# Evaluation
+
+
+@pytest.fixture
+def evaluate(world):
+    """Evaluate; gives the result file's contents."""
+
+    def run(*arguments):
+        name, *given = complete(world, shlex.join(["evaluate", *map(str, arguments)]))
+        outcome = run_module(name, *given)
+        assert (outcome.code, outcome.err) == (0, ""), outcome
+        text = (world / "result.json").read_text()
+        assert "NaN" not in text
+        assert "Infinity" not in text
+        return json.loads(text) | {"printed": outcome.out}
+
+    return run
+
+
+def rows_of(report):
+    return {row["predictor"]: row for row in report["predictors"]}
+
+
+def assert_same_rows(one, other, factor=1.0, tolerance=1e-5):
+    """Every number of every row is `factor` times that of the other report, but for the gaps between predictions."""
+    assert rows_of(one).keys() == rows_of(other).keys()
+    for name, row in rows_of(one).items():
+        wanted = rows_of(other)[name]
+        for key in ("regret", "regret_error", "difference", "difference_error", "regret_by_step"):
+            expected = torch.tensor(wanted[key], dtype=torch.float64) * factor
+            found = torch.tensor(row[key], dtype=torch.float64)
+            torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
+        assert row["gap"] == pytest.approx(wanted["gap"], abs=tolerance)
+
+
+def test_an_evaluation_reports_what_it_did(world, evaluate):
+    """The file names source, set, network and code; the table has a row for each predictor and the file's numbers."""
+    report = evaluate("--fn_out_model", "lstm.tar")
+    assert report["source"] == {"name": "ptw", "alpha": 0.5, "num_symbols": 2, "shift_period": 20, "max_segment": 20}
+    facts = ("seq_length", "n_eval", "eval_seed", "unit", "reference", "ptw_depth", "chunk_length")
+    assert [report[key] for key in facts] == [LENGTH, 4, 12345, "bits", "ptw", 4, None]
+    assert report["network"]["file"] == "lstm.tar"
+    assert report["network"]["config"]["hidden_size"] == 6
+    assert report["network"]["step"] == 0
+    assert report["provenance"].keys() >= {"commit", "torch"}
+    rows = rows_of(report)
+    assert list(rows) == ["lstm", *PREDICTORS]
+    assert (rows["ptw"]["difference"], rows["ptw"]["difference_error"], rows["ptw"]["gap"]) == (0, 0, 0)
+    head, _, *lines, last = report["printed"].strip().split("\n")
+    assert head == "ptw, 4 sequences of 16 symbols: cumulative regret in bits over symbols 2 to 16"
+    for line, row in zip(lines, report["predictors"], strict=True):
+        assert line.split()[0] == row["predictor"]
+        assert f"{row['regret']:.3f} ± {row['regret_error']:.3f}" in line
+        assert f"{row['difference']:.3f} ± {row['difference_error']:.3f}" in line
+        assert line.endswith(f"{row['gap']:.4f}")
+    assert last == f"written to {world / 'result.json'}"
+
+
+def test_the_regret_is_that_of_the_networks_predictions(world, evaluate):
+    """Summed by hand over the very sequences of the seed: mean, standard error and curve of KL(theta, q) in bits."""
+    report = evaluate("--fn_out_model", "lstm.tar", "--eval_seed", 9, "--n_eval", 5)
+    drawn = sample(Source(), 5, LENGTH, torch.Generator().manual_seed(9))
+    network = load_network(world / "models" / "lstm.tar", torch.device("cpu")).network
+    predicted = log_probs(network, drawn.symbols).exp()
+    table = torch.zeros(5, LENGTH - 1, dtype=torch.float64)
+    for row in range(5):
+        for step in range(1, LENGTH):
+            for theta, q in zip(drawn.parameters[row, step], predicted[row, step - 1], strict=True):
+                table[row, step - 1] += theta * (theta / q).log2() if theta > 0 else 0
+    row = rows_of(report)["lstm"]
+    totals = table.sum(1)
+    assert row["regret"] == pytest.approx(totals.mean().item())
+    assert row["regret_error"] == pytest.approx(totals.std().item() / math.sqrt(5))
+    assert row["regret_by_step"] == pytest.approx(table.mean(0).tolist(), abs=1e-5)
+    assert sum(row["regret_by_step"]) == pytest.approx(row["regret"], abs=1e-4)
+    example = report["example"]
+    shown = [sequence.tolist() for sequence in drawn.symbols].index(example["symbols"])
+    assert example["segments"] == drawn.segments[shown].tolist()
+    for row, wanted in zip(example["predictions"]["lstm"], predicted[shown].tolist(), strict=True):
+        assert row == pytest.approx(wanted, abs=1e-5)
+    assert example["predictions"].keys() == {"lstm", *PREDICTORS}
+
+
+def test_a_nat_is_log_2_of_a_bit(evaluate):
+    """The same evaluation in nats has all regrets times ln 2, and says so."""
+    bits, nats = (evaluate("--fn_out_model", "lstm.tar", "--units", unit) for unit in ("bits", "nats"))
+    assert_same_rows(nats, bits, math.log(2))
+    assert nats["unit"] == "nats"
+    assert "regret in nats" in nats["printed"]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_results_do_not_depend_on_the_batch_size(evaluate, name):
+    """One sequence at a time, some, or all: the same numbers, also if the last batch is smaller."""
+    whole = evaluate("--fn_out_model", f"{name}.tar", "--n_eval", 7)
+    for batch_size in (1, 3, 7):
+        part = evaluate("--fn_out_model", f"{name}.tar", "--n_eval", 7, "--batch_size", batch_size)
+        assert_same_rows(part, whole)
+
+
+@pytest.mark.parametrize("chunk_length", [1, 5, 16, 99])
+def test_reading_in_chunks_gives_the_same_result(evaluate, chunk_length):
+    """The state is passed on, so that long sequences can be read piece by piece."""
+    with mock.patch.object(RecurrentNetwork, "forward", autospec=True, side_effect=RecurrentNetwork.forward) as forward:
+        chunked = evaluate("--fn_out_model", "regular.tar", "--chunk_length", chunk_length)
+    read = {call.args[1].shape[1] for call in forward.call_args_list}
+    assert max(read) <= chunk_length
+    assert_same_rows(chunked, evaluate("--fn_out_model", "regular.tar"))
+    assert chunked["chunk_length"] == chunk_length
+
+
+def test_a_source_is_that_of_training_unless_told(evaluate):
+    """What the command line leaves out is as the network was trained; anything may differ but the alphabet."""
+    same = evaluate("--fn_out_model", "regular.tar")
+    assert same["source"] == {"name": "regular", "alpha": 1.0, "num_symbols": 2, "shift_period": 4, "max_segment": 20}
+    assert same["reference"] == "kt_oracle"
+    other = evaluate("--fn_out_model", "regular.tar", "--data_distribution", "lin", "--seq_length", 40, "--alpha", 0.5)
+    assert (other["source"]["name"], other["source"]["alpha"], other["seq_length"]) == ("lin", 0.5, 40)
+    assert (other["reference"], other["ptw_depth"]) == ("lin", 6)
+    assert other["network"]["trained_on"]["name"] == "regular"
+    assert all(len(row["regret_by_step"]) == 39 for row in other["predictors"])
+    assert evaluate("--fn_out_model", "blocks.tar", "--seq_length", 24)["seq_length"] == 24
+    assert evaluate("--fn_out_model", "whole.tar", "--seq_length", 23)["seq_length"] == 23
+    assert evaluate("--fn_out_model", "three.tar", "--num_symbols", 3)["source"]["num_symbols"] == 3
+
+
+def test_the_same_command_gives_the_same_numbers(evaluate):
+    """The evaluation set depends on its seed alone, whatever torch drew before."""
+    torch.manual_seed(1)
+    one = evaluate("--fn_out_model", "whole.tar")
+    torch.manual_seed(2)
+    again, other = evaluate("--fn_out_model", "whole.tar"), evaluate("--fn_out_model", "whole.tar", "--eval_seed", 1)
+    assert (one["predictors"], one["example"]) == (again["predictors"], again["example"])
+    assert one["example"] != other["example"]
+
+
+@pytest.mark.parametrize("source", SEGMENTS)
+def test_the_exact_predictors_are_compared_without_a_network(evaluate, source):
+    """Differences are from the source's own mixture, or from the last competitor if that is not among them."""
+    own = {"static": "kt", "ptw": "ptw", "lin": "lin", "regular": "kt_oracle", "random_uniform": "lin"}[source]
+    report = evaluate("--bayes_only", "--data_distribution", source, "--seq_length", 20, "--ptw_depth", 6)
+    assert list(rows_of(report)) == list(PREDICTORS)
+    assert (report["reference"], report["network"], report["ptw_depth"]) == (own, None, 6)
+    assert rows_of(report)[own]["difference"] == 0
+    some = evaluate("--bayes_only", "--data_distribution", source, "--seq_length", 20, "--competitors", "lin,kt,lin")
+    assert list(rows_of(some)) == ["lin", "kt"]
+    assert some["reference"] == ("lin" if source == "lin" else "kt")
+    assert rows_of(some)["kt"]["regret"] == rows_of(report)["kt"]["regret"]
+
+
+def test_a_shallow_tree_matters_to_ptw_alone(evaluate):
+    """Without PTW among the competitors its depth is no limit."""
+    report = evaluate("--bayes_only", "--seq_length", 9, "--ptw_depth", 3, "--competitors", "kt,lin")
+    assert list(rows_of(report)) == ["kt", "lin"]
+
+
+def test_certain_sources_leave_no_missing_number(evaluate):
+    """Parameters next to 0 and 1, and the shortest sequences, still give finite regrets."""
+    for alpha in (0.01, 1000):
+        report = evaluate("--bayes_only", "--alpha", alpha, "--seq_length", 2, "--n_eval", 50)
+        assert all(math.isfinite(row["regret"]) and row["regret"] >= 0 for row in report["predictors"])
+
+
+def test_results_have_a_name_of_their_own(world, monkeypatch):
+    """Without --fn_out_results they go to results/nonstationary/, named by network, source and length."""
+    monkeypatch.chdir(world)
+    common = ("--device", "cpu", "--n_eval", 2, "--dir_model", "models")
+    assert run_module("evaluate", *common, "--fn_out_model", "lstm.tar", "--data_distribution", "lin").code == 0
+    assert run_module("evaluate", *common, "--bayes_only", "--seq_length", 8).code == 0
+    found = sorted(path.name for path in (world / "results" / "nonstationary").iterdir())
+    assert found == ["exact_ptw_8.json", "lstm_lin_16.json"]
+
+
+def test_an_evaluation_leaves_the_networks_alone(world, evaluate):
+    """It adds its result and changes no other file."""
+    before = contents(world)
+    evaluate("--fn_out_model", "lstm.tar")
+    after = contents(world)
+    assert after.pop("result.json")
+    assert after == before
+
+
+@pytest.mark.parametrize("name", ["train", "evaluate"])
+def test_help_is_printed(name):
+    """-h is no mistake: exit code 0, the options on stdout."""
+    outcome = run_module(name, "-h")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "--data_distribution" in outcome.out
+
+
+def test_training_as_a_process(world):
+    """As typed, with `python -m`: a network and its curve, and nothing else on stderr."""
+    name, *arguments = complete(world, "train --train_steps 1")
+    command = [sys.executable, "-m", f"nonstationary.{name}", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {"models/new.tar", "models/new.csv"} <= contents(world).keys()

@@ -1,0 +1,467 @@
+"""The networks look only back, compute what their equations say, and start from the weights they should.
+
+Letters as in the modules: B sequences, T steps, K symbols. The plain versions here take one sequence and go number by
+number, in float64.
+"""
+
+import copy
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from nonstationary.network_config import POSITIONS, RECURRENT, NetworkConfig
+from nonstationary.networks import log_probs, make_network
+from nonstationary.recurrent import StackCore
+from nonstationary.transformer import alibi_slopes, attention_mask, relative_scores, sinusoids
+
+K, B, T, BLOCK = 3, 2, 12, 4
+SMALL = NetworkConfig(num_symbols=K, hidden_size=5, n_stacks=2, stack_size=3, stack_cell_size=2)
+SMALL = replace(SMALL, emb_size=12, nheads=3, nlayers=2, ff_mult=2, dropout=0.0)
+WITH_STATE = {model: replace(SMALL, model=model) for model in RECURRENT}
+WITH_STATE |= {f"{model}, mlps": replace(WITH_STATE[model], before_mlp=(8, 6), after_mlp=(9, 8)) for model in RECURRENT}
+WHOLE = {name: replace(SMALL, model="transformer", pos_enc=name) for name in POSITIONS}
+WINDOWED = {f"{name}, window": replace(config, attention_window=5) for name, config in WHOLE.items()}
+BLOCKWISE = {f"{name}, blocks": replace(config, context_length=BLOCK) for name, config in WHOLE.items()}
+TRANSFORMERS = WHOLE | WINDOWED | BLOCKWISE
+VARIANTS = WITH_STATE | TRANSFORMERS
+
+
+def shaken(config, seed=3):
+    """A network whose weights, biases and scales are all off their first values."""
+    network = make_network(config, seed)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
+    return network.eval()
+
+
+def drawn(batch=B, length=T, num_symbols=K):
+    return torch.randint(num_symbols, (batch, length), generator=torch.Generator().manual_seed(7))
+
+
+def logits_of(network, symbols):
+    with torch.inference_mode():
+        return network(symbols)[0]
+
+
+# What every network promises
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_logits_have_a_row_per_symbol(name):
+    """(B, T) symbols give (B, T, K) logits, each sequence its own whatever else is in the batch."""
+    network, symbols = shaken(VARIANTS[name]), drawn()
+    logits = logits_of(network, symbols)
+    assert logits.shape == (B, T, K)
+    assert logits.dtype == torch.float32
+    for row in range(B):
+        torch.testing.assert_close(logits_of(network, symbols[row : row + 1]), logits[row : row + 1])
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_later_symbols_do_not_change_earlier_rows(name):
+    """Changing symbol t leaves rows before t as they were, and changes row t."""
+    network, symbols = shaken(VARIANTS[name]), drawn()
+    logits = logits_of(network, symbols)
+    for step in range(T):
+        changed = symbols.clone()
+        changed[:, step:] = (changed[:, step:] + 1) % K
+        again = logits_of(network, changed)
+        torch.testing.assert_close(again[:, :step], logits[:, :step], rtol=0, atol=1e-6)
+        assert (again[:, step] - logits[:, step]).abs().amax(1).min() > 1e-4
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_shorter_input_gives_the_same_first_rows(name):
+    """What a network says at a step does not depend on how long the sequence will be."""
+    network, symbols = shaken(VARIANTS[name]), drawn()
+    logits = logits_of(network, symbols)
+    for length in (4, 8) if name in BLOCKWISE else (1, 2, 7, 11):
+        torch.testing.assert_close(logits_of(network, symbols[:, :length]), logits[:, :length])
+
+
+@pytest.mark.parametrize("name", WITH_STATE | WHOLE)
+def test_the_first_symbol_reaches_the_last_row(name):
+    """Without window or blocks a network looks back to the start."""
+    network, symbols = shaken(VARIANTS[name]), drawn(length=6)
+    changed = symbols.clone()
+    changed[:, 0] = (changed[:, 0] + 1) % K
+    assert (logits_of(network, changed) - logits_of(network, symbols))[:, -1].abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_log_probs_are_the_predictions_of_the_symbols_from_the_second_on(name):
+    """(B, T-1, K) float64: the normalised logits of all rows but the last, which predicts what is not there."""
+    network, symbols = shaken(VARIANTS[name]), drawn()
+    predicted = log_probs(network, symbols)
+    assert predicted.shape == (B, T - 1, K)
+    assert predicted.dtype == torch.float64
+    torch.testing.assert_close(predicted.exp().sum(2), torch.ones(B, T - 1, dtype=torch.float64))
+    expected = logits_of(network, symbols)[:, :-1].double().log_softmax(2)
+    torch.testing.assert_close(predicted, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_predictions_know_no_dropout(name):
+    """Training passes differ from one another; log_probs is the same every time, even right after training."""
+    network, symbols = make_network(replace(WHOLE[name], dropout=0.5), 1), drawn()
+    network.train()
+    assert not torch.equal(network(symbols)[0], network(symbols)[0])
+    assert torch.equal(log_probs(network, symbols), log_probs(network.train(), symbols))
+
+
+def test_an_unknown_kind_is_refused():
+    """Kinds and encodings that do not exist are errors that name the flag, not something else that runs."""
+    with pytest.raises(ValueError, match="--model"):
+        make_network(replace(SMALL, model="gru"), 1)
+    with pytest.raises(ValueError, match="--pos_enc"):
+        make_network(replace(SMALL, model="transformer", pos_enc="rotary"), 1)
+
+
+# Reading with a state
+
+
+@pytest.mark.parametrize("chunk_length", [1, 5, 11, 12, 50])
+@pytest.mark.parametrize("name", WITH_STATE)
+def test_reading_in_chunks_is_reading_at_once(name, chunk_length):
+    """With the state passed on, chunks of any length give the rows and the state of one reading."""
+    network, symbols = shaken(WITH_STATE[name]), drawn()
+    with torch.inference_mode():
+        expected, last = network(symbols)
+        state, rows = None, []
+        for chunk in symbols.split(chunk_length, dim=1):
+            logits, state = network(chunk, state)
+            rows.append(logits)
+    torch.testing.assert_close(torch.cat(rows, dim=1), expected, rtol=0, atol=1e-5)
+    for part, whole in zip(state, last, strict=True):
+        torch.testing.assert_close(part, whole, rtol=0, atol=1e-5)
+    chunked = log_probs(network, symbols, chunk_length)
+    torch.testing.assert_close(chunked, log_probs(network, symbols), rtol=0, atol=1e-5)
+
+
+def test_transformers_have_no_state():
+    """What they return beside the logits is None."""
+    assert shaken(WHOLE["alibi"])(drawn())[1] is None
+
+
+# The recurrent networks, number by number
+
+
+def plain_mlp(layers, x):
+    linears = [layer for layer in layers if isinstance(layer, nn.Linear)]
+    for number, layer in enumerate(linears):
+        x = layer.weight @ (x.relu() if number else x) + layer.bias
+    return x
+
+
+def plain_core_weights(core):
+    if isinstance(core, StackCore):
+        bias = core.from_input.bias + (0 if core.from_hidden.bias is None else core.from_hidden.bias)
+        return core.from_input.weight, core.from_hidden.weight, bias
+    return core.rnn.weight_ih_l0, core.rnn.weight_hh_l0, core.rnn.bias_ih_l0 + core.rnn.bias_hh_l0
+
+
+def plain_stack(stack, pushed, logits):
+    """One step of one stack, a list of cells: above the top is what is pushed, below the bottom zeros."""
+    push, pop, stay = logits.softmax(0)
+    below = [*stack[1:], torch.zeros_like(pushed)]
+    above = [pushed, *stack[:-1]]
+    return [push * a + pop * b + stay * cell for a, b, cell in zip(above, below, stack, strict=True)]
+
+
+def plain_recurrent(network, config, symbols):
+    """Logits of one sequence."""
+    network = copy.deepcopy(network).double()
+    n, size, width = config.n_stacks, config.stack_size, config.stack_cell_size
+    has_stacks = config.model.startswith("stack_")
+    from_input, from_hidden, bias = plain_core_weights(network.core)
+    hidden = cell = torch.zeros(config.hidden_size, dtype=torch.float64)
+    stacks = [[hidden.new_zeros(width)] * size for _ in range(n)]
+    rows = []
+    for symbol in symbols:
+        given = plain_mlp(network.before, functional.one_hot(symbol, config.num_symbols).double())
+        if has_stacks:
+            given = torch.cat([given, *(stack[0] for stack in stacks)])
+        gates = from_input @ given + from_hidden @ hidden + bias
+        if config.model.endswith("lstm"):
+            i, f, g, o = gates.view(4, -1)
+            cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
+            hidden = o.sigmoid() * cell.tanh()
+        else:
+            hidden = gates.relu()
+        if has_stacks:
+            to_stacks = network.core.to_stacks.weight @ hidden + network.core.to_stacks.bias
+            pushed, logits = to_stacks[: n * width].view(n, width), to_stacks[n * width :].view(n, 3)
+            stacks = [plain_stack(*of_one) for of_one in zip(stacks, pushed, logits, strict=True)]
+        rows.append(network.output.weight @ plain_mlp(network.after, hidden).relu() + network.output.bias)
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize("name", WITH_STATE)
+def test_a_recurrent_network_computes_its_equations(name):
+    """ReLU-RNN, LSTM with torch's order of gates, stacks of both, and the layers around: number by number."""
+    network, symbols = shaken(WITH_STATE[name]), drawn()
+    logits = logits_of(network, symbols)
+    for row in range(B):
+        expected = plain_recurrent(network, WITH_STATE[name], symbols[row])
+        torch.testing.assert_close(logits[row].double(), expected.detach(), rtol=0, atol=1e-4)
+
+
+ACTIONS = ("push", "pop", "stay")
+
+
+@pytest.mark.parametrize("second", ACTIONS)
+@pytest.mark.parametrize("first", ACTIONS)
+@pytest.mark.parametrize("model", ["stack_rnn", "stack_lstm"])
+def test_each_stack_pushes_pops_or_stays(model, first, second):
+    """With one action certain a stack moves by a cell or not at all, zeros coming from below, whatever others do."""
+    network = make_network(WITH_STATE[model], 1)
+    values = torch.tensor([[5.0, 6.0], [7.0, 8.0]])  # to push on either stack
+    certain = [100.0 * (action == chosen) for chosen in (first, second) for action in ACTIONS]
+    with torch.no_grad():
+        network.core.to_stacks.weight.zero_()
+        network.core.to_stacks.bias.copy_(torch.cat([values.flatten(), torch.tensor(certain)]))
+    before = torch.arange(1.0, 13.0).view(1, 2, 3, 2)  # stacks of three cells
+    hidden = torch.zeros(1, SMALL.hidden_size)
+    state = before, hidden, *([hidden] if model == "stack_lstm" else [])
+    with torch.inference_mode():
+        _, (after, *_) = network(torch.tensor([[1]]), state)
+    for stack, chosen in enumerate((first, second)):
+        cells = before[0, stack]
+        expected = {
+            "push": torch.cat([values[stack : stack + 1], cells[:-1]]),
+            "pop": torch.cat([cells[1:], torch.zeros(1, 2)]),
+            "stay": cells,
+        }
+        torch.testing.assert_close(after[0, stack], expected[chosen])
+
+
+def test_what_is_pushed_is_popped_last_in_first_out():
+    """Three pushes and three pops give the values back in reverse, then zeros."""
+    network = make_network(replace(WITH_STATE["stack_rnn"], n_stacks=1), 1)
+    to_stacks, state, tops = network.core.to_stacks, None, []
+    with torch.no_grad():
+        to_stacks.weight.zero_()
+        for value, action in ((1.0, 0), (2.0, 0), (3.0, 0), (9.0, 1), (9.0, 1), (9.0, 1)):
+            to_stacks.bias.copy_(torch.tensor([value, value, *(100.0 * (action == each) for each in range(3))]))
+            _, state = network(torch.tensor([[0]]), state)
+            tops.append(state[0][0, 0, 0, 0].item())
+    assert tops == pytest.approx([1, 2, 3, 2, 1, 0])
+
+
+# The transformer, number by number
+
+
+def plain_sinusoid(position, width):
+    angles = [position / 10000 ** (f / width) for f in range(0, width, 2)]
+    return torch.tensor([*map(math.sin, angles), *map(math.cos, angles)], dtype=torch.float64)
+
+
+SLOPES_OF_THREE_HEADS = (1 / 16, 1 / 256, 1 / 4)
+
+
+def plain_attention(layer, config, hidden):
+    """Causal attention within one sequence, (T, E) -> (T, E), score by score."""
+    width, window = config.emb_size // config.nheads, config.attention_window
+    query, key, value = (hidden @ part.weight.T for part in (layer.query, layer.key, layer.value))
+    read = torch.zeros_like(hidden)
+    for head in range(config.nheads):
+        own = slice(head * width, (head + 1) * width)
+
+        def score(i, j, head=head, own=own):
+            q, k = query[i, own], key[j, own]
+            if config.pos_enc == "relative":
+                distance = layer.relative.weight @ plain_sinusoid(i - j + 1, config.emb_size)
+                return ((q + layer.u[head, 0]) @ k + (q + layer.v[head, 0]) @ distance[own]) / math.sqrt(width)
+            is_biased = config.pos_enc == "alibi" and i != j
+            return q @ k / math.sqrt(width) + is_biased * SLOPES_OF_THREE_HEADS[head] * (0.5 - (i - j))
+
+        for i in range(len(hidden)):
+            seen = [j for j in range(i + 1) if window is None or i - j <= window // 2]
+            weights = torch.stack([score(i, j) for j in seen]).softmax(0)
+            read[i, own] = weights @ value[seen, own]
+    return read @ layer.merge.weight.T
+
+
+def plain_norm(norm, hidden):
+    variance, mean = torch.var_mean(hidden, 1, correction=0, keepdim=True)
+    return (hidden - mean) / (variance + 1e-5).sqrt() * norm.weight + norm.bias
+
+
+def plain_transformer(network, config, symbols):
+    """Logits of one sequence, or of one block."""
+    network = copy.deepcopy(network).double()
+    hidden = network.embedding.weight[symbols] * math.sqrt(config.emb_size)
+    if config.pos_enc == "sincos":
+        hidden = hidden + torch.stack([plain_sinusoid(step, config.emb_size) for step in range(len(symbols))])
+    for block in network.blocks:
+        hidden = plain_norm(block.attention_norm, hidden + plain_attention(block.attention, config, hidden))
+        wide = (hidden @ block.wide.weight.T + block.wide.bias).relu()
+        hidden = plain_norm(block.feed_forward_norm, hidden + wide @ block.narrow.weight.T + block.narrow.bias)
+    return hidden @ network.output.weight.T + network.output.bias
+
+
+@pytest.mark.parametrize("name", WHOLE | WINDOWED)
+def test_a_transformer_computes_its_equations(name):
+    """Each encoding, with and without a window: score by score, norm after each sublayer."""
+    network, symbols = shaken(VARIANTS[name]), drawn(length=8)
+    logits = logits_of(network, symbols)
+    with torch.no_grad():
+        for row in range(B):
+            expected = plain_transformer(network, VARIANTS[name], symbols[row])
+            torch.testing.assert_close(logits[row].double(), expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("pos_enc", POSITIONS)
+def test_blocks_know_nothing_of_one_another(pos_enc):
+    """With a context length a sequence is read as its blocks would be, each as a sequence of its own."""
+    network, symbols = shaken(BLOCKWISE[f"{pos_enc}, blocks"]), drawn()
+    blocks = [logits_of(network, block) for block in symbols.split(BLOCK, dim=1)]
+    torch.testing.assert_close(logits_of(network, symbols), torch.cat(blocks, dim=1))
+    whole = shaken(WHOLE[pos_enc])  # the same weights
+    torch.testing.assert_close(logits_of(whole, symbols[:, :BLOCK]), blocks[0])
+    with pytest.raises(ValueError, match="--context_length"):
+        network(symbols[:, :-1])
+
+
+@pytest.mark.parametrize("window", [1, 2, 3, 4, 5])
+def test_a_window_reaches_half_its_width_back_in_each_layer(window):
+    """Two layers see twice window // 2 steps back and not one more; a window of 1 sees the step alone."""
+    network, symbols = shaken(replace(WHOLE["alibi"], attention_window=window)), drawn()
+    changed = symbols.clone()
+    changed[:, 0] = (changed[:, 0] + 1) % K
+    moved = (logits_of(network, changed) - logits_of(network, symbols)).abs().amax(dim=(0, 2)) > 1e-5
+    assert moved.nonzero().max() == 2 * (window // 2)
+
+
+@pytest.mark.parametrize(
+    ("nheads", "slopes"),
+    [
+        (8, [1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32, 1 / 64, 1 / 128, 1 / 256]),
+        (4, [1 / 4, 1 / 16, 1 / 64, 1 / 256]),
+        (1, [1 / 256]),
+        (3, SLOPES_OF_THREE_HEADS),  # of two heads, then the first of four
+        (6, [1 / 4, 1 / 16, 1 / 64, 1 / 256, 1 / 2, 1 / 8]),
+        (12, [2**-k for k in range(1, 9)] + [2**-0.5, 2**-1.5, 2**-2.5, 2**-3.5]),
+    ],
+)
+def test_alibi_slopes(nheads, slopes):
+    """Geometric for powers of two; else those of the power below and every second one of its double."""
+    assert alibi_slopes(nheads) == pytest.approx(slopes)
+
+
+def test_alibi_biases():
+    """Zero at the step itself, half a step less than the distance before it, nothing after it."""
+    config = NetworkConfig(model="transformer", nheads=2, pos_enc="alibi")
+    hidden = -math.inf
+    falling = torch.tensor(
+        [[0.0, hidden, hidden, hidden], [-0.5, 0, hidden, hidden], [-1.5, -0.5, 0, hidden], [-2.5, -1.5, -0.5, 0]]
+    )
+    expected = torch.stack([falling / 16, falling / 256])
+    torch.testing.assert_close(attention_mask(4, config, torch.device("cpu")), expected)
+
+
+def test_relative_scores_are_those_of_a_double_loop():
+    """(q_i + v) r_{i-j+1} / sqrt(d) for all steps i >= j."""
+    generator = torch.Generator().manual_seed(0)
+    query = torch.randn(2, 3, 6, 4, generator=generator)
+    distances = torch.randn(1, 3, 6, 4, generator=generator)
+    scores = relative_scores(query, distances)
+    assert scores.shape == (2, 3, 6, 6)
+    for i in range(6):
+        for j in range(i + 1):
+            expected = (query[:, :, i] * distances[:, :, i - j]).sum(2) / 2  # r_1 comes first
+            torch.testing.assert_close(scores[:, :, i, j], expected)
+
+
+def test_sinusoids_are_sines_then_cosines():
+    """Position p: sin(p / 10000^(f/E)) for f = 0, 2, ..., then the cosines of the same."""
+    positions = [0, 1, 2, 17, 300]
+    expected = torch.stack([plain_sinusoid(position, 8) for position in positions])
+    torch.testing.assert_close(sinusoids(torch.tensor(positions), 8).double(), expected, rtol=0, atol=1e-4)
+
+
+# Sizes and first weights
+
+
+def count(network):
+    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"model": "lstm"}, 67_330),
+        ({"model": "rnn"}, 17_154),
+        ({"model": "stack_rnn"}, 17_154 + 8 * 128 + 129 * (8 + 3)),
+        ({"model": "stack_lstm"}, 67_330 + 8 * 512 + 129 * (8 + 3)),
+        *(({"model": "transformer", "pos_enc": name}, 248_898) for name in ("none", "sincos", "alibi")),
+        ({"model": "transformer", "pos_enc": "relative"}, 248_898 + 21_120),
+    ],
+)
+def test_the_defaults_have_as_many_weights_as_they_should(changes, expected):
+    """Trainable weights at K = 2; the second bias that torch gives an LSTM is not one of them."""
+    assert count(make_network(NetworkConfig(**changes), 1)) == expected
+
+
+@pytest.mark.parametrize("model", [*RECURRENT, "transformer"])
+def test_first_weights_are_cut_normals(model):
+    """Standard deviation 1/sqrt(fan-in) before the cut at twice that, which leaves 0.88 of it."""
+    wide = NetworkConfig(hidden_size=64, n_stacks=2, before_mlp=(48,), after_mlp=(40,), nlayers=2)
+    network = make_network(replace(wide, model=model, pos_enc="relative"), 5)
+    for name, weight in network.named_parameters():
+        if weight.ndim != 2 or "embedding" in name:
+            continue
+        fan_in = weight.shape[1]
+        if model.endswith("lstm") and "core" in name and "to_stacks" not in name:  # an LSTM has one map of all
+            fan_in = 48 + 64 + 2 * 8 * (model == "stack_lstm")
+        scaled = weight.detach() * math.sqrt(fan_in)
+        assert scaled.abs().max() <= 2 + 1e-5, name
+        assert scaled.std().item() == pytest.approx(0.88, rel=3 / math.sqrt(2 * weight.numel())), name
+        assert abs(scaled.mean().item()) < 4 / math.sqrt(weight.numel()), name
+
+
+def test_first_weights_of_the_transformer_that_have_no_fan_in():
+    """The embedding is a cut normal of deviation 0.02, u and v normals of 0.02, norms the identity."""
+    config = NetworkConfig(model="transformer", num_symbols=50, nlayers=1, pos_enc="relative")
+    network = make_network(config, 1)
+    (block,) = network.blocks
+    embedding = network.embedding.weight
+    assert embedding.abs().max() <= 0.04
+    assert embedding.std().item() == pytest.approx(0.0176, rel=0.1)
+    both = torch.cat([block.attention.u, block.attention.v]).flatten()
+    assert both.std().item() == pytest.approx(0.02, rel=0.25)
+    assert not torch.equal(block.attention.u, block.attention.v)
+    for norm in (block.attention_norm, block.feed_forward_norm):
+        assert (norm.weight == 1).all()
+        assert norm.eps == 1e-5
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_first_biases_are_zero_but_for_the_forget_gates(name):
+    """An LSTM's forget gates start at 1, in one bias only; everything else at 0."""
+    hidden = SMALL.hidden_size
+    network = make_network(VARIANTS[name], 1)
+    for parameter_name, parameter in network.named_parameters():
+        if "bias" not in parameter_name:
+            continue
+        expected = torch.zeros_like(parameter)
+        if parameter_name in ("core.rnn.bias_ih_l0", "core.from_input.bias") and "lstm" in name:
+            expected[hidden : 2 * hidden] = 1
+        torch.testing.assert_close(parameter.data, expected)
+
+
+@pytest.mark.parametrize("name", [*RECURRENT, "relative"])
+def test_first_weights_depend_on_their_seed_alone(name):
+    """What else torch has drawn does not matter; another seed gives other weights."""
+    torch.manual_seed(1)
+    one = make_network(VARIANTS[name], 4).state_dict()
+    torch.manual_seed(2)
+    again, other = (make_network(VARIANTS[name], seed).state_dict() for seed in (4, 5))
+    assert all(torch.equal(one[key], again[key]) for key in one)
+    assert not any(torch.equal(one[key], other[key]) for key in one if one[key].ndim > 1)

@@ -1,0 +1,525 @@
+"""A gradient step is what its definition says, networks learn, and an interrupted run equals an unbroken one."""
+
+import contextlib
+import csv
+import io
+import itertools
+import math
+import runpy
+import sys
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+from unittest import mock
+
+import pytest
+import torch
+from test_nonstationary_networks import TRANSFORMERS, VARIANTS, WITH_STATE, drawn, shaken
+from torch.nn import functional
+from torch.nn.utils import parameters_to_vector
+
+import nonstationary.training_step
+from nonstationary.network_config import NetworkConfig
+from nonstationary.networks import make_network
+from nonstationary.regret import estimate, exact_predictor, expected_entropy, fixed_sequences, network_predictor, score
+from nonstationary.sources import Source, sample
+from nonstationary.training_step import learning_rate, sequence_loss, train_on_batch
+
+ROOT = Path(__file__).resolve().parent.parent
+CPU = torch.device("cpu")
+
+
+def trained_parameters(network):
+    return [parameter for parameter in network.parameters() if parameter.requires_grad]
+
+
+def gradients(network):
+    """What a step would follow; a weight that nothing reaches has none, which is as good as zero."""
+    parameters = trained_parameters(network)
+    return [torch.zeros_like(one) if one.grad is None else one.grad.clone() for one in parameters]
+
+
+def expected_gradients(loss, network):
+    return torch.autograd.grad(loss, trained_parameters(network), allow_unused=True, materialize_grads=True)
+
+
+def plain_loss(network, symbols):
+    """Mean of -log q over the symbols from the second on, picked one by one."""
+    log_q = network(symbols)[0].log_softmax(2)
+    batch, length = symbols.shape
+    picked = [log_q[row, step - 1, symbols[row, step]] for row in range(batch) for step in range(1, length)]
+    return -torch.stack(picked).mean()
+
+
+def plain_truncated_loss(network, symbols, chunk_length):
+    """The same read symbol by symbol, the state being cut off before every chunk."""
+    state, losses = None, []
+    for step in range(symbols.shape[1] - 1):
+        if state is not None and step % chunk_length == 0:
+            state = tuple(part.detach() for part in state)
+        logits, state = network(symbols[:, step : step + 1], state)
+        losses.append(functional.cross_entropy(logits[:, 0], symbols[:, step + 1]))
+    return torch.stack(losses).mean()
+
+
+# Loss and gradients
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_gradient_is_that_of_the_mean_log_loss(name):
+    """Every network: the loss of the symbols from the second on, and its gradient in every trained weight."""
+    network, symbols = shaken(VARIANTS[name]), drawn()
+    loss = plain_loss(network, symbols)
+    expected = expected_gradients(loss, network)
+    result = sequence_loss(network, symbols, None, None)
+    torch.testing.assert_close(result.loss, loss.detach())
+    for found, wanted in zip(gradients(network), expected, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-5)
+    assert (result.state is None) == (name in TRANSFORMERS)
+
+
+@pytest.mark.parametrize("chunk_length", [1, 4, 5, 11, 12, 99])
+@pytest.mark.parametrize("name", WITH_STATE)
+def test_gradients_stop_at_the_borders_of_chunks(name, chunk_length):
+    """The loss is that of the whole, each target counting alike; the gradient is that of states cut at each border."""
+    network, symbols = shaken(WITH_STATE[name]), drawn(length=12)
+    loss = plain_truncated_loss(network, symbols, chunk_length)
+    expected = expected_gradients(loss, network)
+    result = sequence_loss(network, symbols, None, chunk_length)
+    torch.testing.assert_close(result.loss, plain_loss(network, symbols).detach())
+    for found, wanted in zip(gradients(network), expected, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-5)
+
+
+def test_chunks_do_change_the_gradient():
+    """Cut states leave out what reaches back, so the test above tells the two apart."""
+    symbols, found = drawn(), []
+    for chunk_length in (None, 4):
+        network = shaken(WITH_STATE["lstm"])
+        sequence_loss(network, symbols, None, chunk_length)
+        found.append(parameters_to_vector(gradients(network)))
+    assert (found[0] - found[1]).norm() > 0.01 * found[0].norm()
+
+
+@pytest.mark.parametrize("name", WITH_STATE)
+def test_a_last_chunk_without_a_target_does_no_harm(name):
+    """Nine symbols in chunks of four: the last is read for the state, and loss and gradients stay numbers."""
+    network, symbols = shaken(WITH_STATE[name]), drawn(length=9)
+    result = sequence_loss(network, symbols, None, 4)
+    torch.testing.assert_close(result.loss, plain_loss(network, symbols).detach())
+    assert all(gradient.isfinite().all() for gradient in gradients(network))
+    with torch.inference_mode():
+        _, last = network(symbols)
+    for part, whole in zip(result.state, last, strict=True):
+        torch.testing.assert_close(part, whole, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("chunk_length", [None, 5])
+@pytest.mark.parametrize("name", WITH_STATE)
+def test_a_carried_state_goes_on_where_the_last_batch_ended(name, chunk_length):
+    """The state after all symbols comes back detached; the next batch starts from it and pulls on no earlier one."""
+    network, first, second = shaken(WITH_STATE[name]), drawn(), drawn().flip(1)
+    state = sequence_loss(network, first, None, chunk_length).state
+    assert not any(part.requires_grad for part in state)
+    with torch.inference_mode():
+        _, expected = network(first)
+        logits = network(second, expected)[0][:, :-1]
+    for part, whole in zip(state, expected, strict=True):
+        torch.testing.assert_close(part, whole, rtol=0, atol=1e-5)
+    loss = sequence_loss(network, second, state, chunk_length).loss
+    torch.testing.assert_close(loss, functional.cross_entropy(logits.transpose(1, 2), second[:, 1:]))
+    assert abs(loss - sequence_loss(network, second, None, chunk_length).loss) > 1e-4
+
+
+# The step
+
+
+@pytest.mark.parametrize("clip", [0.0, 0.01, 100.0])
+def test_long_gradients_are_cut_to_the_norm(clip):
+    """A step of plain descent is as long as the norm allows, 0 for any; the norm reported is that before the cut."""
+    network, symbols = shaken(WITH_STATE["lstm"]), drawn()
+    parameters = trained_parameters(network)
+    expected = parameters_to_vector(expected_gradients(plain_loss(network, symbols), network))
+    before = parameters_to_vector(parameters).detach()
+    result = train_on_batch(network, torch.optim.SGD(parameters, lr=1.0), symbols, clip_grad_norm=clip)
+    moved = before - parameters_to_vector(parameters).detach()
+    torch.testing.assert_close(result.gradient_norm, expected.norm(), rtol=1e-4, atol=0)
+    length = min(clip or math.inf, expected.norm().item())
+    assert moved.norm().item() == pytest.approx(length, rel=1e-3)
+    torch.testing.assert_close(moved, expected * (length / expected.norm()), rtol=1e-2, atol=1e-5)
+
+
+def test_a_step_forgets_the_gradients_before():
+    """The same batch twice, nothing learned in between, has the same gradient twice."""
+    network, symbols = shaken(WITH_STATE["rnn"]), drawn()
+    optimizer = torch.optim.SGD(trained_parameters(network), lr=0.0)
+    one, two = (train_on_batch(network, optimizer, symbols).gradient_norm for _ in range(2))
+    assert one == two > 0
+
+
+def test_a_step_after_an_evaluation_has_dropout_again():
+    """The network was left evaluating; training on one batch twice gives two losses."""
+    network, symbols = make_network(replace(VARIANTS["alibi"], dropout=0.5), 1), drawn()
+    optimizer = torch.optim.SGD(trained_parameters(network), lr=0.0)
+    torch.manual_seed(0)
+    one, two = (train_on_batch(network.eval(), optimizer, symbols).loss for _ in range(2))
+    assert one != two
+
+
+def test_the_second_bias_of_an_lstm_stays_zero():
+    """Torch's LSTM has a bias too many, which training leaves alone; all the rest moves."""
+    network = make_network(WITH_STATE["lstm"], 1)
+    before = {name: weight.clone() for name, weight in network.state_dict().items()}
+    optimizer = torch.optim.Adam(trained_parameters(network), lr=0.01)
+    for _ in range(5):
+        train_on_batch(network, optimizer, drawn())
+    after = network.state_dict()
+    assert not after["core.rnn.bias_hh_l0"].any()
+    assert [name for name in after if torch.equal(before[name], after[name])] == ["core.rnn.bias_hh_l0"]
+
+
+def test_the_rate_is_constant_unless_asked():
+    """Without warm-up and with a final fraction of 1 every step has the peak rate."""
+    assert {learning_rate(step, 0.3, 0, 100, 1.0) for step in range(100)} == {0.3}
+
+
+def test_the_rate_rises_and_falls_linearly():
+    """Four steps up to the peak, then evenly down, so as to reach the fraction at the end of the last step."""
+    rates = [learning_rate(step, 8.0, 4, 12, 0.5) for step in range(13)]
+    assert rates == pytest.approx([2, 4, 6, 8, 8, 7.5, 7, 6.5, 6, 5.5, 5, 4.5, 4])
+
+
+# Learning
+
+
+def test_a_network_learns_constant_sequences():
+    """After one symbol all others are known: an RNN comes down to a loss of nearly nothing."""
+    network = make_network(NetworkConfig(model="rnn", hidden_size=16), 1)
+    optimizer = torch.optim.Adam(trained_parameters(network), lr=0.02)
+    symbols = torch.tensor([[0], [1]]).expand(2, 8)
+    losses = [train_on_batch(network, optimizer, symbols).loss.item() for _ in range(80)]
+    assert losses[0] > 0.4
+    assert losses[-1] < 0.01
+
+
+def test_a_short_run_beats_kt_and_not_the_exact_mixture():
+    """200 steps on PTW sequences of 32 symbols teach an LSTM to follow switches, as KT does not; PTW stays ahead."""
+    source, steps = Source("ptw"), 200
+    network = make_network(NetworkConfig(model="lstm", hidden_size=16), 1)
+    optimizer = torch.optim.Adam(trained_parameters(network), lr=0.01)
+    generator = torch.Generator().manual_seed(1)
+    for step in range(steps):
+        optimizer.param_groups[0]["lr"] = learning_rate(step, 0.01, 10, steps, 0.1)
+        train_on_batch(network, optimizer, sample(source, 64, 32, generator).symbols)
+    predictors = {name: exact_predictor(name, source) for name in ("kt", "ptw")}
+    scores = score(
+        {"network": network_predictor(network), **predictors}, fixed_sequences(source, 1000, 32, 12345), 1000, CPU
+    )
+    above_kt, above_ptw = (estimate(scores["network"].totals - scores[name].totals) for name in ("kt", "ptw"))
+    assert above_kt.mean < -0.7  # nats; seeds give -1.0
+    assert above_ptw.mean > 3 * above_ptw.error
+
+
+# The script
+
+
+class Outcome(NamedTuple):
+    """How a command ended and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+def run_module(name, *arguments):
+    """Run `python -m nonstationary.<name>` in this process; a warning counts as a line on stderr."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        mock.patch.object(sys, "argv", [str(ROOT / "nonstationary" / f"{name}.py"), *map(str, arguments)]),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        warnings.catch_warnings(record=True) as warned,
+        pytest.raises(SystemExit) as end,
+    ):
+        warnings.simplefilter("always")
+        for category in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
+            warnings.simplefilter("ignore", category)
+        runpy.run_module(f"nonstationary.{name}", run_name="__main__")
+    return Outcome(end.value.code, out.getvalue(), err.getvalue() + "".join(f"{warning}\n" for warning in warned))
+
+
+def assert_one_line(outcome, script, *said):
+    """Exit code 2 and one line on stderr that names the script and says all that it should."""
+    assert outcome.code == 2, outcome
+    assert outcome.err.startswith(f"{script}: error: ")
+    assert outcome.err.endswith("\n")
+    assert outcome.err.count("\n") == 1, outcome.err
+    for text in said:
+        assert text in outcome.err
+
+
+def contents(folder):
+    """Every file below a folder with its bytes."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+STEPS = 9
+TINY = ("--device", "cpu", "--hidden_size", 4, "--emb_size", 8, "--nheads", 2, "--nlayers", 1, "--seq_length", 8)
+TINY += ("--batch_size", 3, "--n_eval", 4, "--train_steps", STEPS, "--log_every", 2, "--eval_every", 4)
+
+
+@pytest.fixture
+def train(tmp_path):
+    """Run the script at a tiny size; gives how it ended. Ctrl-C may arrive in some step."""
+
+    def run(name, *arguments, stop_in=None, step=train_on_batch):
+        steps = [step] * 1000
+        if stop_in is not None:
+            steps[stop_in - 1] = mock.Mock(side_effect=KeyboardInterrupt)
+        coming = iter(steps)
+        with mock.patch.object(nonstationary.training_step, "train_on_batch", lambda *given: next(coming)(*given)):
+            return run_module("train", *TINY, "--dir_model", tmp_path, "--fn_out_model", f"{name}.tar", *arguments)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The file of a finished run of two steps."""
+    folder = tmp_path_factory.mktemp("finished")
+    arguments = (*TINY, "--train_steps", 2, "--dir_model", folder, "--fn_out_model", "net.tar")
+    assert run_module("train", *arguments).code == 0
+    return (folder / "net.tar").read_bytes()
+
+
+def rows(path):
+    with path.open(newline="") as lines:
+        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(lines)]
+
+
+def same_contents(one, other):
+    """Compare what two checkpoints hold, bit for bit, but for the time taken."""
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same_contents(one[k], other[k]) for k in one if k != "seconds")
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same_contents, one, other))
+    return one == other
+
+
+def assert_same_run(folder, one, other):
+    assert same_contents(*(torch.load(folder / f"{name}.tar", weights_only=True) for name in (one, other)))
+    assert rows(folder / f"{one}.csv") == rows(folder / f"{other}.csv")
+
+
+RUNS = {
+    "lstm": (),
+    "carried state": ("--carry_state", "--chunk_length", 3),
+    "random length": ("--random_length", "--model", "rnn", "--data_distribution", "lin"),
+    "random length, carried state": ("--random_length", "--carry_state", "--model", "stack_lstm"),
+    "dropout": ("--model", "transformer", "--pos_enc", "relative", "--dropout", 0.5),
+    "schedule": ("--warmup_steps", 3, "--final_lr_fraction", 0.1, "--before_mlp", "3,4", "--competitors", "kt,ptw"),
+}
+
+
+@pytest.mark.parametrize("kind", RUNS)
+def test_interrupted_and_resumed_equals_uninterrupted(train, tmp_path, kind):
+    """Stopped in any step and started again, a run ends bit for bit as if never stopped, however often it saves."""
+    assert train("whole", *RUNS[kind]).code == 0
+    for stop_in in (2, 5):  # nothing saved, and saved between two log lines
+        name = f"broken{stop_in}"
+        arguments = (name, *RUNS[kind], "--save_every", 3)
+        stopped = train(*arguments, stop_in=stop_in)
+        assert (stopped.code, stopped.err.count("\n")) == (130, 1)
+        saved = (stop_in - 1) // 3 * 3
+        assert f"--resume goes on from step {saved}\n" in stopped.err
+        resumed = train(*arguments, "--resume")
+        assert (resumed.code, resumed.err) == (0, "")
+        assert ("going on from step" in resumed.out) == (saved > 0)
+        assert_same_run(tmp_path, "whole", name)
+
+
+def test_a_longer_run_goes_on_from_a_finished_one(train, tmp_path):
+    """At a constant rate --train_steps may grow; the line of the last step, out of turn, leaves no trace."""
+    assert train("long", "--train_steps", 13).code == 0
+    assert train("short").code == 0
+    assert [row["step"] for row in rows(tmp_path / "short.csv")] == ["2", "4", "6", "8", "9"]
+    assert train("short", "--train_steps", 13, "--resume").code == 0
+    assert_same_run(tmp_path, "long", "short")
+
+
+def test_a_falling_rate_fixes_the_number_of_steps(train, tmp_path):
+    """The rate of every step depends on --train_steps then, so that another number is another run."""
+    falling = ("net", "--final_lr_fraction", 0.5)
+    assert train(*falling).code == 0
+    before = contents(tmp_path)
+    assert_one_line(train(*falling, "--train_steps", 13, "--resume"), "train.py", "--train_steps 9 (now 13)")
+    assert contents(tmp_path) == before
+
+
+def test_a_finished_run_is_left_alone(train, tmp_path):
+    """The same command again says that there is nothing to do and changes nothing."""
+    assert train("net").code == 0
+    before = contents(tmp_path)
+    again = train("net", "--resume")
+    assert (again.code, again.err) == (0, "")
+    assert f"is finished ({STEPS} steps)" in again.out
+    assert contents(tmp_path) == before
+
+
+def test_a_network_is_not_overwritten(train, tmp_path):
+    """Without --resume an existing file is an error that names both ways out."""
+    assert train("net").code == 0
+    before = contents(tmp_path)
+    assert_one_line(train("net"), "train.py", "net.tar exists", "--resume", "--fn_out_model")
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        *("--seed 2", "--model_init_seed 2", "--model rnn", "--hidden_size 5", "--after_mlp 3", "--carry_state"),
+        *("--data_distribution lin", "--alpha 1.0", "--seq_length 9", "--random_length", "--batch_size 4", "--lr 0.5"),
+        *("--warmup_steps 2", "--final_lr_fraction 0.5", "--clip_grad_norm 2", "--chunk_length 4"),
+        *("--n_eval 5", "--eval_seed 3", "--eval_every 3", "--log_every 3", "--competitors kt"),
+    ],
+)
+def test_other_arguments_do_not_go_on_from_a_network(train, tmp_path, finished, argument):
+    """Whatever changes the result or the curve must be as it was; the message names the flag."""
+    tmp_path.joinpath("net.tar").write_bytes(finished)
+    before = contents(tmp_path)
+    flag = argument.split()[0]
+    assert_one_line(train("net", *argument.split(), "--resume"), "train.py", "net.tar was trained with", f"{flag} ")
+    assert contents(tmp_path) == before
+
+
+def test_fewer_steps_than_there_were_are_an_error(train, tmp_path, finished):
+    """A network of two steps does not become one of one step."""
+    tmp_path.joinpath("net.tar").write_bytes(finished)
+    assert_one_line(train("net", "--train_steps", 1, "--resume"), "train.py", "2 steps", "--train_steps 1")
+
+
+@pytest.mark.parametrize(
+    "entry", ["optimizer_state", "random_states", "carried_state", "symbols", "loss_sum", "seconds"]
+)
+def test_a_network_without_what_going_on_takes_is_refused(train, tmp_path, finished, entry):
+    """A file that holds weights only, say, can be evaluated; going on from it is an error of one line."""
+    path = tmp_path / "net.tar"
+    path.write_bytes(finished)
+    saved = torch.load(path, weights_only=True)
+    torch.save({name: value for name, value in saved.items() if name != entry}, path)
+    assert_one_line(train("net", "--resume"), "train.py", "net.tar")
+
+
+def test_the_place_of_a_run_may_change(train, tmp_path):
+    """Folder, name and the rate of saving are no part of what is computed."""
+    assert train("one", "--save_every", 5, stop_in=7).code == 130
+    (tmp_path / "moved").mkdir()
+    for kind in ("tar", "csv"):
+        (tmp_path / f"one.{kind}").rename(tmp_path / "moved" / f"two.{kind}")
+    moved = train("two", "--resume", "--dir_model", tmp_path / "moved", "--save_every", 1)
+    assert moved.code == 0
+    assert "going on from step 5" in moved.out
+    assert rows(tmp_path / "moved" / "two.csv")[-1]["step"] == str(STEPS)
+
+
+# What the script trains on and what it says
+
+
+@pytest.fixture
+def spied(train):
+    """Run the script; gives how it ended, the batches it trained on, and the results of the steps."""
+    given = []
+
+    def spy(network, optimizer, symbols, state, *rest):
+        rate = optimizer.param_groups[0]["lr"]
+        result = train_on_batch(network, optimizer, symbols, state, *rest)
+        given.append((symbols, state, rate, result))
+        return result
+
+    def run(*arguments):
+        return train("net", *arguments, step=spy), given
+
+    return run
+
+
+def test_random_lengths_are_powers_of_two(spied):
+    """From 2 up to the longest that fits, each about as often; never 1, which has nothing to predict."""
+    outcome, steps = spied("--random_length", "--seq_length", 20, "--train_steps", 60)
+    assert outcome.code == 0
+    lengths = [symbols.shape[1] for symbols, *_ in steps]
+    assert set(lengths) == {2, 4, 8, 16}
+    assert min(lengths.count(length) for length in (2, 4, 8, 16)) >= 5
+
+
+def test_batches_are_fresh(spied):
+    """Every step sees other sequences, all of --seq_length symbols."""
+    _, steps = spied("--batch_size", 20)
+    assert all(symbols.shape == (20, 8) for symbols, *_ in steps)
+    assert len({tuple(symbols.flatten().tolist()) for symbols, *_ in steps}) == STEPS
+
+
+@pytest.mark.parametrize("carried", [True, False])
+def test_states_are_carried_only_if_asked(spied, carried):
+    """With --carry_state a step starts from the state in which the last ended, otherwise from zeros."""
+    _, steps = spied(*["--carry_state"] * carried)
+    assert steps[0][1] is None
+    for (*_, before), (_, state, *_) in itertools.pairwise(steps):
+        if carried:
+            assert all(torch.equal(one, other) for one, other in zip(state, before.state, strict=True))
+        else:
+            assert state is None
+
+
+def test_the_curve_says_what_happened(spied, tmp_path):
+    """Loss: mean since the line before; symbols predicted so far; the step's rate; regrets at evaluations only."""
+    schedule = ("--warmup_steps", 3, "--final_lr_fraction", 0.1, "--lr", 0.01)
+    outcome, steps = spied(*schedule)
+    assert outcome.out.count("\nstep ") == 5
+    last = 0
+    for row in rows(tmp_path / "net.csv"):
+        step = int(row["step"])
+        losses = [result.loss.item() for *_, result in steps[last:step]]
+        assert float(row["loss"]) == pytest.approx(sum(losses) / len(losses))
+        assert float(row["gradient_norm"]) == pytest.approx(steps[step - 1][3].gradient_norm.item())
+        assert int(row["symbols"]) == step * 3 * 7
+        assert float(row["lr"]) == steps[step - 1][2] == pytest.approx(learning_rate(step - 1, 0.01, 3, STEPS, 0.1))
+        assert (row["regret"] != "") == (step in (4, 8, STEPS))
+        if row["regret"]:
+            assert float(row["regret"]) - float(row["exact_regret"]) == pytest.approx(float(row["difference"]))
+        last = step
+
+
+@pytest.mark.parametrize(("source", "lengths"), [("ptw", [8]), ("ptw", [2, 4, 8]), ("random_uniform", None)])
+def test_the_lowest_loss_to_expect_is_that_of_the_own_mixture(train, tmp_path, source, lengths):
+    """Entropy plus the mixture's mean regret a symbol, over all lengths; nothing for a source without a mixture."""
+    arguments = ["--data_distribution", source] + ["--random_length"] * (lengths == [2, 4, 8])
+    assert train("net", *arguments, "--train_steps", 1, "--n_eval", 50).code == 0
+    (row,) = rows(tmp_path / "net.csv")
+    if lengths is None:
+        assert row["optimal_loss"] == ""
+        return
+    own, predictor, regrets = Source(source), exact_predictor(source, Source(source)), []
+    for length in lengths:
+        scores = score({"own": predictor}, fixed_sequences(own, 50, length, 12345), 50, CPU)
+        regrets.append(scores["own"].totals.mean().item() / (length - 1))
+    assert float(row["optimal_loss"]) == pytest.approx(expected_entropy(own) + sum(regrets) / len(regrets))
+
+
+def test_first_weights_come_from_their_own_seed(train, tmp_path):
+    """With a rate of next to nothing the file holds the first weights: --seed does not change them."""
+    for seed in (1, 2):
+        arguments = ("--lr", 1e-30, "--seed", seed, "--model_init_seed", 5, "--train_steps", 1)
+        assert train(f"net{seed}", *arguments).code == 0
+    expected = make_network(NetworkConfig(hidden_size=4), 5).state_dict()
+    for seed in (1, 2):
+        saved = torch.load(tmp_path / f"net{seed}.tar", weights_only=True)["network_state"]
+        for name, weight in expected.items():
+            torch.testing.assert_close(saved[name], weight)
+
+
+def test_a_diverged_run_ends_with_advice(train):
+    """A loss that is no number any more is an error that names --lr, not a result."""
+    assert_one_line(train("net", "--lr", 1e38, "--clip_grad_norm", 0, "--model", "rnn"), "train.py", "--lr")
