@@ -1,7 +1,7 @@
 """Seeds, devices, and checkpoints: saved whole, loaded without running anything in them, the original release's too.
 
-A checkpoint holds tensors, numbers, strings, lists and dicts only, so it loads with `weights_only=True`. The files of
-the original release name two classes, which stand for inert containers here; any other class is refused.
+A checkpoint holds tensors, numbers, strings, lists and dicts only, so it loads with `weights_only=True`. Published
+files name two classes, which stand for inert containers here; any other class is refused.
 """
 
 import argparse
@@ -9,6 +9,7 @@ import os
 import platform
 import subprocess
 import warnings
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -99,7 +100,13 @@ def save_plain(path: Path, contents: Mapping[str, Any]) -> None:
 
 
 class _InertLang:
-    """Stands for the `Lang` of the original release's files: a container without code."""
+    """Stands for the `Lang` of published files: a container without code."""
+
+
+def _lang_names(path: Path) -> set[str]:
+    """Find under which names a file asks for a class `Lang`; old files, which are no archives, know one."""
+    asked = torch.serialization.get_unsafe_globals_in_checkpoint(path) if zipfile.is_zipfile(path) else []
+    return {"__main__.Lang", *(name for name in asked if name.rpartition(".")[2] == "Lang")}
 
 
 def load_plain(path: Path, missing: str) -> dict[str, Any]:
@@ -109,15 +116,15 @@ def load_plain(path: Path, missing: str) -> dict[str, Any]:
         path: the file.
         missing: what to do if it is not there, for the message.
     Raises:
-        ValueError: if it is not there, is truncated, foreign, or names any class but the original release's two.
+        ValueError: if it is not there, is truncated, foreign, or names any class but the two that published files hold.
     """
     if path.is_dir():
         raise ValueError(f"{path} is a folder, not a checkpoint")
     if not path.is_file():
         raise ValueError(f"no checkpoint at {path}; {missing}")
     path.open("rb").close()  # a file that may not be read is no damaged one
-    allowed: list[Any] = [(_InertLang, "__main__.Lang"), argparse.Namespace]
     try:
+        allowed: list[Any] = [*((_InertLang, name) for name in _lang_names(path)), argparse.Namespace]
         with torch.serialization.safe_globals(allowed), warnings.catch_warnings(action="ignore"):
             contents = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds, some without a text

@@ -2,10 +2,10 @@
 
     python -m biml.generate --seed 0
 
-writes train.npz and val.npz to --dir_data; --text adds each episode as a text file, train/000001.txt and so on. The
+writes train.npz and val.npz to --dir_out; --text adds each episode as a text file, train/000001.txt and so on. The
 episodes depend on the seed, the sizes and (where a grammar is drawn a second time) on --num_val, not on --jobs.
 
-    python -m biml.generate --from_text DIR --dir_data DIR
+    python -m biml.generate --from_text DIR --dir_out DIR
 
 packs your own text files instead: DIR, or else every folder in it that holds some, becomes <its name>.npz.
 """
@@ -48,8 +48,8 @@ def parse_arguments() -> argparse.Namespace:
     told = "pack text files below this folder, instead of drawing episodes"
     parser.add_argument("--from_text", type=Path, metavar="DIR", help=told)
     group = parser.add_argument_group("files")
-    default = Path("data_algebraic")
-    group.add_argument("--dir_data", type=Path, default=default, metavar="DIR", help="folder of the packed files")
+    default = Path("data/data_algebraic")
+    group.add_argument("--dir_out", type=Path, default=default, metavar="DIR", help="folder of the packed files")
     group.add_argument("--overwrite", action="store_true", help="replace files that are there")
     args = parser.parse_args()
     drawing = ("seed", "num_train", "num_val", *SIZES_TOLD, "text", "jobs")
@@ -77,7 +77,7 @@ def check_absent(paths: Collection[Path], overwrite: bool) -> None:
     """
     found = [path for path in paths if path.exists()]
     if found and not overwrite:
-        raise ValueError(f"{found[0]} is there already; name another folder with --dir_data, or pass --overwrite")
+        raise ValueError(f"{found[0]} is there already; name another folder with --dir_out, or pass --overwrite")
 
 
 def check_text_folder(folder: Path, split: str, count: int, overwrite: bool) -> None:
@@ -122,11 +122,11 @@ def generate_files(args: argparse.Namespace) -> None:
     """
     counts = {"val": args.num_val, "train": args.num_train}
     sizes = EpisodeSizes(**{name: getattr(args, name) for name in SIZES_TOLD})
-    check_absent([packed_path(args.dir_data, split) for split in counts], args.overwrite)
+    check_absent([packed_path(args.dir_out, split) for split in counts], args.overwrite)
     for split, count in counts.items():
         if args.text:
-            check_text_folder(args.dir_data, split, count, args.overwrite)
-    args.dir_data.mkdir(parents=True, exist_ok=True)  # before the work, should this not be possible
+            check_text_folder(args.dir_out, split, count, args.overwrite)
+    args.dir_out.mkdir(parents=True, exist_ok=True)  # before the work, should this not be possible
     made: dict[str, PackedEpisodes] = {}
     for split, count in counts.items():
         excluded = identifiers(made["val"]) if made else frozenset()
@@ -134,9 +134,9 @@ def generate_files(args: argparse.Namespace) -> None:
         made[split] = generate(episodes, count, args.jobs, progress_printer(split, count))
     for split, packed in made.items():
         if args.text:
-            write_texts(args.dir_data, split, packed)
+            write_texts(args.dir_out, split, packed)
     for split, packed in made.items():
-        save_and_tell(packed_path(args.dir_data, split), packed)
+        save_and_tell(packed_path(args.dir_out, split), packed)
 
 
 def pack_folders(source: Path, target: Path, overwrite: bool) -> None:
@@ -171,7 +171,7 @@ def main() -> None:
     if args.from_text is None:
         generate_files(args)
     else:
-        pack_folders(args.from_text, args.dir_data, args.overwrite)
+        pack_folders(args.from_text, args.dir_out, args.overwrite)
     print(f"done in {time.monotonic() - started:.0f} s")
 
 

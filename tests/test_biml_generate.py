@@ -347,7 +347,7 @@ COMMAND = [sys.executable, "-m", "biml.generate", *SMALL]
 def written(tmp_path_factory):
     """A folder with the files of a small set, text files too."""
     folder = tmp_path_factory.mktemp("written")
-    code, out, err = run_generate(*SMALL, "--num_train", 600, "--seed", 7, "--dir_data", folder, "--text")
+    code, out, err = run_generate(*SMALL, "--num_train", 600, "--seed", 7, "--dir_out", folder, "--text")
     assert (code, err) == (0, "")
     assert "train: 500 of 600 episodes" in out
     assert f"{folder}/train.npz: 600 episodes" in out and "done in " in out
@@ -370,7 +370,7 @@ def test_the_command_writes_both_splits(written):
 
 def test_the_files_do_not_depend_on_the_number_of_processes(written, tmp_path):
     """Two processes, started as people do it, write the same bytes as one."""
-    command = [*COMMAND, "--num_train", "600", "--seed", "7", "--jobs", "2", "--dir_data", str(tmp_path)]
+    command = [*COMMAND, "--num_train", "600", "--seed", "7", "--jobs", "2", "--dir_out", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stderr) == (0, "")
     expected = contents(written)
@@ -379,7 +379,7 @@ def test_the_files_do_not_depend_on_the_number_of_processes(written, tmp_path):
 
 def test_text_files_can_be_packed_again(written, tmp_path):
     """A folder of folders, or one folder; the episodes are those they were made from."""
-    assert run_generate("--from_text", written, "--dir_data", tmp_path)[::2] == (0, "")
+    assert run_generate("--from_text", written, "--dir_out", tmp_path)[::2] == (0, "")
     for split in ("val", "train"):
         packed, made = load_packed(tmp_path / f"{split}.npz"), load_packed(written / f"{split}.npz")
         assert (
@@ -388,7 +388,7 @@ def test_text_files_can_be_packed_again(written, tmp_path):
         )
         assert words_of(packed)[:20] == words_of(made)[:20]
         assert packed.about == {"from_text": str(written / split), "count": len(made)}
-    assert run_generate("--from_text", written / "val", "--dir_data", tmp_path / "one")[::2] == (0, "")
+    assert run_generate("--from_text", written / "val", "--dir_out", tmp_path / "one")[::2] == (0, "")
     assert list(contents(tmp_path / "one")) == ["val.npz"]
 
 
@@ -427,20 +427,20 @@ MISTAKES = {  # the command line and what the message must say
         "--primitives 1 --functions 0 --num_support 1 --num_query 1 --num_val 600 --num_train 1",
         ["100 grammars in a row were excluded"],
     ),
-    "files are there": ("--dir_data {world}/done", ["done/val.npz is there already", "--overwrite"]),
-    "text files are there": ("--text --dir_data {world}/texts", ["texts/val/000001.txt is there already"]),
+    "files are there": ("--dir_out {world}/done", ["done/val.npz is there already", "--overwrite"]),
+    "text files are there": ("--text --dir_out {world}/texts", ["texts/val/000001.txt is there already"]),
     "other text files are there": (
-        "--text --overwrite --num_train 8 --dir_data {world}/mixed",
+        "--text --overwrite --num_train 8 --dir_out {world}/mixed",
         ["mixed/train/000009.txt would stay among the new files"],
     ),
-    "folder is a file": ("--dir_data {world}/file", ["file"]),
-    "folder below a file": ("--dir_data {world}/file/data", ["file"]),
+    "folder is a file": ("--dir_out {world}/file", ["file"]),
+    "folder below a file": ("--dir_out {world}/file/data", ["file"]),
     "seed of text files": ("--from_text {world}/texts --seed 3", ["--seed is about random episodes"]),
     "text files as text": ("--from_text {world}/texts --text", ["--text is about random episodes"]),
     "no text files": ("--from_text {world}/empty", ["empty: expected *.txt files", "found none"]),
     "no folder of text files": ("--from_text {world}/nowhere", ["nowhere: expected *.txt files", "found none"]),
     "malformed text files": ("--from_text {world}/bad", ["bad/wrong/1.txt:2: expected 'IN: <words> OUT: <words>'"]),
-    "packed already": ("--from_text {world}/mixed --dir_data {world}/done", ["done/train.npz is there already"]),
+    "packed already": ("--from_text {world}/mixed --dir_out {world}/done", ["done/train.npz is there already"]),
 }
 
 
@@ -449,7 +449,7 @@ def test_a_mistake_is_one_line_and_changes_nothing(world, case):
     """Exit code 2, one line that says what is wrong, every file as it was and none added."""
     line, said = MISTAKES[case]
     arguments = shlex.split(line.format(world=world))
-    arguments += [] if "--dir_data" in arguments else ["--dir_data", world / "new"]
+    arguments += [] if "--dir_out" in arguments else ["--dir_out", world / "new"]
     before = contents(world)
     code, _, err = run_generate(*arguments)
     assert code == 2
@@ -460,7 +460,7 @@ def test_a_mistake_is_one_line_and_changes_nothing(world, case):
 
 def test_overwriting_has_to_be_asked_for(world):
     """With --overwrite the files that were there are replaced."""
-    code, _, err = run_generate(*SMALL, "--num_train", 3, "--dir_data", world / "done", "--overwrite")
+    code, _, err = run_generate(*SMALL, "--num_train", 3, "--dir_out", world / "done", "--overwrite")
     assert (code, err) == (0, "")
     assert [len(load_packed(world / "done" / f"{split}.npz")) for split in ("val", "train")] == [5, 3]
 
@@ -468,7 +468,7 @@ def test_overwriting_has_to_be_asked_for(world):
 def test_ctrl_c_is_one_line_and_leaves_nothing(tmp_path):
     """Also with several processes, which the terminal interrupts, too."""
     process = subprocess.Popen(
-        [*COMMAND, "--num_train", "5000", "--jobs", "2", "--dir_data", str(tmp_path)],
+        [*COMMAND, "--num_train", "5000", "--jobs", "2", "--dir_out", str(tmp_path)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

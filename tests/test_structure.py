@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = (
     *("train", "test", "query", "bench", "reproduce", "report"),
     *(f"nonstationary.{name}" for name in ("train", "evaluate", "plot", "bench", "report")),
-    "biml.generate",
+    *(f"biml.{name}" for name in ("generate", "train")),
 )
 FOLDERS = ("reporting", "nonstationary", "biml")
 MAY_IMPORT = {  # each module and what it may import of this project
@@ -66,7 +66,23 @@ MAY_IMPORT = {  # each module and what it may import of this project
     "biml.episode_files": {"biml.episode", "biml.grammar"},
     "biml.packed_episodes": {"biml.episode", "biml.grammar", "script_util"},
     "biml.episode_sets": {"biml.episode", "biml.packed_episodes"},
+    "biml.vocabulary": {"biml.grammar"},
+    "biml.benchmarks": {"biml.episode", "biml.grammar"},
+    "biml.views": {"biml.dice", "biml.episode", "biml.grammar", "biml.packed_episodes", "biml.vocabulary"},
+    "biml.episode_types": {
+        "biml.benchmarks",
+        "biml.dice",
+        "biml.episode",
+        "biml.episode_files",
+        "biml.packed_episodes",
+        "biml.views",
+        "biml.vocabulary",
+    },
+    "biml.batch": {"biml.views", "biml.vocabulary"},
+    "biml.stream": {"biml.batch", "biml.dice", "biml.episode_types"},
     "biml.model": set(),
+    "biml.training_step": {"biml.batch", "biml.model"},
+    "biml.network_file": {"biml.model", "biml.vocabulary", "checkpoint"},
 }
 WITHOUT_TORCH = ("scan_util", "generate_episode", "reproduce", "report")
 

@@ -1,0 +1,78 @@
+"""Put views together into arrays: one source and one target a query.
+
+The source is the query and all study examples, `q.. SOS x1.. IO y1.. SOS x2.. IO y2.. SOS .. EOS`; the decoder reads
+SOS and the target's symbols, and is to predict these and EOS. The study text is put together once for all queries of
+a view, and bytes are joined, not lists. Letters: N queries, S source and U target symbols.
+
+Source: Lake & Baroni 2023, Methods.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from biml.views import View
+from biml.vocabulary import Language
+
+Symbols = npt.NDArray[np.uint8]
+
+
+class QueryArrays(NamedTuple):
+    """The queries of some views, padded to the longest."""
+
+    source: Symbols  # (N, S)
+    target_in: Symbols  # (N, U), SOS first
+    target_out: Symbols  # (N, U), EOS last
+    view: npt.NDArray[np.int64]  # (N,) number of the view that a query is from
+
+    def tensors(self, device: torch.device) -> "QueryTensors":
+        """Turn into int64 on a device."""
+        parts = (self.source, self.target_in, self.target_out)
+        return QueryTensors(*(torch.from_numpy(part).to(device).long() for part in parts))
+
+
+class QueryTensors(NamedTuple):
+    """The same for a network: int64."""
+
+    source: Tensor
+    target_in: Tensor
+    target_out: Tensor
+
+
+def study_text(view: View, language: Language) -> bytes:
+    """Write the study examples as the end of a source."""
+    source, table = language.source, language.target_in_source
+    border, between = bytes([source.sos]), source.encode(["IO"])
+    items = [given + between + target.translate(table) for given, target in view.support]
+    return border + b"".join(item + border for item in items) + bytes([source.eos])
+
+
+def assemble(views: Sequence[View], language: Language) -> QueryArrays:
+    """Make the arrays of all queries of some views."""
+    start, end = bytes([language.target.sos]), bytes([language.target.eos])
+    sources: list[bytes] = []
+    targets: list[bytes] = []
+    counts = []
+    for view in views:
+        study = study_text(view, language)
+        sources += [given + study for given, _ in view.query]
+        targets += [target for _, target in view.query]
+        counts.append(len(view.query))
+    return QueryArrays(
+        _padded(sources, language.source.pad),
+        _padded([start + target for target in targets], language.target.pad),
+        _padded([target + end for target in targets], language.target.pad),
+        np.repeat(np.arange(len(views)), counts),
+    )
+
+
+def _padded(rows: Sequence[bytes], padding: int) -> Symbols:
+    """Put rows of different lengths into one array."""
+    longest = max(map(len, rows))
+    filler = bytes([padding])
+    text = b"".join([row.ljust(longest, filler) for row in rows])
+    return np.frombuffer(bytearray(text), np.uint8).reshape(len(rows), longest)

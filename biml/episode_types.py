@@ -1,0 +1,256 @@
+"""What each --episode_type trains on, is validated on and is evaluated on.
+
+A set of views makes the views of its k-th episode from dice; without people's answers, which are not part of this
+project, only the types made from random grammars and from the gold episode can be used.
+
+Source: Lake & Baroni 2023, Methods and supplement.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from biml.benchmarks import gold_episode, open_ended_episode
+from biml.dice import Dice
+from biml.episode import Episode, Example
+from biml.episode_files import episode_paths, read_episode
+from biml.packed_episodes import PackedEpisodes, load_packed
+from biml.views import (
+    AS_STORED,
+    HEURISTIC,
+    NOISE,
+    UNDEFINED,
+    Recipe,
+    View,
+    random_episode_view,
+    rename,
+    shuffled_query,
+    shuffled_support,
+    view_of,
+)
+from biml.vocabulary import MAIN, VANILLA, Language
+
+FULL = Recipe(noise=NOISE, heuristic=HEURISTIC)
+RECIPES = {
+    "retrieve": Recipe(novel=False),
+    "algebraic": Recipe(),
+    "algebraic_noise": Recipe(noise=NOISE),
+    "algebraic+biases": FULL,
+}
+FEWER_STUDY = Recipe(noise=NOISE, heuristic=HEURISTIC, fewest_study=0)
+HELD_OUT = {  # participants of the open-ended task that each fold is tested on
+    "1": (2, 8, 13, 14, 15, 22),
+    "2": (4, 17, 19, 21, 25, 26),
+    "3": (0, 9, 12, 16, 20, 28),
+    "4": (3, 5, 7, 11, 23, 24),
+    "5": (1, 6, 10, 18, 27),
+}
+OPEN_ENDED_FOLDS = tuple(f"open_end_human_cross{fold}" for fold in HELD_OUT)
+JOINT_FOLDS = tuple(f"joint_cross{fold}" for fold in HELD_OUT)
+PROBES_WITH_POOL = "probe_human_w_pool"
+TRAINED = (*RECIPES, "few_shot_vanilla", "open_end_human_all", *OPEN_ENDED_FOLDS, *JOINT_FOLDS, PROBES_WITH_POOL)
+EVALUATED_ONLY = (
+    "few_shot_gold",
+    "few_shot_human",
+    "few_shot_human_mult10",
+    "human_vanilla",
+    "open_end_freeform",
+    "probe_human",
+)
+NOMINAL = 100_000  # episodes of an epoch that are drawn from a few files
+REPEATS = 100  # of the gold and the open-ended episode in an evaluation
+VANILLA_REPEATS = 200  # of the gold episode in an epoch
+
+
+@dataclass(frozen=True)
+class ViewSet:
+    """Episodes as a network meets them."""
+
+    size: int
+    make: Callable[[int, Dice], list[View]]  # the views of an episode, mostly one
+    language: Language = MAIN
+
+
+def training_views(episode_type: str, data_dir: Path) -> ViewSet:
+    """Find what a type trains on.
+
+    Raises:
+        ValueError: if it cannot be trained on, or if files are missing or damaged.
+    """
+    if episode_type in RECIPES:
+        return _random_views(load_random(data_dir, "train"), RECIPES[episode_type], bent=True)
+    if episode_type == "few_shot_vanilla":
+        gold = gold_episode()
+        asked = view_of(Episode((), gold.support, None), VANILLA)
+        return ViewSet(VANILLA_REPEATS, lambda index, dice: [asked], VANILLA)
+    if episode_type == "open_end_human_all":
+        return _drawn(_participants(data_dir), _open_ended_view)
+    if episode_type in OPEN_ENDED_FOLDS:
+        return _drawn(_fold(data_dir, episode_type, held_out=False), _open_ended_view)
+    if episode_type in JOINT_FOLDS:
+        return _joint_views(episode_type, data_dir)
+    if episode_type == PROBES_WITH_POOL:
+        return _drawn(_people(data_dir, "data_behavior_probes/val"), _pool_view)
+    raise ValueError(f"--episode_type {episode_type} cannot be trained; choose one of {', '.join(TRAINED)}")
+
+
+def validation_views(episode_type: str, data_dir: Path) -> ViewSet:
+    """Find what a type that can be trained is validated on.
+
+    Raises:
+        ValueError: as training_views.
+    """
+    if episode_type in RECIPES:
+        recipe = AS_STORED._replace(novel=RECIPES[episode_type].novel)
+        return _random_views(load_random(data_dir, "val"), recipe, bent=False)
+    if episode_type in (*OPEN_ENDED_FOLDS, *JOINT_FOLDS):
+        return _each(
+            _fold(data_dir, episode_type, held_out=True), lambda one, dice: [_open_ended_view(one, dice, False)]
+        )
+    return evaluation_views(episode_type, data_dir)
+
+
+def evaluation_views(episode_type: str, data_dir: Path) -> ViewSet:
+    """Find what a type is evaluated on; people's open-ended answers one after the other, those before as study.
+
+    Raises:
+        ValueError: if there is no such type, or if files are missing or damaged.
+    """
+    gold = gold_episode()
+    if episode_type in RECIPES:
+        return validation_views(episode_type, data_dir)
+    if episode_type == "few_shot_vanilla":
+        asked = view_of(Episode((), gold.query, None), VANILLA)
+        return ViewSet(1, lambda index, dice: [asked], VANILLA)
+    if episode_type == "few_shot_gold":
+        return ViewSet(REPEATS, lambda index, dice: [_renamed_view(gold, dice, copies=True)])
+    if episode_type == "open_end_freeform":
+        return ViewSet(REPEATS, lambda index, dice: [_freeform_view(dice)])
+    if episode_type in ("few_shot_human", "few_shot_human_mult10"):
+        episodes = [_repeated(one, 10 if "mult10" in episode_type else 1) for one in _few_shot_answers(data_dir)]
+        return _each(episodes, lambda one, dice: [_renamed_view(one, dice)])
+    if episode_type == "human_vanilla":
+        views = [view_of(_without_undefined(one), VANILLA) for one in _few_shot_answers(data_dir)]
+        return ViewSet(len(views), lambda index, dice: [views[index]], VANILLA)
+    if episode_type == "open_end_human_all":
+        return _each(_participants(data_dir), _one_after_the_other)
+    if episode_type in (*OPEN_ENDED_FOLDS, *JOINT_FOLDS):
+        return _each(_fold(data_dir, episode_type, held_out=True), _one_after_the_other)
+    if episode_type in ("probe_human", PROBES_WITH_POOL):
+        episodes = [_repeated(one, 10) for one in _people(data_dir, "data_behavior_probes/val")]
+        if episode_type == PROBES_WITH_POOL:
+            return _each(episodes, lambda one, dice: [_pool_view(one, dice, copies=False)])
+        return _each(episodes, lambda one, dice: [_renamed_view(one, dice, copies=True)])
+    known = ", ".join((*TRAINED, *EVALUATED_ONLY))
+    raise ValueError(f"no --episode_type {episode_type}; choose one of {known}")
+
+
+def load_random(data_dir: Path, split: str) -> PackedEpisodes:
+    """Load the packed episodes of random grammars."""
+    return load_packed(data_dir / "data_algebraic" / f"{split}.npz")
+
+
+def _random_views(packed: PackedEpisodes, recipe: Recipe, bent: bool) -> ViewSet:
+    return ViewSet(
+        len(packed), lambda index, dice: [random_episode_view(packed, index, recipe, dice if bent else None, MAIN)]
+    )
+
+
+def _joint_views(episode_type: str, data_dir: Path) -> ViewSet:
+    """Mix random episodes, the same with fewer study examples, and people's open-ended answers, a third each."""
+    packed = load_random(data_dir, "train")
+    people = _drawn(_fold(data_dir, episode_type, held_out=False), _open_ended_view)
+    parts = _random_views(packed, FULL, bent=True), _random_views(packed, FEWER_STUDY, bent=True), people
+
+    def make(index: int, dice: Dice) -> list[View]:
+        for part in parts:
+            if index < part.size:
+                return part.make(index, dice)
+            index -= part.size
+        raise IndexError(index)
+
+    return ViewSet(sum(part.size for part in parts), make)
+
+
+def _drawn(episodes: Sequence[Episode], make: Callable[[Episode, Dice], View]) -> ViewSet:
+    """Draw one of a few episodes each time."""
+    return ViewSet(NOMINAL, lambda index, dice: [make(dice.choice(episodes), dice)])
+
+
+def _each(episodes: Sequence[Episode], make: Callable[[Episode, Dice], list[View]]) -> ViewSet:
+    """Take every episode once."""
+    return ViewSet(len(episodes), lambda index, dice: make(episodes[index], dice))
+
+
+def _renamed_view(episode: Episode, dice: Dice, copies: bool = False) -> View:
+    """Shuffle the study examples and rename all symbols."""
+    renamed, renaming = rename(shuffled_support(episode, dice), dice)
+    return view_of(renamed, MAIN, copies, renaming)
+
+
+def _freeform_view(dice: Dice) -> View:
+    """Ask the open-ended instructions in random order; the answers may be made of anything."""
+    return _renamed_view(shuffled_query(open_ended_episode(), dice), dice)._replace(allowed_outputs=b"")
+
+
+def _open_ended_view(episode: Episode, dice: Dice, copies: bool = True) -> View:
+    """Make study examples of up to 6 of a participant's answers, and ask for the others, and for copies."""
+    renamed, renaming = rename(shuffled_query(episode, dice), dice)
+    n_study = dice.below(len(renamed.query))
+    parted = Episode(renamed.query[:n_study], renamed.query[n_study:], None, renamed.allowed_outputs)
+    return view_of(parted, MAIN, copies, renaming)
+
+
+def _one_after_the_other(episode: Episode, dice: Dice) -> list[View]:
+    """Ask for a participant's answers in random order, each with those before it as study examples."""
+    renamed, renaming = rename(shuffled_query(episode, dice), dice)
+    answers = renamed.query
+    parts = [Episode(answers[:index], answers[index : index + 1], None) for index in range(len(answers))]
+    return [view_of(part, MAIN, renaming=renaming) for part in parts]
+
+
+def _pool_view(episode: Episode, dice: Dice, copies: bool = True) -> View:
+    """Show what an answer may be made of as a first study example without input."""
+    renamed, renaming = rename(shuffled_support(episode, dice), dice)
+    view = view_of(renamed._replace(allowed_outputs=()), MAIN, copies, renaming)
+    return view._replace(support=[(b"", MAIN.target.encode(renamed.allowed_outputs)), *view.support])
+
+
+def _repeated(episode: Episode, times: int) -> Episode:
+    return episode._replace(query=episode.query * times)
+
+
+def _without_undefined(episode: Episode) -> Episode:
+    """Leave out the study examples, and the answers that hold something without a canonical name."""
+    kept = tuple(Example(*one) for one in episode.query if UNDEFINED not in one.output)
+    return Episode((), kept, None)
+
+
+def _few_shot_answers(data_dir: Path) -> list[Episode]:
+    return _people(data_dir, "few_shot/val_behavior")
+
+
+def _participants(data_dir: Path) -> list[Episode]:
+    return _people(data_dir, "open_ended_all/train")
+
+
+def _fold(data_dir: Path, episode_type: str, held_out: bool) -> list[Episode]:
+    """Take a fold's participants, those it is tested on or the others."""
+    tested = HELD_OUT[episode_type[-1]]
+    return [one for number, one in enumerate(_participants(data_dir)) if (number in tested) == held_out]
+
+
+def _people(data_dir: Path, folder: str) -> list[Episode]:
+    """Read people's answers from the user's own download.
+
+    Raises:
+        ValueError: if they are not there, or damaged.
+    """
+    path = data_dir / "data_human" / folder
+    episodes = [read_episode(one) for one in episode_paths(path)]
+    if not episodes:
+        raise ValueError(
+            f"no people's answers in {path}; they are not part of this project: put the folder data_human of the "
+            "published data into --data_dir"
+        )
+    return episodes

@@ -1,0 +1,104 @@
+"""Files of trained networks: this project's, and the published weights, which load without running anything in them."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from biml.model import BIML, ModelConfig
+from biml.vocabulary import MAIN, VANILLA, Language
+from checkpoint import load_plain, save_plain
+
+FORMAT = "biml"
+FORMAT_VERSION = 1
+LANGUAGES = {len(language.source): language for language in (MAIN, VANILLA)}
+
+
+@dataclass
+class TrainedNetwork:
+    """A network and how it came about."""
+
+    model: BIML
+    language: Language
+    episode_type: str | None  # None if the file does not tell
+    epoch: int  # epochs trained
+    arguments: dict[str, Any]  # of the training command
+    saved: dict[str, Any]  # the file's contents, for what only training needs
+
+
+def save_network(
+    path: Path, model: BIML, epoch: int, arguments: Mapping[str, Any], for_training: Mapping[str, Any]
+) -> None:
+    """Save a network, whole or not at all, with whatever else training needs to go on."""
+    own = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "model_config": asdict(model.config),
+        "model_state": model.state_dict(),
+        "epoch": epoch,
+        "arguments": dict(arguments),
+    }
+    save_plain(path, {**for_training, **own})
+
+
+def load_network(path: Path, device: torch.device) -> TrainedNetwork:
+    """Load a network, of this project or a published one.
+
+    Raises:
+        ValueError: if the file is missing, damaged, or something else; nothing in it is run.
+    """
+    saved = load_plain(path, "train one with `python -m biml.train` or look at --dir_model")
+    try:
+        if saved.get("format") != FORMAT:
+            return _from_published(path, saved, device)
+        if saved.get("format_version") != FORMAT_VERSION:
+            found = saved.get("format_version")
+            raise ValueError(f"{path} has format version {found}; this code reads {FORMAT_VERSION}")
+        model = BIML(ModelConfig(**saved["model_config"]))
+        model.load_state_dict(saved["model_state"])
+        language = LANGUAGES[model.config.input_size]
+        arguments = saved["arguments"]
+        return TrainedNetwork(model.to(device), language, arguments["episode_type"], saved["epoch"], arguments, saved)
+    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise ValueError(f"{path}: damaged, or of a code that has changed since ({reason})") from None
+
+
+def _from_published(path: Path, saved: Mapping[str, Any], device: torch.device) -> TrainedNetwork:
+    """Read the published weights, wherever in the file they stand; the sizes follow from their shapes.
+
+    Raises:
+        ValueError: if there are none.
+    """
+    states = [
+        value for value in (saved, *saved.values()) if isinstance(value, dict) and "input_embedding.weight" in value
+    ]
+    if not states:
+        raise ValueError(f"{path} holds no network of biml/; other checkpoints have scripts of their own")
+    state = states[0]
+    input_size, emb_size = state["input_embedding.weight"].shape
+    layers = {
+        side: len({name.split(".")[3] for name in state if name.startswith(f"transformer.{side}.layers.")})
+        for side in ("encoder", "decoder")
+    }
+    wide = state["transformer.encoder.layers.0.linear1.weight"].shape[0]
+    arguments = vars(saved["args"]) if "args" in saved else {}
+    config = ModelConfig(
+        input_size,
+        state["output_embedding.weight"].shape[0],
+        emb_size,
+        nlayers_encoder=layers["encoder"],
+        nlayers_decoder=layers["decoder"],
+        ff_mult=wide // emb_size,
+        act=arguments.get("act", "gelu"),
+    )
+    if config.input_size not in LANGUAGES:
+        raise ValueError(
+            f"{path}: expected a source vocabulary of {' or '.join(map(str, LANGUAGES))} symbols, found {input_size}"
+        )
+    model = BIML(config)
+    model.load_state_dict(state)
+    language, episode_type = LANGUAGES[config.input_size], arguments.get("episode_type")
+    return TrainedNetwork(model.to(device), language, episode_type, saved.get("epoch", 0), arguments, dict(saved))

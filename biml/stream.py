@@ -1,0 +1,38 @@
+"""Batches of training episodes, the same for a seed wherever the run was interrupted.
+
+Every (epoch, episode) has dice of its own, and every epoch its own order, so nothing depends on what was drawn before.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from biml.batch import QueryArrays, assemble
+from biml.dice import Dice
+from biml.episode_types import ViewSet
+
+ORDER, EPISODES, EVALUATION = 0, 1, 2  # streams of a seed
+
+
+def dice_of(seed: int, stream: int, *numbers: int) -> Dice:
+    """Make the dice of one episode."""
+    key = np.random.SeedSequence(seed, spawn_key=(stream, *numbers)).generate_state(2, np.uint64)
+    return Dice(np.random.Generator(np.random.Philox(key=key)))
+
+
+def batches(views: ViewSet, batch_size: int, seed: int, epoch: int) -> Iterator[QueryArrays]:
+    """Give the batches of one epoch, episodes in random order, the last batch smaller if need be."""
+    order = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(ORDER, epoch))).permutation(views.size)
+    for start in range(0, views.size, batch_size):
+        numbers = order[start : start + batch_size].tolist()
+        made = [view for number in numbers for view in views.make(number, dice_of(seed, EPISODES, epoch, number))]
+        yield assemble(made, views.language)
+
+
+def evaluation_batches(views: ViewSet, batch_size: int, seed: int, repetition: int = 0) -> Iterator[QueryArrays]:
+    """Give every episode once, in order; another repetition has other dice."""
+    for start in range(0, views.size, batch_size):
+        numbers = range(start, min(start + batch_size, views.size))
+        dice = (dice_of(seed, EVALUATION, repetition, number) for number in numbers)
+        made = [view for number, one in zip(numbers, dice, strict=True) for view in views.make(number, one)]
+        yield assemble(made, views.language)

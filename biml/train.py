@@ -1,0 +1,289 @@
+"""Train a network on a stream of episodes; stop and go on at any time.
+
+    python -m biml.train --episode_type algebraic+biases --fn_out_model net_BIML.tar
+
+writes <dir_model>/<fn_out_model> after every epoch and beside it the learning curve as .csv. A run is determined by its
+arguments: interrupted and started again with --resume it ends with the very weights of an uninterrupted run (same
+machine, CPU). Episodes of random grammars come from `python -m biml.generate`.
+"""
+
+import argparse
+import math
+import time
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from biml.batch import QueryArrays
+from biml.episode_types import TRAINED, ViewSet, training_views, validation_views
+from biml.model import BIML, ModelConfig
+from biml.network_file import TrainedNetwork, load_network, save_network
+from biml.stream import batches, evaluation_batches
+from biml.training_step import learning_rate, make_optimizer, total_loss, train_on_batch
+from checkpoint import (
+    add_device_options,
+    choose_device,
+    describe_device,
+    provenance,
+    restore_torch_states,
+    torch_states,
+)
+from learning_curve import Curve
+from script_util import (
+    OneLineParser,
+    add_model_folder,
+    checkpoint_name,
+    dropout_probability,
+    natural_int,
+    positive_float,
+    positive_int,
+    run_script,
+)
+
+PLACES = ("gpu", "cpu", "threads", "dir_model", "fn_out_model", "data_dir", "resume")
+"""Arguments that say where and how to run, not what to compute."""
+LOG_EVERY = 100  # steps; also after steps 1 and 25
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line; the names and defaults are those of the published code."""
+    parser = OneLineParser(__doc__)
+    add = parser.add_argument_group("training").add_argument
+    told = f"what to train on: {', '.join(TRAINED)}"
+    add("--episode_type", choices=TRAINED, default="retrieve", metavar="TYPE", help=told)
+    add("--batch_size", type=positive_int, default=25, metavar="B", help="episodes of a step")
+    add("--nepochs", type=positive_int, default=50, metavar="N", help="passes over the episodes")
+    add("--lr", type=positive_float, default=0.001, help="AdamW's highest learning rate")
+    add("--lr_end_factor", type=positive_float, default=0.05, metavar="F", help="fraction of --lr in the last epoch")
+    add("--no_lr_warmup", action="store_true", help="let the rate fall from the first epoch on, without a rise before")
+    add("--seed", type=natural_int, default=1, help="of weights, dropout, and what the episodes look like")
+    add = parser.add_argument_group("network").add_argument
+    default = ModelConfig()
+    add("--nlayers_encoder", type=positive_int, default=default.nlayers_encoder, metavar="N", help="encoder layers")
+    add("--nlayers_decoder", type=positive_int, default=default.nlayers_decoder, metavar="N", help="decoder layers")
+    add("--emb_size", type=positive_int, default=default.emb_size, metavar="E", help="width, a multiple of 8")
+    add("--ff_mult", type=positive_int, default=default.ff_mult, metavar="N", help="width of feed-forward layers, in E")
+    add("--dropout", type=dropout_probability, default=default.dropout, metavar="P", help="in training")
+    add("--act", choices=("gelu", "relu"), default=default.act, help="activation of the feed-forward layers")
+    add = parser.add_argument_group("files").add_argument
+    add("--fn_out_model", type=checkpoint_name, required=True, metavar="NAME.tar", help="the checkpoint")
+    add_model_folder(parser)
+    told = "folder with data_algebraic/ (of biml.generate) and data_human/ (your own download)"
+    add("--data_dir", type=Path, default=Path("data"), metavar="DIR", help=told)
+    add("--resume", action="store_true", help="go on from the checkpoint, if there is one")
+    add("--save_best", action="store_true", help="also keep the network with the lowest validation loss, NAME_best.tar")
+    told = "fraction of the epochs before which none is kept as the best"
+    add("--save_best_skip", type=dropout_probability, default=0.2, metavar="F", help=told)
+    add_device_options(parser)
+    add = parser.add_argument_group("speed, off by default").add_argument
+    add("--compile", action="store_true", help="compile the network (torch.compile)")
+    add("--bf16", action="store_true", help="compute products in bfloat16")
+    return parser.parse_args()
+
+
+def model_config(args: argparse.Namespace, views: ViewSet) -> ModelConfig:
+    """Put the network together from the command line and the vocabulary.
+
+    Raises:
+        ValueError: if the width cannot be shared by the heads.
+    """
+    given = {field.name: getattr(args, field.name) for field in fields(ModelConfig) if hasattr(args, field.name)}
+    config = ModelConfig(len(views.language.source), len(views.language.target), **given)
+    if config.emb_size % config.nheads:
+        raise ValueError(f"--emb_size {config.emb_size} is no multiple of the {config.nheads} attention heads")
+    return config
+
+
+@dataclass
+class Row:
+    """A line of the learning curve; losses in nats per symbol."""
+
+    step: int
+    epoch: int
+    seconds: float
+    lr: float
+    avg_train_loss: float  # since the last line
+    val_loss: float
+
+    def printed(self, steps: int) -> str:
+        """Write the row for people."""
+        left = self.seconds * (steps - self.step) / self.step
+        times = f"{self.seconds:.0f} s (- {left:.0f} s)"
+        losses = f"TrainLoss: {self.avg_train_loss:.4f}, ValLoss: {self.val_loss:.4f}"
+        return f"{times} step {self.step} ({100 * self.step // steps}%), epoch {self.epoch}, lr {self.lr:.2e}, {losses}"
+
+
+def is_logged(step: int) -> bool:
+    """Say whether a log line is due after a step."""
+    return step in (1, 25) or step % LOG_EVERY == 0
+
+
+class Training:
+    """A run in progress."""
+
+    def __init__(self, args: argparse.Namespace, views: ViewSet, validation: ViewSet, device: torch.device) -> None:
+        """Start from the seed."""
+        self.args, self.views, self.device = args, views, device
+        self.provenance = provenance()
+        self.validation = list(evaluation_batches(validation, args.batch_size, args.seed))
+        torch.manual_seed(args.seed)
+        self.model = BIML(model_config(args, views)).to(device)
+        self.optimizer = make_optimizer(self.model, args.lr)
+        self.epoch = self.step = 0
+        self.best_val_loss: float | None = None
+        self.history: list[dict[str, Any]] = []
+        self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)  # since the last log line
+        self.loss_count = 0
+        self.seconds_before = 0.0
+        self.started = time.monotonic()
+        if args.compile:
+            self.model.compile(dynamic=True)
+
+    def go_on_from(self, trained: TrainedNetwork) -> None:
+        """Take over everything that a checkpoint holds."""
+        saved = trained.saved
+        self.model.load_state_dict(saved["model_state"])
+        self.optimizer.load_state_dict(saved["optimizer_state"])
+        restore_torch_states(saved["random_states"], self.device)
+        self.epoch, self.step, self.history = trained.epoch, saved["step"], list(saved["history"])
+        self.best_val_loss, self.seconds_before = saved["best_val_loss"], saved["seconds"]
+        self.loss_sum.fill_(saved["loss_sum"])
+        self.loss_count = saved["loss_count"]
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint from which training can go on."""
+        for_training = {
+            "optimizer_state": self.optimizer.state_dict(),
+            "random_states": torch_states(self.device),
+            "step": self.step,
+            "history": self.history,
+            "best_val_loss": self.best_val_loss,
+            "loss_sum": self.loss_sum.item(),
+            "loss_count": self.loss_count,
+            "seconds": self.seconds,
+            "device": describe_device(self.device),
+            "provenance": self.provenance,
+        }
+        arguments = {name: value for name, value in vars(self.args).items() if name not in PLACES}
+        save_network(path, self.model, self.epoch, arguments, for_training)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time spent training, earlier sittings included."""
+        return self.seconds_before + time.monotonic() - self.started
+
+    def validate(self) -> float:
+        """Compute the mean loss per symbol of all validation queries, in nats."""
+        self.model.eval()
+        loss, count = 0.0, 0
+        with torch.inference_mode():
+            for arrays in self.validation:
+                batch = arrays.tensors(self.device)
+                sums = total_loss(self.model(batch.source, batch.target_in), batch.target_out, self.model.target_pad)
+                loss, count = loss + sums[0].item(), count + int(sums[1])
+        return loss / count
+
+    def run(self, path: Path) -> None:
+        """Train to the last epoch, logging and saving on the way."""
+        args = self.args
+        curve = Curve(path.with_suffix(".csv"), [field.name for field in fields(Row)], self.step, is_logged)
+        while self.epoch < args.nepochs:
+            epoch = self.epoch + 1
+            for number, arrays in enumerate(batches(self.views, args.batch_size, args.seed, epoch)):
+                rate = self.train_one(arrays, epoch, number)
+                if is_logged(self.step):
+                    self.log(epoch, rate, curve, path)
+            self.epoch = epoch
+            self.save(path)
+
+    def train_one(self, arrays: QueryArrays, epoch: int, number: int) -> float:
+        """Take a gradient step; returns its learning rate."""
+        args = self.args
+        steps = self.views.size // args.batch_size
+        rate = learning_rate(epoch, number, steps, args.nepochs, args.lr, args.lr_end_factor, not args.no_lr_warmup)
+        self.optimizer.param_groups[0]["lr"] = rate
+        self.loss_sum += train_on_batch(self.model, self.optimizer, arrays.tensors(self.device), args.bf16)
+        self.loss_count += 1
+        self.step += 1
+        return rate
+
+    def log(self, epoch: int, rate: float, curve: Curve, path: Path) -> None:
+        """Validate, print and write a line, and keep the network if it is the best.
+
+        Raises:
+            ValueError: if the loss is no number any more.
+        """
+        args = self.args
+        loss = self.loss_sum.item() / self.loss_count
+        if not math.isfinite(loss):
+            raise ValueError(f"the loss is {loss} at step {self.step}; try a smaller --lr")
+        row = Row(self.step, epoch, round(self.seconds, 2), rate, loss, self.validate())
+        print(row.printed(args.nepochs * math.ceil(self.views.size / args.batch_size)), flush=True)
+        curve.add(list(asdict(row).values()))
+        self.history.append(asdict(row))
+        self.loss_sum.zero_()
+        self.loss_count = 0
+        is_best = self.best_val_loss is None or row.val_loss < self.best_val_loss
+        if is_best:
+            self.best_val_loss = row.val_loss
+        if args.save_best and is_best and epoch > args.save_best_skip * args.nepochs:
+            self.save(path.with_name(f"{path.stem}_best{path.suffix}"))
+
+
+def find_earlier_run(path: Path, args: argparse.Namespace, device: torch.device) -> TrainedNetwork | None:
+    """Load the checkpoint that this command goes on from, if there is one.
+
+    Raises:
+        ValueError: if the file may not be overwritten, is something else, or was trained with other arguments.
+    """
+    if not path.exists():
+        return None
+    if not args.resume:
+        raise ValueError(f"{path} exists; pass --resume to go on with it, another --fn_out_model, or delete it")
+    trained = load_network(path, device)
+    differing = [
+        f"--{name} {trained.arguments.get(name)} (now {value})"
+        for name, value in vars(args).items()
+        if name not in PLACES and trained.arguments.get(name) != value
+    ]
+    if differing:
+        raise ValueError(f"{path} was trained with {', '.join(differing)}; pass the same or another --fn_out_model")
+    return trained
+
+
+def main() -> None:
+    """Train, go on, or report that there is nothing left to do."""
+    args = parse_arguments()
+    device = choose_device(args.gpu, args.cpu, args.threads)
+    path = args.dir_model / args.fn_out_model
+    earlier = find_earlier_run(path, args, device)
+    views, validation = (
+        training_views(args.episode_type, args.data_dir),
+        validation_views(args.episode_type, args.data_dir),
+    )
+    training = Training(args, views, validation, device)
+    weights = sum(parameter.numel() for parameter in training.model.parameters())
+    print(
+        f"{args.episode_type} ({views.size} episodes an epoch), {weights} weights, {describe_device(device)}, to {path}"
+    )
+    if earlier is not None:
+        try:
+            training.go_on_from(earlier)
+        except (KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            raise ValueError(f"{path} cannot be trained further ({reason}); choose another --fn_out_model") from None
+        if earlier.epoch == args.nepochs:
+            print(f"{path} is finished ({earlier.epoch} epochs)")
+            return
+        print(f"going on from epoch {earlier.epoch}", flush=True)
+    try:
+        training.run(path)
+    except KeyboardInterrupt:
+        goes_on = f"interrupted; the same command with --resume goes on from epoch {training.epoch}"
+        raise KeyboardInterrupt(goes_on) from None
+
+
+if __name__ == "__main__":
+    run_script(main)
