@@ -82,10 +82,8 @@ def draw_bars(results: Sequence[dict[str, Any]]) -> Figure:
     if len({(one["unit"], one["seq_length"]) for one in results}) > 1:
         raise ValueError("expected results in one unit and of one --seq_length, found several")
     sources = list(dict.fromkeys(one["source"]["name"] for one in results))
-    heights = [
-        pooled([(one, row) for one in results if one["source"]["name"] == name for row in one["predictors"]])
-        for name in sources
-    ]
+    by_source = pooled(results)
+    heights = [by_source[name] for name in sources]
     every = {name for found in heights for name in found}
     networks = sorted(every - STYLES.keys())
     names = [*networks, *(name for name in STYLES if name in every)]

@@ -117,14 +117,12 @@ def network_table(results: Sequence[Result]) -> str:
 def cross_table(results: Sequence[Result]) -> str:
     """Show everybody on every source, for sequences of one length; networks of several seeds averaged."""
     sources = list(dict.fromkeys(one["source"]["name"] for one in results))
-    columns = [
-        pooled([(one, row) for one in results if one["source"]["name"] == name for row in one["predictors"]])
-        for name in sources
-    ]
+    by_source = pooled(results)
+    columns = [by_source[name] for name in sources]
+    found = {name for column in columns for name in column}
+    exact = [name for name in EXACT_NAMES.values() if name in found]
     rows = []
-    for name in sorted(
-        {name for column in columns for name in column}, key=lambda name: (name in EXACT_NAMES.values(), name)
-    ):
+    for name in [*sorted(found - {*exact}), *exact]:
         cells = []
         for column in columns:
             if name in column:

@@ -4,9 +4,10 @@ import json
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 RESULTS = Path("results/nonstationary")
+Estimated = tuple[float, float]  # a regret and its standard error
 EXACT_NAMES = {"kt": "KT", "kt_oracle": "KT oracle", "ptw": "PTW", "lin": "LIN"}
 
 
@@ -59,31 +60,41 @@ def recipe(result: dict[str, Any], predictor: str) -> str:
     return json.dumps({name: arguments[name] for name in sorted(arguments) if name not in ("seed", "model_init_seed")})
 
 
-def pooled(result_rows: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, tuple[float, float, int]]:
+class Mean(NamedTuple):
+    """A predictor's regret on a source."""
+
+    regret: float
+    error: float  # standard error: over networks where there are several, else over sequences
+    n: int  # networks that differ in their seeds alone
+
+
+def pooled(results: Sequence[dict[str, Any]]) -> dict[str, dict[str, Mean]]:
     """Average what several files say of the same predictor; networks are the same if they differ in their seeds alone.
 
-    Args:
-        result_rows: results and rows of their predictors.
     Returns:
-        By label (with the file's name where networks of different recipes share a label): the mean regret, its standard
-        error, and the number of networks. The error is that over networks where there are several, else that over
-        sequences.
+        By source and label, with a file's name in it where networks of different recipes share a label.
     """
-    groups: dict[tuple[str, str], dict[str, tuple[float, float]]] = {}
-    for result, row in result_rows:
-        which = result["network"]["file"] if is_network(result, row["predictor"]) else "exact"
-        key = label(result, row["predictor"]), recipe(result, row["predictor"])
-        groups.setdefault(key, {})[which] = row["regret"], row["regret_error"]
+    groups: dict[tuple[str, str], dict[str, dict[str, Estimated]]] = {}  # by label and recipe, source, file
+    for result in results:
+        for row in result["predictors"]:
+            key = label(result, row["predictor"]), recipe(result, row["predictor"])
+            which = result["network"]["file"] if is_network(result, row["predictor"]) else "exact"
+            on_source = groups.setdefault(key, {}).setdefault(result["source"]["name"], {})
+            on_source[which] = row["regret"], row["regret_error"]
     labels = [name for name, _ in groups]
-    means = {}
-    for (name, _), values in groups.items():
-        regrets = [regret for regret, _ in values.values()]
-        error = next(iter(values.values()))[1]
-        if len(regrets) > 1:
-            error = statistics.stdev(regrets) / len(regrets) ** 0.5
-        shown = name if labels.count(name) == 1 else f"{name} ({next(iter(values))})"
-        means[shown] = statistics.mean(regrets), error, len(regrets)
+    means: dict[str, dict[str, Mean]] = {}
+    for (name, _), sources in groups.items():
+        files = sorted(file for found in sources.values() for file in found)
+        shown = name if labels.count(name) == 1 else f"{name} ({files[0]})"
+        for source, found in sources.items():
+            means.setdefault(source, {})[shown] = _mean(list(found.values()))
     return means
+
+
+def _mean(found: Sequence[Estimated]) -> Mean:
+    regrets = [regret for regret, _ in found]
+    error = found[0][1] if len(found) == 1 else statistics.stdev(regrets) / len(regrets) ** 0.5
+    return Mean(statistics.mean(regrets), error, len(regrets))
 
 
 def source_label(name: str) -> str:

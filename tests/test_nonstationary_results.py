@@ -139,12 +139,22 @@ def test_pooling_averages_seeds_and_counts_exact_predictors_once(run, results, t
     """The standard error of two networks is over networks; the exact predictors saw the same sequences twice."""
     paths = sorted(tmp_path.glob("results/nonstationary/net_*_ptw_16.json"))
     both = [json.loads(path.read_text()) for path in paths]
-    means = pooled([(one, row) for one in both for row in one["predictors"]])
+    means = pooled(both)["ptw"]
     first, second = (one["predictors"][0]["regret"] for one in both)
     name = label(both[0], "lstm")
     assert name == "LSTM, trained on PTW"
     assert means[name] == pytest.approx(((first + second) / 2, abs(first - second) / 2, 2))
-    assert means["PTW"][2] == 1
+    assert means["PTW"].n == 1
+
+
+def test_networks_of_another_recipe_are_kept_apart(run, results, tmp_path):
+    """A third network that was trained for longer has a row of its own, and both rows say whose they are."""
+    paths = sorted(tmp_path.glob("results/nonstationary/net_*_ptw_16.json"))
+    found = [json.loads(path.read_text()) for path in (*paths, paths[0])]
+    found[2]["network"] |= {"file": "net_long.tar", "arguments": found[2]["network"]["arguments"] | {"train_steps": 9}}
+    means = pooled(found)["ptw"]
+    assert means["LSTM, trained on PTW (net_seed1.tar)"].n == 2
+    assert means["LSTM, trained on PTW (net_long.tar)"].n == 1
 
 
 @pytest.mark.parametrize(
