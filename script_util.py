@@ -21,7 +21,7 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
     """Keeps the description's lines and ends every option that has a default with it."""
 
     def _get_help_string(self, action: argparse.Action) -> str:
-        has_default = not any(action.default is nothing for nothing in (None, False, argparse.SUPPRESS))
+        has_default = not any(action.default is nothing for nothing in (None, False, argparse.SUPPRESS, ()))
         return (action.help or "") + (" (default: %(default)s)" if has_default else "")
 
 

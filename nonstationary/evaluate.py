@@ -8,6 +8,7 @@ Without a network: --bayes_only.
 """
 
 import argparse
+import json
 import time
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -25,7 +26,7 @@ from nonstationary.options import (
     competitors,
     depth_int,
     find_device,
-    length_int,
+    two_or_more,
 )
 from nonstationary.predictors import OWN_MIXTURE, PREDICTORS
 from nonstationary.regret import (
@@ -39,7 +40,7 @@ from nonstationary.regret import (
     network_predictor,
     score,
 )
-from nonstationary.result_files import RESULTS
+from nonstationary.result_files import RESULTS, SETTINGS, read_results
 from nonstationary.sources import Sequences, Source, ptw_depth
 from script_util import (
     OneLineParser,
@@ -67,9 +68,9 @@ def parse_arguments() -> argparse.Namespace:
     add_source_options(parser, None)
     add_evaluation_set(parser, n_eval=10000)
     add = parser.add_argument_group("what to compare, and where").add_argument
-    add("--seq_length", type=length_int, metavar="T", help="symbols of a sequence (default: as in training, or 256)")
+    add("--seq_length", type=two_or_more, metavar="T", help="symbols of a sequence (default: as in training, or 256)")
     told = "exact predictors, comma between"
-    add("--competitors", type=competitors, default=PREDICTORS, metavar="NAMES", help=told)
+    add("--competitors", type=competitors, default=",".join(PREDICTORS), metavar="NAMES", help=told)
     add("--ptw_depth", type=depth_int, metavar="D", help="depth of PTW (default: ceil(log2 T))")
     add("--batch_size", type=positive_int, default=250, metavar="B", help="sequences at a time")
     add("--units", choices=list(NATS_IN), default="bits", help="of regrets")
@@ -77,7 +78,6 @@ def parse_arguments() -> argparse.Namespace:
     add("--fn_out_results", type=json_path, metavar="PATH.json", help=told)
     add_device_options(parser)
     args = parser.parse_args()
-    args.competitors = tuple(args.competitors)
     if args.bayes_only and args.chunk_length is not None:
         parser.error("--chunk_length says how a network reads; --bayes_only has none")
     return args
@@ -184,6 +184,9 @@ def evaluate(args: argparse.Namespace, trained: TrainedNetwork | None, device: t
     sequences = fixed_sequences(source, args.n_eval, length, args.eval_seed)
     in_order = {name: predictors[name] for name in sorted(predictors, key=lambda name: name == reference)}
     scored = score(in_order, sequences, args.batch_size, device)
+    for name, one in scored.items():
+        if not one.totals.isfinite().all():
+            raise ValueError(f"the predictions of {name} are no numbers; a network like this has diverged in training")
     return {
         "source": asdict(source),
         "seq_length": length,
@@ -216,6 +219,22 @@ def describe(trained: TrainedNetwork, name: str) -> dict[str, Any]:
     }
 
 
+def check_same_settings(path: Path, report: dict[str, Any]) -> None:
+    """Keep results from being replaced by those of something else.
+
+    Raises:
+        ValueError: if the file is there and is not of the same evaluation.
+    """
+    if not path.exists():
+        return
+    (earlier,) = read_results([path])
+    differing = [name for name in ("source", "unit", *SETTINGS) if earlier[name] != report[name]]
+    of_network = [(one["network"] or {}).get("arguments") for one in (earlier, report)]
+    if differing or json.dumps(of_network[0]) != json.dumps(of_network[1]):  # JSON makes lists of tuples
+        differing = differing or ["network"]
+        raise ValueError(f"{path} holds results with another {', '.join(differing)}; name another --fn_out_results")
+
+
 def main() -> None:
     """Evaluate, print, write."""
     args = parse_arguments()
@@ -225,6 +244,7 @@ def main() -> None:
     stem = "exact" if trained is None else Path(args.fn_out_model).stem
     default = RESULTS / f"{stem}_{report['source']['name']}_{report['seq_length']}.json"
     path = args.fn_out_results or default
+    check_same_settings(path, report)
     save_json(path, report)
     print(show(report))
     print(f"written to {path}")

@@ -29,6 +29,29 @@ class NetworkConfig:
     attention_window: int | None = None  # attend to this many steps around a step, those to come left out; all if None
 
 
+FIELDS_OF = {
+    "recurrent networks": ("hidden_size", "before_mlp", "after_mlp"),
+    "networks with stacks": ("n_stacks", "stack_size", "stack_cell_size"),
+    "transformers": (
+        *("emb_size", "nlayers", "nheads", "ff_mult"),
+        *("dropout", "pos_enc", "context_length", "attention_window"),
+    ),
+}
+
+
+def check_unused(config: NetworkConfig) -> None:
+    """Raise ValueError, naming the flag, if a size differs from its default although the network has no use for it."""
+    used = {
+        "recurrent networks": config.model in RECURRENT,
+        "networks with stacks": config.model.startswith("stack_"),
+        "transformers": config.model == "transformer",
+    }
+    for family, names in FIELDS_OF.items():
+        for name in names:
+            if not used[family] and getattr(config, name) != getattr(NetworkConfig(), name):
+                raise ValueError(f"--{name} is for {family} only; --model is {config.model}")
+
+
 def check_network(config: NetworkConfig) -> None:
     """Raise ValueError, naming the flags, if the sizes do not fit one another."""
     if config.model not in MODELS:

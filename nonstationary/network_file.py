@@ -1,5 +1,6 @@
 """A trained network's file: tensors and plain data, by way of the project's own checkpoints."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from torch import nn
 from checkpoint import load_plain, save_plain
 from nonstationary.network_config import NetworkConfig
 from nonstationary.networks import make_network
-from nonstationary.sources import Source
+from nonstationary.sources import SEGMENTS, Source
 
 FORMAT = "nonstationary"
 FORMAT_VERSION = 1
@@ -64,9 +65,15 @@ def load_network(path: Path, device: torch.device) -> TrainedNetwork:
         raise ValueError(f"{path} has format version {saved.get('format_version')}; this code reads {FORMAT_VERSION}")
     try:
         config, source = NetworkConfig(**saved["network_config"]), Source(**saved["source"])
+        counts = {"step": saved["step"], "--seq_length": saved["arguments"]["seq_length"]}
+        for name, value in counts.items():
+            if not isinstance(value, int) or value < 0:
+                raise ValueError(f"its {name} is {value!r}")
+        if source.name not in SEGMENTS or not 0 < source.alpha < math.inf:
+            raise ValueError(f"its source is {source}")
         network = make_network(config, seed=0)
         network.load_state_dict(saved["network_state"])
-        return TrainedNetwork(network.to(device), config, source, saved["step"], saved["arguments"], saved)
-    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+    except Exception as error:  # whatever an ill-formed file leads to
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise ValueError(f"{path}: damaged, or of a code that has changed since ({reason})") from None
+    return TrainedNetwork(network.to(device), config, source, saved["step"], saved["arguments"], saved)

@@ -11,19 +11,11 @@ from nonstationary.sources import SEGMENTS, Source
 from script_util import natural_int, positive_float, positive_int
 
 
-def symbols_int(text: str) -> int:
-    """Parse an alphabet's size, at least two."""
+def two_or_more(text: str) -> int:
+    """Parse a count of at least two: of symbols of an alphabet, steps of a sequence, or sequences."""
     value = positive_int(text)
     if value < 2:
-        raise argparse.ArgumentTypeError(f"expected at least 2 symbols, found {text}")
-    return value
-
-
-def length_int(text: str) -> int:
-    """Parse a length of sequences, at least two: the first symbol is not predicted."""
-    value = positive_int(text)
-    if value < 2:
-        raise argparse.ArgumentTypeError(f"expected at least 2 steps, found {text}")
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 2, found {text}")
     return value
 
 
@@ -73,7 +65,7 @@ def add_source_options(parser: argparse.ArgumentParser, defaults: Source | None)
     add("--data_distribution", choices=list(SEGMENTS), default=given.name, metavar="SOURCE", help=told)
     told = "of the Dirichlet from which a segment's parameter is drawn, here and in the exact predictors"
     add("--alpha", type=dirichlet_alpha, default=given.alpha, help=told)
-    add("--num_symbols", type=symbols_int, default=given.num_symbols, metavar="K", help="size of the alphabet")
+    add("--num_symbols", type=two_or_more, default=given.num_symbols, metavar="K", help="size of the alphabet")
     add(
         "--shift_period", type=positive_int, default=given.shift_period, metavar="N", help="regular: steps in a segment"
     )
@@ -103,5 +95,5 @@ def find_device(device: str | None, num_threads: int) -> torch.device:
 def add_evaluation_set(parser: argparse.ArgumentParser, n_eval: int) -> None:
     """Add the size and seed of the evaluation set."""
     add = parser.add_argument_group("evaluation").add_argument
-    add("--n_eval", type=length_int, default=n_eval, metavar="N", help="sequences, the same ones every time")
+    add("--n_eval", type=two_or_more, default=n_eval, metavar="N", help="sequences, the same ones every time")
     add("--eval_seed", type=natural_int, default=12345, metavar="SEED", help="of these sequences")

@@ -18,7 +18,10 @@ from nonstationary.sources import SEGMENTS, Source, sample
 from script_util import written_whole
 
 STYLES = {"KT": ("#999999", ":"), "KT oracle": ("#000000", "--"), "PTW": ("#E69F00", "-"), "LIN": ("#009E73", "-")}
-NETWORK_COLOURS = ("#0072B2", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442")
+NETWORK_COLOURS = ("#0072B2", "#D55E00", "#CC79A7", "#56B4E9")
+LINES = ("-", "-.", ":")  # for more networks than colours
+HATCHES = ("", "...", "xxx")  # of their bars; exact predictors have ///
+TRUTH = "#BBBBBB"
 ROWS_DRAWN = 30  # sequences of a source in the picture of partitions
 DOTS_AN_INCH = 120
 
@@ -28,7 +31,8 @@ def style(name: str, networks: Sequence[str]) -> dict[str, Any]:
     if name in STYLES:
         colour, line = STYLES[name]
         return {"color": colour, "linestyle": line, "label": name}
-    return {"color": NETWORK_COLOURS[networks.index(name) % len(NETWORK_COLOURS)], "label": name}
+    turn, number = divmod(networks.index(name), len(NETWORK_COLOURS))
+    return {"color": NETWORK_COLOURS[number], "linestyle": LINES[turn % len(LINES)], "label": name}
 
 
 def networks_of(names: Sequence[str]) -> list[str]:
@@ -44,12 +48,12 @@ def draw_sequence(result: dict[str, Any]) -> Figure:
     figure = Figure(figsize=(9, 8), layout="constrained")
     top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=(1.4, 1, 1))
     last = truth.shape[1] - 1
-    top.plot(steps, np.array(example["symbols"]) == last, "|", color="#999999", markersize=5)
-    top.step(steps, truth[:, last], where="mid", color="#CC79A7", linewidth=2.5, alpha=0.6, label="true probability")
+    top.plot(steps, np.array(example["symbols"]) == last, "|", color="#777777", markersize=5, label="symbols")
+    top.step(steps, truth[:, last], where="mid", color=TRUTH, linewidth=3, label="true probability")
     names = {name: label(result, name) for name in example["predictions"]}
     networks = networks_of(list(names.values()))
     for name, shown in names.items():
-        if shown == "KT":
+        if shown == "KT" and len(names) > 1:
             continue  # its curve leaves the picture
         predicted = np.array(example["predictions"][name])
         line = style(shown, networks)
@@ -62,25 +66,24 @@ def draw_sequence(result: dict[str, Any]) -> Figure:
     switches = [step for step, (a, b) in enumerate(itertools.pairwise(example["segments"]), 2) if a != b]
     for ax in (top, middle, bottom):
         for switch in switches:
-            ax.axvline(switch - 0.5, color="black", linestyle=":", linewidth=0.8)
+            ax.axvline(switch - 0.5, color="black", linestyle=":", linewidth=0.8, label="switch")
     top.set_ylabel(f"probability of symbol {last}")
     middle.set_ylabel(f"regret of the step, {unit}")
     bottom.set_ylabel(f"regret so far, {unit}")
     bottom.set_xlabel("step")
-    figure.suptitle(f"One sequence of the source {source_label(result['source']['name'])}", fontsize=11)
-    handles, labels = top.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+    left_out = ", KT left out" if len(names) > 1 and "KT" in names.values() else ""
+    figure.suptitle(f"One sequence of the source {source_label(result['source']['name'])}{left_out}", fontsize=11)
+    named = dict(zip(*reversed(top.get_legend_handles_labels()), strict=True))  # each once
+    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=4, frameon=False)
     return figure
 
 
 def draw_bars(results: Sequence[dict[str, Any]]) -> Figure:
-    """Draw cumulative regrets by source and predictor; networks that differ in the seed alone share a bar.
+    """Draw cumulative regrets by source and predictor; networks that differ in their seeds alone share a bar.
 
     Raises:
-        ValueError: if the files differ in unit or in the length of sequences.
+        ValueError: if the results cannot stand side by side.
     """
-    if len({(one["unit"], one["seq_length"]) for one in results}) > 1:
-        raise ValueError("expected results in one unit and of one --seq_length, found several")
     sources = list(dict.fromkeys(one["source"]["name"] for one in results))
     by_source = pooled(results)
     heights = [by_source[name] for name in sources]
@@ -95,7 +98,7 @@ def draw_bars(results: Sequence[dict[str, Any]]) -> Figure:
         places = [index + (number - (len(names) - 1) / 2) * width for index in there]
         means, errors = ([heights[index][name][part] for index in there] for part in (0, 1))
         colour = style(name, networks)["color"]
-        hatch = "" if name in networks else "///"
+        hatch = HATCHES[networks.index(name) // len(NETWORK_COLOURS) % len(HATCHES)] if name in networks else "///"
         ax.bar(places, means, width, yerr=errors, color=colour, edgecolor="white", hatch=hatch, label=name)
     ax.set_xticks(range(len(sources)), [source_label(name) for name in sources])
     ax.set_xlabel("source of the test sequences")
@@ -115,10 +118,9 @@ def draw_curves(results: Sequence[dict[str, Any]]) -> Figure:
         for row, name in zip(one["predictors"], names, strict=True):
             so_far = np.cumsum(row["regret_by_step"])
             ax.plot(np.arange(2, len(so_far) + 2), so_far, linewidth=1.6, **style(name, networks))
-        best = max(
-            np.sum(row["regret_by_step"]) for row, name in zip(one["predictors"], names, strict=True) if name != "KT"
-        )
-        ax.set_ylim(0, 1.15 * best)  # KT leaves the picture where it is far worse
+        totals = {name: sum(row["regret_by_step"]) for row, name in zip(one["predictors"], names, strict=True)}
+        highest = max((total for name, total in totals.items() if name != "KT"), default=max(totals.values()))
+        ax.set_ylim(0, 1.15 * highest)  # KT leaves the picture where it is far worse
         ax.set_title(f"source {source_label(one['source']['name'])}", fontsize=10)
         ax.set_xlabel("step")
         ax.set_ylabel(f"mean regret so far, {one['unit']}")
@@ -135,9 +137,10 @@ def draw_partitions(length: int, seed: int) -> Figure:
     grid = figure.subplots(2, 3)
     axes, unused = grid.flat[: len(SEGMENTS)], grid.flat[len(SEGMENTS) :]
     generator = torch.Generator().manual_seed(seed)
+    place: dict[str, Any] = {"extent": (0.5, length + 0.5, ROWS_DRAWN + 0.5, 0.5), "aspect": "auto"}  # counted from 1
     for ax, name in zip(axes, SEGMENTS, strict=True):
         sequences = sample(Source(name), ROWS_DRAWN, length, generator)
-        shades = ax.imshow(sequences.parameters[..., 1].numpy(), cmap="cividis", vmin=0, vmax=1, aspect="auto")
+        shades = ax.imshow(sequences.parameters[..., 1].numpy(), cmap="cividis", vmin=0, vmax=1, **place)
         ax.set_title(source_label(name), fontsize=10)
         ax.set_xlabel("step")
         ax.set_ylabel("sequence")

@@ -38,9 +38,9 @@ class RecurrentNetwork(nn.Module):
 
     def forward(self, symbols: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Predict what follows each symbol."""
-        inputs = functional.one_hot(symbols, self.num_symbols).to(self.output.weight.dtype)
+        inputs = functional.one_hot(symbols.T, self.num_symbols).to(self.output.weight.dtype)  # (T, B, K)
         steps, state = self.core(self.before(inputs), state)
-        return self.output(self.after(steps).relu()), state
+        return self.output(self.after(steps).relu()).transpose(0, 1), state
 
 
 def _layers(widths: Sequence[int], generator: torch.Generator) -> nn.Sequential:
@@ -56,7 +56,7 @@ class FusedCore(nn.Module):
 
     An LSTM has one bias, torch two: the second stays zero.
 
-    Shape: (B, T, I), state or None -> (B, T, H), state of (1, B, H) parts.
+    Shape: (T, B, I), state or None -> (T, B, H), state of (1, B, H) parts.
     """
 
     def __init__(self, input_size: int, config: NetworkConfig, generator: torch.Generator) -> None:
@@ -64,10 +64,10 @@ class FusedCore(nn.Module):
         hidden = config.hidden_size
         self.rnn: nn.RNN | nn.LSTM
         if config.model == "lstm":
-            self.rnn = nn.LSTM(input_size, hidden, batch_first=True)
+            self.rnn = nn.LSTM(input_size, hidden)
             fan_in = input_size + hidden, input_size + hidden  # one map of both
         else:
-            self.rnn = nn.RNN(input_size, hidden, nonlinearity="relu", batch_first=True)
+            self.rnn = nn.RNN(input_size, hidden, nonlinearity="relu")
             fan_in = input_size, hidden
         weights = dict(self.rnn.named_parameters())
         truncated_normal_(weights["weight_ih_l0"], fan_in[0], generator)
@@ -92,7 +92,7 @@ class StackCore(nn.Module):
 
     The three actions of a stack are weighted by a softmax, so that its new contents are a mixture of the three.
 
-    Shape: (B, T, I), state or None -> (B, T, H), state: stacks (B, n, S, C), hidden (B, H), an LSTM's cell (B, H).
+    Shape: (T, B, I), state or None -> (T, B, H), state: stacks (B, n, S, C), hidden (B, H), an LSTM's cell (B, H).
     """
 
     def __init__(self, input_size: int, config: NetworkConfig, generator: torch.Generator) -> None:
@@ -112,19 +112,20 @@ class StackCore(nn.Module):
     def forward(self, inputs: Tensor, state: State | None) -> tuple[Tensor, State]:
         """Read T steps, one after the other."""
         if state is None:
-            hidden = inputs.new_zeros(len(inputs), self.hidden_size)
-            state = inputs.new_zeros(len(inputs), *self.stacks_shape), hidden, *([hidden] * self.is_lstm)
+            batch = inputs.shape[1]
+            hidden = inputs.new_zeros(batch, self.hidden_size)
+            state = inputs.new_zeros(batch, *self.stacks_shape), hidden, *([hidden] * self.is_lstm)
         stacks, *core = state
         from_symbols, from_tops = self.from_input.weight.tensor_split([inputs.shape[2]], dim=1)
         recurrent = torch.cat([from_tops, self.from_hidden.weight], dim=1).T
         bias = self.from_input.bias if self.is_lstm else self.from_input.bias + self.from_hidden.bias
         outputs = []
-        for given in functional.linear(inputs, from_symbols, bias).unbind(1):
+        for given in functional.linear(inputs, from_symbols, bias).unbind(0):
             read = torch.cat([stacks[:, :, 0].flatten(1), core[0]], dim=1)
             core = self._core_step(torch.addmm(given, read, recurrent), core)
             outputs.append(core[0])
             stacks = self._stack_step(stacks, core[0])
-        return torch.stack(outputs, dim=1), (stacks, *core)
+        return torch.stack(outputs), (stacks, *core)
 
     def _core_step(self, gates: Tensor, core: list[Tensor]) -> list[Tensor]:
         if not self.is_lstm:

@@ -6,30 +6,43 @@ reads the JSON files of a folder; every number it writes is theirs, or a closed 
 """
 
 import argparse
-import json
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from nonstationary.closed_form import mean_segments, oracle_regret
 from nonstationary.pictures import draw_bars, draw_curves, draw_partitions, draw_sequence, save
-from nonstationary.result_files import EXACT_NAMES, RESULTS, is_network, is_result, label, pooled, source_label
+from nonstationary.result_files import (
+    EXACT_NAMES,
+    RESULTS,
+    is_network,
+    label,
+    pooled,
+    read_results,
+    recipe,
+    setting,
+    source_label,
+)
 from nonstationary.sources import SEGMENTS, Source
 from script_util import OneLineParser, run_script, written_whole
 
 Result = dict[str, Any]
 
 INTRODUCTION = """\
-Written by `python -m nonstationary.report` from the result files in this folder. Regret is in bits, summed over symbols
-2 to T and averaged over sequences, ± one standard error. Every predictor sees the same sequences. None of these numbers
-is the paper's: it gives its own in figures."""
+Written by `python -m nonstationary.report` from the result files in this folder; the commands that made them stand in
+[nonstationary/README.md](../../nonstationary/README.md). Regret is in bits, summed over symbols 2 to T and averaged
+over sequences, ± one standard error. In a row all predictors see the same sequences. None of these numbers is the
+paper's: it gives its own in figures."""
 ABOUT_EXACT = """\
-The source's own exact mixture is in bold (of "random uniform", whose mixture is not here, the best). The closed form is
-what KT, told of the switches, must lose on average: the simulation has to agree with it."""
+The predictor from which differences are taken is in bold: the source's own exact mixture, but for "random uniform",
+whose mixture is not here. The closed form is what KT, told of the switches, must lose on average; the simulation has to
+agree with it. All rows of a source share their seed, so they err together."""
 ABOUT_NETWORKS = """\
-The paired difference is taken sequence by sequence from the source's own mixture. "Gap closed" says how far the network
-came from KT, which knows of no switches, to that mixture. Minutes are wall time on cores shared with other work."""
+The paired difference is taken sequence by sequence, from the source's own mixture where there is one. "Gap closed" says
+how far the network came from KT, which knows of no switches, to that mixture. Minutes are wall time on cores shared
+with other work."""
 ABOUT_CROSS = """\
 Where several networks differ in their seed alone: their mean and its standard error over seeds."""
 
@@ -48,13 +61,10 @@ def find_results(folder: Path) -> list[Result]:
     Raises:
         ValueError: if there is none.
     """
-    results = []
-    for path in sorted(folder.glob("*.json")):
-        contents = json.loads(path.read_text(encoding="utf-8"))
-        if is_result(contents) and contents["unit"] == "bits":
-            results.append(contents)
+    paths = [path for path in sorted(folder.glob("*.json")) if not path.name.startswith("bench_")]
+    results = [one for one in read_results(paths) if one["unit"] == "bits"]
     if not results:
-        raise ValueError(f"{folder}: no results; write some with `python -m nonstationary.evaluate`")
+        raise ValueError(f"{folder}: no results in bits; write some with `python -m nonstationary.evaluate`")
     order = list(SEGMENTS)
     return sorted(results, key=lambda one: (order.index(one["source"]["name"]), one["seq_length"]))
 
@@ -72,9 +82,12 @@ def exact_table(results: Sequence[Result]) -> str:
         source = Source(**one["source"])
         found = {row["predictor"]: f"{row['regret']:.2f} ± {row['regret_error']:.2f}" for row in one["predictors"]}
         cells = [f"**{found[name]}**" if name == one["reference"] else found.get(name, "—") for name in EXACT_NAMES]
-        closed = f"{oracle_regret(source, one['seq_length']) / math.log(2):.4f}"
+        closed = "—"  # there is none for more symbols
+        if source.num_symbols == 2:
+            closed = f"{oracle_regret(source, one['seq_length']) / math.log(2):.4f}"
         segments = f"{mean_segments(source, one['seq_length']):.2f}"
-        name, length, n = source_label(source.name), str(one["seq_length"]), str(one["n_eval"])
+        name = ", ".join([source_label(source.name), *further_settings(one)])
+        length, n = str(one["seq_length"]), str(one["n_eval"])
         rows.append([name, length, n, *cells[:2], closed, *cells[2:], segments])
     header = ["source", "T", "sequences", "KT", "KT oracle", "KT oracle, closed form", "PTW", "LIN", "mean segments"]
     return table(header, rows)
@@ -83,7 +96,7 @@ def exact_table(results: Sequence[Result]) -> str:
 def share_closed(result: Result) -> float | None:
     """Tell how much of the gap from KT to the source's own mixture a network closes, in percent."""
     regrets = {row["predictor"]: row["regret"] for row in result["predictors"]}
-    if "kt" not in regrets or result["reference"] == "kt":
+    if "kt" not in regrets or result["reference"] in ("kt", "kt_oracle"):
         return None
     gap: float = regrets["kt"] - regrets[result["reference"]]
     reached: float = regrets["kt"] - regrets[result["network"]["config"]["model"]]
@@ -141,9 +154,35 @@ def on_own_ground(result: Result) -> bool:
     return at_home == (result["source"], result["seq_length"])
 
 
-def together_with(results: Sequence[Result], length: int) -> list[Result]:
-    """Pick the results of networks on sequences of one length."""
-    return [one for one in results if one["network"] is not None and one["seq_length"] == length]
+def further_settings(result: Result) -> list[str]:
+    """Name the settings of a result's source that are not as by default."""
+    default = asdict(Source())
+    return [f"{name} {value}" for name, value in result["source"].items() if name != "name" and value != default[name]]
+
+
+def by_setting(results: Sequence[Result]) -> dict[str, list[Result]]:
+    """Put the results of networks together that can stand side by side, under a title, short sequences first."""
+    groups: dict[str, list[Result]] = {}
+    for one in sorted((one for one in results if one["network"] is not None), key=lambda one: one["seq_length"]):
+        groups.setdefault(setting(one), []).append(one)
+    titled = {}
+    for group in groups.values():
+        first = group[0]
+        chunks = [] if first["chunk_length"] is None else [f"read in chunks of {first['chunk_length']}"]
+        title = [f"{first['seq_length']} symbols", f"{first['n_eval']} sequences", *further_settings(first), *chunks]
+        titled[", ".join(title)] = group
+    return titled
+
+
+def by_network(results: Sequence[Result]) -> dict[str, list[Result]]:
+    """Group results by the name of the network's file; of networks that differ in their seeds alone, the first one."""
+    groups: dict[str, list[Result]] = {}
+    seen: dict[str, str] = {}
+    for one in results:
+        name = Path(one["network"]["file"]).stem
+        if seen.setdefault(recipe(one, one["network"]["config"]["model"]), name) == name:
+            groups.setdefault(name, []).append(one)
+    return groups
 
 
 def draw_all(results: Sequence[Result], folder: Path) -> list[tuple[str, str]]:
@@ -152,22 +191,20 @@ def draw_all(results: Sequence[Result], folder: Path) -> list[tuple[str, str]]:
     drawn = [("Where the sources switch: a row a sequence, its shade the probability of symbol 1.", "partitions.png")]
     at_home = [one for one in results if one["network"] is not None and on_own_ground(one)]
     for one in at_home:
-        if one["network"]["arguments"]["seed"] == 1:
+        if one in [group[0] for group in by_network(at_home).values()]:
             name = f"sequence_{Path(one['network']['file']).stem}.png"
             save(draw_sequence(one), folder / name)
             who = label(one, one["network"]["config"]["model"])
             drawn.append((f"One sequence, as {who} and the exact predictors see it. KT is left out.", name))
-    for length in sorted({one["seq_length"] for one in results if one["network"] is not None}):
-        save(draw_bars(together_with(results, length)), folder / f"bars_{length}.png")
-        drawn.append((f"Cumulative regret by source and predictor, {length} symbols.", f"bars_{length}.png"))
-    for one in at_home[:1]:
-        same = [
-            other
-            for other in results
-            if other["network"] == one["network"] and other["seq_length"] == one["seq_length"]
-        ]
-        save(draw_curves(same), folder / "curves.png")
-        drawn.append(("Mean regret so far. Where KT is far worse, it leaves the picture.", "curves.png"))
+    for number, (title, together) in enumerate(by_setting(results).items(), start=1):
+        save(draw_bars(together), folder / f"bars_{number}.png")
+        drawn.append((f"Cumulative regret by source and predictor: {title}.", f"bars_{number}.png"))
+        for name, curves in by_network(together).items():
+            if len(curves) > 1:
+                save(draw_curves(curves), folder / f"curves_{number}_{name}.png")
+                drawn.append(
+                    (f"Mean regret so far of `{name}` and the exact predictors.", f"curves_{number}_{name}.png")
+                )
     return drawn
 
 
@@ -181,9 +218,8 @@ def write_report(results: Sequence[Result], drawn: Sequence[tuple[str, str]], fi
     at_home = [one for one in networks if on_own_ground(one)]
     if at_home:
         parts += ["## Networks on the source they were trained on", ABOUT_NETWORKS, network_table(at_home)]
-    for length in sorted({one["seq_length"] for one in networks}):
-        parts += [f"## Every predictor on every source, {length} symbols", ABOUT_CROSS]
-        parts.append(cross_table(together_with(networks, length)))
+    for title, together in by_setting(networks).items():
+        parts += [f"## Every predictor on every source: {title}", ABOUT_CROSS, cross_table(together)]
     parts.append("## Pictures")
     parts += [f"{told}\n\n![{told}]({figures}/{name})" for told, name in drawn]
     seconds = sum({one["network"]["file"]: one["network"]["training_seconds"] for one in networks}.values())

@@ -8,6 +8,10 @@ from typing import Any, NamedTuple
 
 RESULTS = Path("results/nonstationary")
 Estimated = tuple[float, float]  # a regret and its standard error
+SETTINGS = ("seq_length", "n_eval", "eval_seed", "ptw_depth", "chunk_length")
+"""What, with source and unit, has to be equal for results to stand side by side."""
+SEEDS_AND_LOGS = ("seed", "model_init_seed", "log_every", "eval_every", "n_eval", "eval_seed", "competitors")
+"""Arguments of the training command that make no other kind of network."""
 EXACT_NAMES = {"kt": "KT", "kt_oracle": "KT oracle", "ptw": "PTW", "lin": "LIN"}
 
 
@@ -33,7 +37,8 @@ def read_results(paths: Sequence[Path]) -> list[dict[str, Any]]:
 
 def is_result(contents: Any) -> bool:
     """Tell an evaluation's results from other JSON files."""
-    return isinstance(contents, dict) and {"predictors", "example", "source", "unit"} <= contents.keys()
+    needed = {"predictors", "example", "source", "unit", "reference", "network", *SETTINGS}
+    return isinstance(contents, dict) and needed <= contents.keys()
 
 
 def is_network(result: dict[str, Any], predictor: str) -> bool:
@@ -53,11 +58,28 @@ def label(result: dict[str, Any], predictor: str) -> str:
 
 
 def recipe(result: dict[str, Any], predictor: str) -> str:
-    """Write down all that makes a network but its seeds; empty for an exact predictor."""
+    """Write down all that makes a network, its seeds left out; empty for an exact predictor."""
     if not is_network(result, predictor):
         return ""
     arguments = result["network"]["arguments"]
-    return json.dumps({name: arguments[name] for name in sorted(arguments) if name not in ("seed", "model_init_seed")})
+    return json.dumps({name: arguments[name] for name in sorted(arguments) if name not in SEEDS_AND_LOGS})
+
+
+def setting(result: dict[str, Any]) -> str:
+    """Write down what has to be equal for results to stand side by side: all but the names of source and network."""
+    source = {name: value for name, value in result["source"].items() if name != "name"}
+    return json.dumps([source, result["unit"], *(result[name] for name in SETTINGS)])
+
+
+def check_comparable(results: Sequence[dict[str, Any]]) -> None:
+    """Raise ValueError, naming two files, if results cannot stand side by side."""
+    for one in results:
+        if setting(one) != setting(results[0]):
+            names = ("unit", *SETTINGS, "source")
+            differing = next(name for name in names if one[name] != results[0][name])
+            raise ValueError(
+                f"{one['path']} has another {differing} than {results[0]['path']}; give results of one kind only"
+            )
 
 
 class Mean(NamedTuple):
@@ -71,9 +93,12 @@ class Mean(NamedTuple):
 def pooled(results: Sequence[dict[str, Any]]) -> dict[str, dict[str, Mean]]:
     """Average what several files say of the same predictor; networks are the same if they differ in their seeds alone.
 
+    Raises:
+        ValueError: if the results cannot stand side by side.
     Returns:
         By source and label, with a file's name in it where networks of different recipes share a label.
     """
+    check_comparable(results)
     groups: dict[tuple[str, str], dict[str, dict[str, Estimated]]] = {}  # by label and recipe, source, file
     for result in results:
         for row in result["predictors"]:

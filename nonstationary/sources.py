@@ -27,6 +27,14 @@ class Source:
     max_segment: int = 20  # of `random_uniform`: the longest segment, in steps
 
 
+def check_source(source: Source) -> None:
+    """Raise ValueError, naming the flag, if a setting is not the default although the source has no use for it."""
+    default = Source()
+    for name, user in (("shift_period", "regular"), ("max_segment", "random_uniform")):
+        if source.name != user and getattr(source, name) != getattr(default, name):
+            raise ValueError(f"--{name} is for --data_distribution {user} only, which is {source.name}")
+
+
 class Sequences(NamedTuple):
     """Sampled sequences with what they were sampled from."""
 
@@ -122,6 +130,7 @@ def sample(source: Source, n: int, length: int, generator: torch.Generator) -> S
     segments = SEGMENTS[source.name](source, n, length, generator)
     ends = (segments[:, -1] + 1).cumsum(0)  # segments of this sequence and those before it
     size = int(ends[-1]), source.num_symbols
+    # what torch.distributions calls, which takes no generator
     drawn = torch._sample_dirichlet(torch.full(size, source.alpha, dtype=torch.float64), generator=generator)
     parameters = drawn[(ends - segments[:, -1] - 1)[:, None] + segments]
     uniform = torch.rand(n, length, 1, dtype=torch.float64, generator=generator)

@@ -18,7 +18,15 @@ from torch import Tensor
 
 from checkpoint import describe_device, provenance, restore_torch_states, torch_states
 from learning_curve import Curve
-from nonstationary.network_config import MODELS, POSITIONS, NetworkConfig, check_chunks, check_length, check_network
+from nonstationary.network_config import (
+    MODELS,
+    POSITIONS,
+    NetworkConfig,
+    check_chunks,
+    check_length,
+    check_network,
+    check_unused,
+)
 from nonstationary.network_file import TrainedNetwork, load_network, save_network
 from nonstationary.networks import make_network
 from nonstationary.options import (
@@ -27,7 +35,7 @@ from nonstationary.options import (
     add_source_options,
     competitors,
     find_device,
-    length_int,
+    two_or_more,
     widths,
 )
 from nonstationary.predictors import OWN_MIXTURE
@@ -43,7 +51,7 @@ from nonstationary.regret import (
     network_predictor,
     score,
 )
-from nonstationary.sources import Sequences, Source, sample
+from nonstationary.sources import Sequences, Source, check_source, sample
 from nonstationary.training_step import StepResult, learning_rate, train_on_batch
 from script_util import (
     OneLineParser,
@@ -70,8 +78,8 @@ def parse_arguments() -> argparse.Namespace:
     add_training_options(parser)
     add_evaluation_set(parser, n_eval=512)
     add = parser.add_argument_group("log and files").add_argument
-    told = "exact predictors to compare with, comma between; the last is the reference of the paired difference"
-    add("--competitors", type=competitors, default=("ptw",), metavar="NAMES", help=told)
+    told = "exact predictors to compare with, comma between; differences are taken from the last"
+    add("--competitors", type=competitors, default="ptw", metavar="NAMES", help=told)
     add("--eval_every", type=positive_int, default=250, metavar="N", help="steps from one evaluation to the next")
     add("--log_every", type=positive_int, default=250, metavar="N", help="steps from one log line to the next")
     add("--save_every", type=positive_int, default=1000, metavar="N", help="steps from one checkpoint to the next")
@@ -113,15 +121,15 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
 def add_training_options(parser: argparse.ArgumentParser) -> None:
     """Add how to learn."""
     add = parser.add_argument_group("training").add_argument
-    add("--seq_length", type=length_int, default=256, metavar="T", help="symbols of a sequence")
-    told = "draw the length of each batch from 2, 4, 8, ... up to T"
+    add("--seq_length", type=two_or_more, default=256, metavar="T", help="symbols of a sequence")
+    told = "draw the length of each batch from the powers of two up to T"
     add("--random_length", action="store_true", help=told)
     add("--batch_size", type=positive_int, default=128, metavar="B", help="sequences of a step")
     add("--train_steps", type=positive_int, default=100000, metavar="N", help="gradient steps")
     add("--lr", type=positive_float, default=1e-4, help="Adam's (highest) learning rate")
     add("--warmup_steps", type=natural_int, default=0, metavar="N", help="steps of a linear rise to --lr")
     told = "fall linearly, in --train_steps steps, to this fraction of --lr"
-    add("--final_lr_fraction", type=positive_float, default=1.0, metavar="F", help=told)
+    add("--final_lr_fraction", type=nonnegative_float, default=1.0, metavar="F", help=told)
     told = "norm to which longer gradients are cut, 0 for never"
     add("--clip_grad_norm", type=nonnegative_float, default=1.0, metavar="NORM", help=told)
     told = "stop gradients every N steps: truncated backpropagation through time (default: never)"
@@ -144,7 +152,11 @@ def config_of(args: argparse.Namespace) -> NetworkConfig:
 def check(args: argparse.Namespace, config: NetworkConfig) -> None:
     """Raise ValueError, naming the flags, if they contradict one another."""
     check_network(config)
+    check_unused(config)
     check_length(config, args.seq_length)
+    check_source(source_of(args))
+    if args.seed == args.eval_seed:
+        raise ValueError(f"--seed {args.seed} is also --eval_seed: training would see the evaluation set")
     if config.model == "transformer" and config.context_length is not None and args.random_length:
         raise ValueError("--random_length draws lengths that --context_length does not divide; leave one of them out")
     if args.carry_state:
@@ -199,6 +211,13 @@ class Yardstick:
             sets = [fixed_sequences(source, args.n_eval, length, args.eval_seed) for length in lengths_of(args)]
             per_symbol = [self._regret_per_symbol(own, source, sequences) for sequences in sets]
             self.optimal_loss = expected_entropy(source) + sum(per_symbol) / len(per_symbol)
+
+    def shown(self) -> str:
+        """Write the exact predictors' regrets for people."""
+        regrets = (f"{name} {scores.totals.mean().item() / BITS:.2f}" for name, scores in self.exact.items())
+        return (
+            f"regret of the exact predictors on {len(self._sequences.symbols)} sequences, in bits: {', '.join(regrets)}"
+        )
 
     def _regret_per_symbol(self, own: str, source: Source, sequences: Sequences) -> float:
         scores = score({own: exact_predictor(own, source)}, sequences, self._batch_size, self._device)
@@ -306,6 +325,7 @@ class Training:
         """Train to the last step, logging and saving on the way."""
         args = self.args
         yardstick = Yardstick(args, self.source, self.device)
+        print(yardstick.shown(), flush=True)
         curve = Curve(path.with_suffix(".csv"), [field.name for field in fields(Row)], self.step, self.is_logged)
         while self.step < args.train_steps:
             result = self.train_one()
@@ -318,23 +338,37 @@ class Training:
                     self.loss_sum.zero_()
                     self.loss_count = 0
             if self.step % args.save_every == 0 or is_last:
+                self.check_finite(result)
                 self.save(path)
+
+    def check_finite(self, result: StepResult) -> None:
+        """Stop a run that has diverged, before anything of it is written.
+
+        Raises:
+            ValueError: if loss, gradient or weights are no numbers any more.
+        """
+        for name, value in (("loss", self.loss_sum), ("loss", result.loss), ("gradient norm", result.gradient_norm)):
+            if not math.isfinite(value):
+                raise ValueError(f"the {name} is {value.item()} at step {self.step}; try a smaller --lr")
+        if not all(weight.isfinite().all() for weight in self.network.parameters()):
+            raise ValueError(f"some weights are no numbers at step {self.step}; try a smaller --lr")
 
     def measured(self, result: StepResult, yardstick: Yardstick, with_regret: bool) -> Row:
         """Fill a line of the learning curve.
 
         Raises:
-            ValueError: if the loss is no number any more.
+            ValueError: if loss, gradient or regret are no numbers any more.
         """
+        self.check_finite(result)
         loss = self.loss_sum.item() / self.loss_count
-        if not math.isfinite(loss):
-            raise ValueError(f"the loss is {loss} at step {self.step}; try a smaller --lr")
         rate = self.optimizer.param_groups[0]["lr"]
         seconds, norm = round(self.seconds, 2), result.gradient_norm.item()
         row = Row(self.step, self.symbols, seconds, rate, loss, yardstick.optimal_loss, norm)
         if with_regret:
             scores, (row.difference, row.difference_error) = yardstick.measure(self.network)
             row.regret = scores.totals.mean().item() / BITS
+            if not math.isfinite(row.regret):
+                raise ValueError(f"the network's predictions are no numbers at step {self.step}; try a smaller --lr")
             row.exact_regret = yardstick.exact[yardstick.reference].totals.mean().item() / BITS
         return row
 
@@ -376,7 +410,7 @@ def main() -> None:
     if earlier is not None:
         try:
             training.go_on_from(earlier)
-        except (KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
+        except Exception as error:  # whatever an ill-formed file leads to
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
             raise ValueError(f"{path} cannot be trained further ({reason}); choose another --fn_out_model") from None
         if earlier.step == args.train_steps:

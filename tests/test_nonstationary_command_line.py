@@ -17,7 +17,7 @@ from unittest import mock
 
 import pytest
 import torch
-from test_nonstationary_training import TINY, assert_one_line, contents, run_module
+from test_nonstationary_training import assert_one_line, contents, run_module, tiny
 
 import nonstationary.training_step
 from nonstationary.network_config import RECURRENT, NetworkConfig
@@ -55,7 +55,7 @@ def complete(world, line):
     """Complete a line of MISTAKES: what it does not mention is small, on the CPU, and in the world's folders."""
     name, *given = shlex.split(line.format(world=world))
     if name == "train":
-        return name, *TINY, "--fn_out_model", "new.tar", "--dir_model", world / "models", *given
+        return name, *tiny("--fn_out_model", "new.tar", "--dir_model", world / "models", *given)
     results = ("--fn_out_results", world / "result.json")
     return name, "--device", "cpu", "--n_eval", 4, *results, "--dir_model", world / "models", *given
 
@@ -78,6 +78,13 @@ MISTAKES = {  # the command line and what the message must say
     "warm-up as long as the run": ("train --warmup_steps 9", ["--warmup_steps 9", "--train_steps 9"]),
     "warm-up longer than the run": ("train --warmup_steps 20", ["--warmup_steps 20", "--train_steps 9"]),
     "rising rate": ("train --final_lr_fraction 1.5", ["--final_lr_fraction 1.5", "at most 1"]),
+    "sizes of another network": ("train --pos_enc alibi", ["--pos_enc", "transformers only", "lstm"]),
+    "blocks for an LSTM": ("train --context_length 4", ["--context_length", "transformers only"]),
+    "stacks for an LSTM": ("train --n_stacks 2", ["--n_stacks", "stacks only"]),
+    "layers for a transformer": (f"{TRANSFORMER} --before_mlp 3", ["--before_mlp", "recurrent networks only"]),
+    "a period for PTW": ("train --shift_period 5", ["--shift_period", "regular"]),
+    "a longest segment for LIN": ("train --data_distribution lin --max_segment 5", ["--max_segment", "random_uniform"]),
+    "training on the evaluation set": ("train --seed 12345", ["--seed 12345", "--eval_seed"]),
     # training: options out of their range
     "no name": ("train --fn_out_model net", ["--fn_out_model", "NAME.tar"]),
     "name with a folder": ("train --fn_out_model a/net.tar", ["--fn_out_model", "--dir_model"]),
@@ -260,18 +267,56 @@ def test_every_variant_trains_and_is_evaluated(world, variant):
     assert json.loads((world / "result.json").read_text())["seq_length"] == 8
 
 
-def test_the_network_is_made_as_asked(world):
-    """Every flag of network and source arrives in the file's configuration; the weights read back predict alike."""
-    flags = "--model stack_lstm --num_symbols 3 --hidden_size 5 --before_mlp 3 --after_mlp 4,5 --n_stacks 2 "
-    flags += "--stack_size 3 --stack_cell_size 2 --emb_size 6 --nlayers 2 --nheads 3 --ff_mult 1 --dropout 0.25 "
-    flags += "--pos_enc relative --context_length 4 --attention_window 2 --data_distribution regular --alpha 0.7 "
-    flags += "--shift_period 3 --max_segment 9 --train_steps 1"
-    name, *arguments = complete(world, f"train {flags}")
+def test_a_run_that_diverges_ends_in_one_line_and_saves_nothing(world):
+    """Neither a checkpoint nor a row of the curve holds what is no number."""
+    name, *arguments = complete(world, "train --lr 1e38 --save_every 1")
+    assert_one_line(run_module(name, *arguments), "train.py", "smaller --lr")
+    rows = (world / "models" / "new.csv").read_text()
+    assert "nan" not in rows
+    assert "inf" not in rows
+    if (world / "models" / "new.tar").exists():  # of a step before
+        saved = load_network(world / "models" / "new.tar", torch.device("cpu")).network.state_dict()
+        assert all(weight.isfinite().all() for weight in saved.values())
+
+
+SOURCE_FLAGS = "--num_symbols 3 --alpha 0.7 --data_distribution"
+
+
+@pytest.mark.parametrize(
+    ("flags", "config", "source"),
+    [
+        (
+            "--model stack_lstm --hidden_size 5 --before_mlp 3 --after_mlp 4,5 --n_stacks 2 --stack_size 3 "
+            f"--stack_cell_size 2 {SOURCE_FLAGS} regular --shift_period 3",
+            NetworkConfig("stack_lstm", 3, 5, (3,), (4, 5), 2, 3, 2),
+            Source("regular", 0.7, 3, shift_period=3),
+        ),
+        (
+            "--model transformer --emb_size 6 --nlayers 2 --nheads 3 --ff_mult 1 --dropout 0.25 --pos_enc relative "
+            f"--context_length 4 --attention_window 2 {SOURCE_FLAGS} random_uniform --max_segment 9",
+            NetworkConfig(
+                "transformer",
+                3,
+                emb_size=6,
+                nlayers=2,
+                nheads=3,
+                ff_mult=1,
+                dropout=0.25,
+                pos_enc="relative",
+                context_length=4,
+                attention_window=2,
+            ),
+            Source("random_uniform", 0.7, 3, max_segment=9),
+        ),
+    ],
+)
+def test_the_network_is_made_as_asked(world, flags, config, source):
+    """Every flag of network and source arrives in the file's configuration."""
+    name, *arguments = complete(world, f"train {flags} --train_steps 1")
     assert run_module(name, *arguments).code == 0
     trained = load_network(world / "models" / "new.tar", torch.device("cpu"))
-    sizes = ("stack_lstm", 3, 5, (3,), (4, 5), 2, 3, 2, 6, 2, 3, 1, 0.25, "relative", 4, 2)
-    assert trained.config == NetworkConfig(*sizes)
-    assert trained.source == Source("regular", 0.7, 3, 3, 9)
+    assert trained.config == config
+    assert trained.source == source
     assert trained.step == 1
     assert trained.arguments["seq_length"] == 8
 
@@ -284,6 +329,7 @@ def evaluate(world):
     """Evaluate; gives the result file's contents."""
 
     def run(*arguments):
+        (world / "result.json").unlink(missing_ok=True)
         name, *given = complete(world, shlex.join(["evaluate", *map(str, arguments)]))
         outcome = run_module(name, *given)
         assert (outcome.code, outcome.err) == (0, ""), outcome
@@ -293,6 +339,20 @@ def evaluate(world):
         return json.loads(text) | {"printed": outcome.out}
 
     return run
+
+
+@pytest.mark.parametrize(
+    "other", ["--n_eval 5", "--units nats", "--seq_length 9", "--data_distribution lin", "--fn_out_model three.tar"]
+)
+def test_results_are_not_replaced_by_those_of_something_else(world, evaluate, other):
+    """The same evaluation may be repeated; another one ends in one line, and the file stays."""
+    evaluate("--fn_out_model", "lstm.tar")
+    before = contents(world)
+    name, *given = complete(world, f"{EVALUATE} lstm.tar {other}")
+    assert_one_line(run_module(name, *given), "evaluate.py", "result.json", "--fn_out_results")
+    assert contents(world) == before
+    name, *given = complete(world, f"{EVALUATE} lstm.tar")
+    assert run_module(name, *given).code == 0
 
 
 def rows_of(report):

@@ -265,8 +265,14 @@ def contents(folder):
 
 
 STEPS = 9
-TINY = ("--device", "cpu", "--hidden_size", 4, "--emb_size", 8, "--nheads", 2, "--nlayers", 1, "--seq_length", 8)
-TINY += ("--batch_size", 3, "--n_eval", 4, "--train_steps", STEPS, "--log_every", 2, "--eval_every", 4)
+TINY = ("--device", "cpu", "--seq_length", 8, "--batch_size", 3, "--n_eval", 4, "--train_steps", STEPS)
+TINY += ("--log_every", 2, "--eval_every", 4)
+
+
+def tiny(*arguments):
+    """Add the sizes of a tiny run, and of a tiny network of the kind that the arguments ask for."""
+    small = ("--emb_size", 8, "--nheads", 2, "--nlayers", 1) if "transformer" in arguments else ("--hidden_size", 4)
+    return (*TINY, *small, *arguments)
 
 
 @pytest.fixture
@@ -279,7 +285,7 @@ def train(tmp_path):
             steps[stop_in - 1] = mock.Mock(side_effect=KeyboardInterrupt)
         coming = iter(steps)
         with mock.patch.object(nonstationary.training_step, "train_on_batch", lambda *given: next(coming)(*given)):
-            return run_module("train", *TINY, "--dir_model", tmp_path, "--fn_out_model", f"{name}.tar", *arguments)
+            return run_module("train", *tiny("--dir_model", tmp_path, "--fn_out_model", f"{name}.tar", *arguments))
 
     return run
 
@@ -288,7 +294,7 @@ def train(tmp_path):
 def finished(tmp_path_factory):
     """The file of a finished run of two steps."""
     folder = tmp_path_factory.mktemp("finished")
-    arguments = (*TINY, "--train_steps", 2, "--dir_model", folder, "--fn_out_model", "net.tar")
+    arguments = tiny("--train_steps", 2, "--dir_model", folder, "--fn_out_model", "net.tar")
     assert run_module("train", *arguments).code == 0
     return (folder / "net.tar").read_bytes()
 
