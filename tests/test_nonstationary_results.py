@@ -212,7 +212,7 @@ def commands_of_the_readmes():
 @pytest.mark.parametrize("command", commands_of_the_readmes())
 def test_commands_of_the_readmes_are_understood(command, monkeypatch):
     """The module's own parser takes every one of them."""
-    _, _, module, *arguments = shlex.split(command)
+    _, _, module, *arguments = shlex.split(command, comments=True)
     monkeypatch.setattr(sys, "argv", [module, *arguments])
     if "-h" not in arguments:
         importlib.import_module(module).parse_arguments()
