@@ -71,6 +71,13 @@ class Cache(NamedTuple):
     source_values: Tensor
 
 
+class Decoding(NamedTuple):
+    """How far the answers to a batch have come."""
+
+    symbols: Tensor  # (N, U) int64, read so far
+    caches: list[Cache]  # one a decoder layer
+
+
 class BIML(nn.Module):
     """Transformer with layer norm after each sublayer and at the end of both stacks.
 
@@ -122,36 +129,36 @@ class BIML(nn.Module):
         """Encode, and decode the whole target."""
         return self.decode(self.encode(source), target_in)
 
-    def start_decoding(self, source: Source) -> list[Cache]:
-        """Project the source once for every decoder layer."""
+    def start_decoding(self, source: Source) -> Decoding:
+        """Project the source once for every decoder layer; nothing is read yet."""
         caches = []
         for layer in self.transformer.decoder.layers:
             keys, values = self._project(layer.multihead_attn, source.steps, "key", "value")
             caches.append(Cache(keys[:, :, :0], values[:, :, :0], keys, values))
-        return caches
+        return Decoding(source.is_padding.new_zeros(len(source.steps), 0, dtype=torch.int64), caches)
 
-    def decode_step(self, source: Source, caches: list[Cache], symbols: Tensor) -> tuple[Tensor, list[Cache]]:
-        """Predict the next symbol from the last one, (N,), and what is cached of those before it.
+    def decode_step(self, source: Source, decoding: Decoding, symbols: Tensor) -> tuple[Tensor, Decoding]:
+        """Predict the next symbol from the last one, (N,), and what is kept of those before it.
 
         Only for a network in evaluation mode: nothing is dropped out.
 
         Returns:
-            Logits (N, V), and the caches with this step in them.
+            Logits (N, V), and the decoding with this step in it.
         """
-        position = caches[0].keys.shape[2]
-        hidden = self.positional_encoding(self.output_embedding(symbols)[:, None], position)
-        is_seen = ~source.is_padding[:, None, None]
+        hidden = self.positional_encoding(self.output_embedding(symbols)[:, None], decoding.symbols.shape[1])
+        read = torch.cat([decoding.symbols, symbols[:, None]], dim=1)
+        is_seen, is_kept = ~source.is_padding[:, None, None], (read != self.target_pad)[:, None, None]
         grown = []
-        for layer, cache in zip(self.transformer.decoder.layers, caches, strict=True):
+        for layer, cache in zip(self.transformer.decoder.layers, decoding.caches, strict=True):
             query, key, value = self._project(layer.self_attn, hidden, "query", "key", "value")
             keys, values = torch.cat([cache.keys, key], dim=2), torch.cat([cache.values, value], dim=2)
-            hidden = layer.norm1(hidden + self._attend(layer.self_attn, query, keys, values, None))
+            hidden = layer.norm1(hidden + self._attend(layer.self_attn, query, keys, values, is_kept))
             (query,) = self._project(layer.multihead_attn, hidden, "query")
-            read = self._attend(layer.multihead_attn, query, cache.source_keys, cache.source_values, is_seen)
-            hidden = layer.norm2(hidden + read)
+            studied = self._attend(layer.multihead_attn, query, cache.source_keys, cache.source_values, is_seen)
+            hidden = layer.norm2(hidden + studied)
             hidden = layer.norm3(hidden + layer.linear2(layer.activation(layer.linear1(hidden))))
             grown.append(cache._replace(keys=keys, values=values))
-        return self.out(self.transformer.decoder.norm(hidden))[:, 0], grown
+        return self.out(self.transformer.decoder.norm(hidden))[:, 0], Decoding(read, grown)
 
     def _project(self, attention: nn.MultiheadAttention, steps: Tensor, *names: str) -> list[Tensor]:
         """Make queries, keys or values of steps (N, T, E): (N, h, T, E / h) each."""
@@ -162,7 +169,7 @@ class BIML(nn.Module):
         return [functional.linear(steps, parts[name], biases[name]).view(heads).transpose(1, 2) for name in names]
 
     def _attend(
-        self, attention: nn.MultiheadAttention, query: Tensor, keys: Tensor, values: Tensor, is_seen: Tensor | None
+        self, attention: nn.MultiheadAttention, query: Tensor, keys: Tensor, values: Tensor, is_seen: Tensor
     ) -> Tensor:
         """Read values by queries, (N, h, 1, E / h) -> (N, 1, E)."""
         read = functional.scaled_dot_product_attention(query, keys, values, attn_mask=is_seen)

@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = (
     *("train", "test", "query", "bench", "reproduce", "report"),
     *(f"nonstationary.{name}" for name in ("train", "evaluate", "plot", "bench", "report")),
-    *(f"biml.{name}" for name in ("generate", "train")),
+    *(f"biml.{name}" for name in ("generate", "train", "eval")),
 )
 FOLDERS = ("reporting", "nonstationary", "biml")
 MAY_IMPORT = {  # each module and what it may import of this project
@@ -82,6 +82,18 @@ MAY_IMPORT = {  # each module and what it may import of this project
     "biml.stream": {"biml.batch", "biml.dice", "biml.episode_types"},
     "biml.model": set(),
     "biml.training_step": {"biml.batch", "biml.model"},
+    "biml.decode": {"biml.batch", "biml.model"},
+    "biml.scoring": {
+        "biml.batch",
+        "biml.decode",
+        "biml.episode",
+        "biml.episode_types",
+        "biml.grammar",
+        "biml.network_file",
+        "biml.stream",
+        "biml.views",
+        "biml.vocabulary",
+    },
     "biml.network_file": {"biml.model", "biml.vocabulary", "checkpoint"},
 }
 WITHOUT_TORCH = ("scan_util", "generate_episode", "reproduce", "report")

@@ -1,0 +1,81 @@
+"""Answers and their likelihoods: greedy and sampled decoding, log-likelihood of given answers with lapses.
+
+The decoder keeps what it has computed of earlier steps, and stops when every answer has ended; both change no answer.
+
+Source: Lake & Baroni 2023, Methods ("Evaluation").
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from biml.batch import QueryTensors
+from biml.model import BIML
+
+
+def decode(
+    model: BIML,
+    source: Tensor,
+    max_length: int,
+    generator: torch.Generator | None = None,
+    allowed: Tensor | None = None,
+) -> list[list[int]]:
+    """Answer queries, at most `max_length` symbols each, EOS and what follows left out.
+
+    Args:
+        model: in evaluation mode.
+        source: (N, S) int64.
+        max_length: steps.
+        generator: on the device of the source; answers are sampled with it, and greedy without.
+        allowed: (N, V) bool, the symbols that an answer may be made of, EOS among them; None for all. SOS and PAD may
+            be sampled then, as in the published code.
+    Returns:
+        N lists of symbol numbers.
+    """
+    sos, eos = model.config.output_size - 3, model.config.output_size - 2
+    with torch.inference_mode():
+        encoded = model.encode(source)
+        decoding = model.start_decoding(encoded)
+        symbols = torch.full((len(source),), sos, device=source.device)
+        has_ended = torch.zeros(len(source), dtype=torch.bool, device=source.device)
+        steps = []
+        for _ in range(max_length):
+            logits, decoding = model.decode_step(encoded, decoding, symbols)
+            if allowed is not None:
+                logits = logits.masked_fill(~allowed, -math.inf)
+            symbols = choose(logits, generator)
+            steps.append(symbols)
+            has_ended |= symbols == eos
+            if has_ended.all():
+                break
+    return [_until(row, eos) for row in torch.stack(steps, dim=1).tolist()]
+
+
+def choose(logits: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Choose a symbol in each row of logits (N, V): the likeliest, or one by chance."""
+    if generator is None:
+        return logits.argmax(1)
+    return torch.multinomial(logits.softmax(1), 1, generator=generator).squeeze(1)
+
+
+def _until(row: list[int], end: int) -> list[int]:
+    return row[: row.index(end)] if end in row else row
+
+
+def log_likelihood(model: BIML, batch: QueryTensors, lapse: float = 0.0) -> tuple[Tensor, Tensor]:
+    """Compute the log-likelihood of each target, EOS included, in nats; (N,) float64, and their lengths (N,).
+
+    With probability `lapse` a symbol is not the network's but drawn uniformly from the words and EOS.
+    """
+    n_words = model.config.output_size - 3
+    with torch.inference_mode():
+        log_p = functional.log_softmax(model(batch.source, batch.target_in).double(), dim=2)
+    if lapse > 0:
+        uniform = torch.zeros(model.config.output_size, dtype=torch.float64, device=log_p.device)
+        uniform[[*range(n_words), n_words + 1]] = 1 / (n_words + 1)
+        log_p = ((1 - lapse) * log_p.exp() + lapse * uniform).log()
+    is_real = batch.target_out != model.target_pad
+    chosen = log_p.gather(2, batch.target_out[..., None]).squeeze(2)
+    return torch.where(is_real, chosen, 0.0).sum(1), is_real.sum(1)
