@@ -82,6 +82,7 @@ MAY_IMPORT = {  # each module and what it may import of this project
     "biml.stream": {"biml.batch", "biml.dice", "biml.episode_types"},
     "biml.model": set(),
     "biml.training_step": {"biml.batch", "biml.model"},
+    "biml.analysis": {"biml.benchmarks", "biml.grammar"},
     "biml.decode": {"biml.batch", "biml.model"},
     "biml.scoring": {
         "biml.batch",

@@ -1,0 +1,125 @@
+"""What kind of answers they are: right, one-to-one, iconic, mutually exclusive; people's and networks' alike.
+
+Answers are in the benchmarks' own symbols. Shares are counts (how many, of how many), so that nothing is divided by
+nothing and sets of answers can be added up.
+
+Source: Lake & Baroni 2023, Results and Methods ("Behavioural methods").
+"""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from biml.benchmarks import GOLD_QUERIES, OPEN_ENDED, gold_episode, split
+from biml.grammar import MINI_SCAN, Words
+
+SIMPLE = 5  # of the gold queries, the first
+LONGEST_GOLD = 6  # symbols of a gold answer
+REVERSING = "after"  # the function whose arguments come in the order other than that of the words
+
+
+class Share(NamedTuple):
+    """How many of how many."""
+
+    n: int
+    total: int
+
+    @property
+    def percent(self) -> float | None:
+        """In percent; None of nothing."""
+        return 100 * self.n / self.total if self.total else None
+
+
+class FewShot(NamedTuple):
+    """What answers to the gold queries are like."""
+
+    items: dict[str, Share]  # right answers to each query
+    accuracy: float | None  # mean over the queries, percent
+    simple: float | None  # over the first five
+    complex: float | None  # over the others
+    longest: float | None  # over those with an answer of six symbols
+    one_to_one: Share  # of all errors
+    iconic: Share  # of the errors on queries with `after`
+
+
+def analyse_few_shot(answers: Mapping[str, Sequence[Words]]) -> FewShot:
+    """Sort the answers to each gold query; errors are pooled, accuracies averaged over queries."""
+    gold = {" ".join(one.input): one.output for one in gold_episode().query}
+    items = {
+        query: Share(sum(answer == gold[query] for answer in answers.get(query, ())), len(answers.get(query, ())))
+        for query in GOLD_QUERIES
+    }
+    errors = [(query, answer) for query in GOLD_QUERIES for answer in answers.get(query, ()) if answer != gold[query]]
+    reversible = [(query, answer) for query, answer in errors if REVERSING in split(query)]
+    return FewShot(
+        items,
+        _mean([items[query] for query in GOLD_QUERIES]),
+        _mean([items[query] for query in GOLD_QUERIES[:SIMPLE]]),
+        _mean([items[query] for query in GOLD_QUERIES[SIMPLE:]]),
+        _mean([items[query] for query in GOLD_QUERIES if len(gold[query]) == LONGEST_GOLD]),
+        Share(sum(is_one_to_one(split(query), answer) for query, answer in errors), len(errors)),
+        Share(sum(answer == gold[query][::-1] for query, answer in reversible), len(reversible)),
+    )
+
+
+def _mean(shares: Sequence[Share]) -> float | None:
+    found = [share.percent for share in shares if share.percent is not None]
+    return statistics.mean(found) if found else None
+
+
+def is_one_to_one(query: Words, answer: Words) -> bool:
+    """Tell whether each word has one symbol, each primitive its own; functions may have any."""
+    primitives = {rule.left[0]: rule.right[0] for rule in MINI_SCAN.rules if rule.is_primitive}
+    return len(query) == len(answer) and all(
+        primitives.get(word, symbol) == symbol for word, symbol in zip(query, answer, strict=True)
+    )
+
+
+def item_correlation(one: FewShot, other: FewShot) -> float | None:
+    """Correlate the accuracies of the queries that both have answers to (Pearson); None if that is undefined."""
+    pairs = [(one.items[query].percent, other.items[query].percent) for query in GOLD_QUERIES]
+    known = [(x, y) for x, y in pairs if x is not None and y is not None]
+    if len({x for x, _ in known}) < 2 or len({y for _, y in known}) < 2:
+        return None
+    return statistics.correlation(*zip(*known, strict=True))
+
+
+class OpenEnded(NamedTuple):
+    """Which of the inductive biases one participant's answers follow."""
+
+    one_to_one: bool  # as many symbols as words, in each answer
+    mutually_exclusive: bool  # no two answers alike
+    iconic: bool  # each answer is what its words mean, one after the other
+    perfect: bool  # one-to-one, and each word has a symbol of its own, the same everywhere
+
+
+def analyse_open_ended(answers: Mapping[str, Words]) -> OpenEnded:
+    """Look at the answers to the seven open-ended instructions.
+
+    Raises:
+        ValueError: if one of them has no answer.
+    """
+    missing = [query for query in OPEN_ENDED if query not in answers]
+    if missing:
+        raise ValueError(f"expected an answer to each of {', '.join(OPEN_ENDED)}; found none to {missing[0]}")
+    pairs = [(split(query), answers[query]) for query in OPEN_ENDED]
+    has_equal_lengths = all(len(query) == len(answer) for query, answer in pairs)
+    meanings = {pair for query, answer in pairs for pair in zip(query, answer, strict=False)}
+    words, symbols = {word for word, _ in meanings}, {symbol for _, symbol in meanings}
+    return OpenEnded(
+        has_equal_lengths,
+        len({answer for _, answer in pairs}) == len(pairs),
+        _is_iconic(answers),
+        has_equal_lengths and len(meanings) == len(words) == len(symbols),
+    )
+
+
+def _is_iconic(answers: Mapping[str, Words]) -> bool:
+    """Tell whether words can have meanings, none of them empty, that all answers are put together from."""
+    first = answers["p1"]
+    n = len(first)
+    meaning = {"p1": first, "p2": answers["p1 p2"][n:], "p3": answers["p3 p1"][:-n], "p4": answers["p1 p4 p1"][n:-n]}
+    meaning["p5"] = answers["p1 p4 p5"][n + len(meaning["p4"]) :]
+    return all(meaning.values()) and all(
+        answers[query] == tuple(symbol for word in split(query) for symbol in meaning[word]) for query in OPEN_ENDED
+    )
