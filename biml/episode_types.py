@@ -236,8 +236,11 @@ def _participants(data_dir: Path) -> list[Episode]:
 
 def _fold(data_dir: Path, episode_type: str, held_out: bool) -> list[Episode]:
     """Take a fold's participants, those it is tested on or the others."""
-    tested = HELD_OUT[episode_type[-1]]
-    return [one for number, one in enumerate(_participants(data_dir)) if (number in tested) == held_out]
+    tested, people = HELD_OUT[episode_type[-1]], _participants(data_dir)
+    n_people = sum(map(len, HELD_OUT.values()))
+    if len(people) != n_people:
+        raise ValueError(f"{data_dir}: expected the {n_people} participants of open_ended_all, found {len(people)}")
+    return [one for number, one in enumerate(people) if (number in tested) == held_out]
 
 
 def _people(data_dir: Path, folder: str) -> list[Episode]:

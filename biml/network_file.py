@@ -61,7 +61,9 @@ def load_network(path: Path, device: torch.device) -> TrainedNetwork:
         language = LANGUAGES[model.config.input_size]
         arguments = saved["arguments"]
         return TrainedNetwork(model.to(device), language, arguments["episode_type"], saved["epoch"], arguments, saved)
-    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+    except Exception as error:  # whatever an ill-formed file leads to
+        if isinstance(error, ValueError) and str(path) in str(error):
+            raise
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise ValueError(f"{path}: damaged, or of a code that has changed since ({reason})") from None
 

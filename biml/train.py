@@ -132,6 +132,7 @@ class Training:
         self.model = BIML(model_config(args, views)).to(device)
         self.optimizer = make_optimizer(self.model, args.lr)
         self.epoch = self.step = 0
+        self.is_between_epochs = True  # training goes on from there alone
         self.best_val_loss: float | None = None
         self.history: list[dict[str, Any]] = []
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)  # since the last log line
@@ -162,6 +163,7 @@ class Training:
             "best_val_loss": self.best_val_loss,
             "loss_sum": self.loss_sum.item(),
             "loss_count": self.loss_count,
+            "is_between_epochs": self.is_between_epochs,
             "seconds": self.seconds,
             "device": describe_device(self.device),
             "provenance": self.provenance,
@@ -191,11 +193,12 @@ class Training:
         curve = Curve(path.with_suffix(".csv"), [field.name for field in fields(Row)], self.step, is_logged)
         while self.epoch < args.nepochs:
             epoch = self.epoch + 1
+            self.is_between_epochs = False
             for number, arrays in enumerate(batches(self.views, args.batch_size, args.seed, epoch)):
                 rate = self.train_one(arrays, epoch, number)
                 if is_logged(self.step):
                     self.log(epoch, rate, curve, path)
-            self.epoch = epoch
+            self.epoch, self.is_between_epochs = epoch, True
             self.save(path)
 
     def train_one(self, arrays: QueryArrays, epoch: int, number: int) -> float:
@@ -243,6 +246,8 @@ def find_earlier_run(path: Path, args: argparse.Namespace, device: torch.device)
     if not args.resume:
         raise ValueError(f"{path} exists; pass --resume to go on with it, another --fn_out_model, or delete it")
     trained = load_network(path, device)
+    if not trained.saved.get("is_between_epochs", True):
+        raise ValueError(f"{path} is the best network of a run, not its last; go on from that or choose another name")
     differing = [
         f"--{name} {trained.arguments.get(name)} (now {value})"
         for name, value in vars(args).items()

@@ -168,6 +168,9 @@ def rename(episode: Episode, dice: Dice) -> tuple[Episode, Renaming]:
             f"expected at most {len(INPUT_WORDS)} input and {len(OUTPUT_WORDS)} output symbols in an episode, "
             f"found {len(inputs)} and {len(outputs)}"
         )
+    strange = {word for example in examples for word in example.output} - {*outputs}
+    if strange:
+        raise ValueError(f"expected answers made of {' '.join(outputs)}, found {min(strange)}")
     new_inputs = dict(zip(inputs, dice.shuffled(INPUT_WORDS), strict=False))
     new_outputs = dict(zip(outputs, dice.shuffled(OUTPUT_WORDS), strict=False))
 

@@ -904,3 +904,24 @@ def test_damaged_answers_name_their_file(tmp_path, name):
     path.write_text("*SUPPORT*\n\n*QUERY*\nIN dax OUT: RED\n\n*GRAMMAR*\n")
     with pytest.raises(ValueError, match=r"00.txt:4: expected 'IN: "):
         evaluation_views(name, tmp_path)
+
+
+def test_an_answer_outside_the_pool_is_one_clear_error(tmp_path):
+    """A damaged probe file, like any other, is a ValueError."""
+    path = tmp_path / "data_human" / "data_behavior_probes" / "val" / "one.txt"
+    path.parent.mkdir(parents=True)
+    path.write_text(format_episode(episode(["p1 : c1"], ["p2 : c3"], allowed="c1 c2")))
+    with pytest.raises(ValueError, match="c3"):
+        evaluation_views("probe_human", tmp_path).make(0, dice())
+
+
+@pytest.mark.parametrize("present", [range(2), [number for number in range(N_PARTICIPANTS) if number != 1]])
+def test_a_fold_does_not_shift_when_a_participant_is_missing(data, tmp_path, present):
+    """Other people than those of the published folds would be held out, or nobody: that is an error."""
+    folder = tmp_path / "data_human" / "open_ended_all" / "train"
+    folder.mkdir(parents=True)
+    for number in present:
+        (folder / f"{number:02d}.txt").write_text(format_episode(participant(number)))
+    for find in (training_views, validation_views, evaluation_views):
+        with pytest.raises(ValueError, match="open_ended_all"):
+            find("open_end_human_cross2", tmp_path)
