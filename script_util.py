@@ -7,6 +7,7 @@ import argparse
 import json
 import math
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -145,8 +146,10 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
 
 def save_json(path: Path, contents: Any) -> None:
     """Write a result file, whole or not at all; a number that JSON does not have is an error."""
+    text = json.dumps(contents, indent=1, allow_nan=False)
+    text = re.sub(r"\[\n[^][{}\"]*\]", lambda numbers: " ".join(numbers[0].split()), text)  # a list of them on one line
     with written_whole(path) as file:
-        file.write((json.dumps(contents, indent=1, allow_nan=False) + "\n").encode())
+        file.write(f"{text}\n".encode())
 
 
 def run_script(main: Callable[[], None]) -> NoReturn:
