@@ -10,7 +10,7 @@ import platform
 import subprocess
 import warnings
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -167,6 +167,15 @@ class Checkpoint:
 def without_places(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Pick the arguments that determine a run."""
     return {name: value for name, value in arguments.items() if name not in PLACES}
+
+
+def differing_arguments(saved: Mapping[str, Any], now: Mapping[str, Any], may_differ: Collection[str]) -> str:
+    """Write down the arguments in which a checkpoint's command and this one differ, for a message; empty if none."""
+    return ", ".join(
+        f"--{name} {saved.get(name)} (now {value})"
+        for name, value in now.items()
+        if name not in may_differ and saved.get(name) != value
+    )
 
 
 def checkpoint_contents(

@@ -15,18 +15,19 @@ from pathlib import Path
 import torch
 
 from checkpoint import (
+    PLACES,
     Checkpoint,
     add_device_options,
     checkpoint_contents,
     choose_device,
     describe_device,
+    differing_arguments,
     load_checkpoint,
     provenance,
     random_streams,
     restore_torch_states,
     save_plain,
     torch_states,
-    without_places,
 )
 from episode_batch import EpisodeBatch, encode, vocabularies_of
 from evaluate import Accuracy, evaluate_episodes
@@ -267,13 +268,9 @@ def find_earlier_run(
     anew = "pass --overwrite to start anew or another --fn_out_model"
     if checkpoint.is_original:
         raise ValueError(f"{path} is a file of the original release, which cannot be resumed; {anew}")
-    differing = [
-        f"--{name} {checkpoint.arguments.get(name)} (now {value})"
-        for name, value in without_places(vars(args)).items()
-        if name != "num_episodes" and checkpoint.arguments.get(name) != value
-    ]
+    differing = differing_arguments(checkpoint.arguments, vars(args), {*PLACES, "num_episodes"})
     if differing:
-        raise ValueError(f"{path} was trained with {', '.join(differing)}; {anew}")
+        raise ValueError(f"{path} was trained with {differing}; {anew}")
     if checkpoint.vocabularies != vocabularies_of(experiment):
         raise ValueError(f"{path} has another vocabulary than {args.episode_type}; {anew}")
     if checkpoint.episode > args.num_episodes:

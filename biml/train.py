@@ -26,6 +26,7 @@ from checkpoint import (
     add_device_options,
     choose_device,
     describe_device,
+    differing_arguments,
     provenance,
     restore_torch_states,
     torch_states,
@@ -248,13 +249,9 @@ def find_earlier_run(path: Path, args: argparse.Namespace, device: torch.device)
     trained = load_network(path, device)
     if not trained.saved.get("is_between_epochs", True):
         raise ValueError(f"{path} is the best network of a run, not its last; go on from that or choose another name")
-    differing = [
-        f"--{name} {trained.arguments.get(name)} (now {value})"
-        for name, value in vars(args).items()
-        if name not in PLACES and trained.arguments.get(name) != value
-    ]
+    differing = differing_arguments(trained.arguments, vars(args), PLACES)
     if differing:
-        raise ValueError(f"{path} was trained with {', '.join(differing)}; pass the same or another --fn_out_model")
+        raise ValueError(f"{path} was trained with {differing}; pass the same or another --fn_out_model")
     return trained
 
 

@@ -190,12 +190,11 @@ def draw_all(results: Sequence[Result], folder: Path) -> list[tuple[str, str]]:
     save(draw_partitions(256, 1), folder / "partitions.png")
     drawn = [("Where the sources switch: a row a sequence, its shade the probability of symbol 1.", "partitions.png")]
     at_home = [one for one in results if one["network"] is not None and on_own_ground(one)]
-    for one in at_home:
-        if one in [group[0] for group in by_network(at_home).values()]:
-            name = f"sequence_{Path(one['network']['file']).stem}.png"
-            save(draw_sequence(one), folder / name)
-            who = label(one, one["network"]["config"]["model"])
-            drawn.append((f"One sequence, as {who} and the exact predictors see it. KT is left out.", name))
+    for stem, (one, *_) in by_network(at_home).items():
+        name = f"sequence_{stem}.png"
+        save(draw_sequence(one), folder / name)
+        who = label(one, one["network"]["config"]["model"])
+        drawn.append((f"One sequence, as {who} and the exact predictors see it. KT is left out.", name))
     for number, (title, together) in enumerate(by_setting(results).items(), start=1):
         save(draw_bars(together), folder / f"bars_{number}.png")
         drawn.append((f"Cumulative regret by source and predictor: {title}.", f"bars_{number}.png"))

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from checkpoint import describe_device, provenance, restore_torch_states, torch_states
+from checkpoint import describe_device, differing_arguments, provenance, restore_torch_states, torch_states
 from learning_curve import Curve
 from nonstationary.network_config import (
     MODELS,
@@ -385,13 +385,9 @@ def find_earlier_run(path: Path, args: argparse.Namespace, device: torch.device)
         raise ValueError(f"{path} exists; pass --resume to go on with it, another --fn_out_model, or delete it")
     trained = load_network(path, device)
     may_change = {*PLACES, "train_steps"} if args.final_lr_fraction == 1 else {*PLACES}
-    differing = [
-        f"--{name} {trained.arguments.get(name)} (now {value})"
-        for name, value in vars(args).items()
-        if name not in may_change and trained.arguments.get(name) != value
-    ]
+    differing = differing_arguments(trained.arguments, vars(args), may_change)
     if differing:
-        raise ValueError(f"{path} was trained with {', '.join(differing)}; pass the same or another --fn_out_model")
+        raise ValueError(f"{path} was trained with {differing}; pass the same or another --fn_out_model")
     if trained.step > args.train_steps:
         raise ValueError(f"{path} has {trained.step} steps, more than --train_steps {args.train_steps}")
     return trained
