@@ -50,7 +50,7 @@ def analyse_few_shot(answers: Mapping[str, Sequence[Words]]) -> FewShot:
         for query in GOLD_QUERIES
     }
     errors = [(query, answer) for query in GOLD_QUERIES for answer in answers.get(query, ()) if answer != gold[query]]
-    reversible = [(query, answer) for query, answer in errors if REVERSING in split(query)]
+    n_reversible = sum(REVERSING in split(query) for query, _ in errors)
     return FewShot(
         items,
         _mean([items[query] for query in GOLD_QUERIES]),
@@ -58,7 +58,7 @@ def analyse_few_shot(answers: Mapping[str, Sequence[Words]]) -> FewShot:
         _mean([items[query] for query in GOLD_QUERIES[SIMPLE:]]),
         _mean([items[query] for query in GOLD_QUERIES if len(gold[query]) == LONGEST_GOLD]),
         Share(sum(is_one_to_one(split(query), answer) for query, answer in errors), len(errors)),
-        Share(sum(answer == gold[query][::-1] for query, answer in reversible), len(reversible)),
+        Share(sum(is_iconic_error(split(query), answer, gold[query]) for query, answer in errors), n_reversible),
     )
 
 
@@ -73,6 +73,11 @@ def is_one_to_one(query: Words, answer: Words) -> bool:
     return len(query) == len(answer) and all(
         primitives.get(word, symbol) == symbol for word, symbol in zip(query, answer, strict=True)
     )
+
+
+def is_iconic_error(query: Words, answer: Words, right: Words) -> bool:
+    """Tell whether the parts of a query with `after` were left in their order; each of them is a palindrome."""
+    return REVERSING in query and answer != right and answer == right[::-1]
 
 
 def item_correlation(one: FewShot, other: FewShot) -> float | None:
@@ -112,6 +117,30 @@ def analyse_open_ended(answers: Mapping[str, Words]) -> OpenEnded:
         _is_iconic(answers),
         has_equal_lengths and len(meanings) == len(words) == len(symbols),
     )
+
+
+def with_roles(pairs: Sequence[tuple[Words, Words]]) -> dict[str, Words]:
+    """Tell which of a participant's words is p1 and so on, and list the answers by instruction.
+
+    Raises:
+        ValueError: if these are not the seven open-ended instructions.
+    """
+    roles: dict[str, str] = {}
+    by_length = sorted(pairs, key=lambda pair: len(pair[0]))
+    for pattern in map(split, OPEN_ENDED):
+        for query, _ in by_length:
+            known = all(roles.get(word, role) == role for word, role in zip(query, pattern, strict=False))
+            new = {word: role for word, role in zip(query, pattern, strict=False) if word not in roles}
+            fresh = len(set(new.values())) == len(new) and not {*new.values()} & {*roles.values()}
+            if len(query) == len(pattern) and known and fresh:
+                roles |= new
+                break
+    found = {" ".join(roles.get(word, "?") for word in query): answer for query, answer in pairs}
+    if found.keys() != {*OPEN_ENDED} or len(pairs) != len(OPEN_ENDED):
+        raise ValueError(
+            f"expected the seven open-ended instructions {', '.join(OPEN_ENDED)}; found {', '.join(found)}"
+        )
+    return found
 
 
 def _is_iconic(answers: Mapping[str, Words]) -> bool:

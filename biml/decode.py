@@ -64,18 +64,20 @@ def _until(row: list[int], end: int) -> list[int]:
     return row[: row.index(end)] if end in row else row
 
 
-def log_likelihood(model: BIML, batch: QueryTensors, lapse: float = 0.0) -> tuple[Tensor, Tensor]:
-    """Compute the log-likelihood of each target, EOS included, in nats; (N,) float64, and their lengths (N,).
-
-    With probability `lapse` a symbol is not the network's but drawn uniformly from the words and EOS.
-    """
-    n_words = model.config.output_size - 3
+def target_log_p(model: BIML, batch: QueryTensors) -> Tensor:
+    """Compute the log-probability of every symbol of the targets, EOS included: (number of symbols,) float64, nats."""
     with torch.inference_mode():
         log_p = functional.log_softmax(model(batch.source, batch.target_in).double(), dim=2)
-    if lapse > 0:
-        uniform = torch.zeros(model.config.output_size, dtype=torch.float64, device=log_p.device)
-        uniform[[*range(n_words), n_words + 1]] = 1 / (n_words + 1)
-        log_p = ((1 - lapse) * log_p.exp() + lapse * uniform).log()
-    is_real = batch.target_out != model.target_pad
-    chosen = log_p.gather(2, batch.target_out[..., None]).squeeze(2)
-    return torch.where(is_real, chosen, 0.0).sum(1), is_real.sum(1)
+        chosen = log_p.gather(2, batch.target_out[..., None]).squeeze(2)
+        return chosen[batch.target_out != model.target_pad]
+
+
+def with_lapse(log_p: Tensor, lapse: float, n_choices: int) -> Tensor:
+    """Mix log-probabilities of words and EOS: with probability `lapse` a symbol is drawn uniformly from all of them.
+
+    Args:
+        log_p: any shape, nats.
+        lapse: from 0 to 1.
+        n_choices: words of the target vocabulary, and EOS.
+    """
+    return log_p if lapse == 0 else ((1 - lapse) * log_p.exp() + lapse / n_choices).log()

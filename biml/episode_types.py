@@ -12,7 +12,7 @@ from pathlib import Path
 
 from biml.benchmarks import gold_episode, open_ended_episode
 from biml.dice import Dice
-from biml.episode import Episode, Example
+from biml.episode import Episode
 from biml.episode_files import episode_paths, read_episode
 from biml.packed_episodes import PackedEpisodes, load_packed
 from biml.views import (
@@ -69,6 +69,7 @@ class ViewSet:
     size: int
     make: Callable[[int, Dice], list[View]]  # the views of an episode, mostly one
     language: Language = MAIN
+    note: str = ""  # what a user should know about them
 
 
 def training_views(episode_type: str, data_dir: Path) -> ViewSet:
@@ -78,13 +79,13 @@ def training_views(episode_type: str, data_dir: Path) -> ViewSet:
         ValueError: if it cannot be trained on, or if files are missing or damaged.
     """
     if episode_type in RECIPES:
-        return _random_views(load_random(data_dir, "train"), RECIPES[episode_type], bent=True)
+        return random_views(load_random(data_dir, "train"), RECIPES[episode_type], bent=True)
     if episode_type == "few_shot_vanilla":
         gold = gold_episode()
         asked = view_of(Episode((), gold.support, None), VANILLA)
         return ViewSet(VANILLA_REPEATS, lambda index, dice: [asked], VANILLA)
     if episode_type == "open_end_human_all":
-        return _drawn(_participants(data_dir), _open_ended_view)
+        return _drawn(participants(data_dir), _open_ended_view)
     if episode_type in OPEN_ENDED_FOLDS:
         return _drawn(_fold(data_dir, episode_type, held_out=False), _open_ended_view)
     if episode_type in JOINT_FOLDS:
@@ -102,7 +103,7 @@ def validation_views(episode_type: str, data_dir: Path) -> ViewSet:
     """
     if episode_type in RECIPES:
         recipe = AS_STORED._replace(novel=RECIPES[episode_type].novel)
-        return _random_views(load_random(data_dir, "val"), recipe, bent=False)
+        return random_views(load_random(data_dir, "val"), recipe, bent=False)
     if episode_type in (*OPEN_ENDED_FOLDS, *JOINT_FOLDS):
         return _each(
             _fold(data_dir, episode_type, held_out=True), lambda one, dice: [_open_ended_view(one, dice, False)]
@@ -127,13 +128,12 @@ def evaluation_views(episode_type: str, data_dir: Path) -> ViewSet:
     if episode_type == "open_end_freeform":
         return ViewSet(REPEATS, lambda index, dice: [_freeform_view(dice)])
     if episode_type in ("few_shot_human", "few_shot_human_mult10"):
-        episodes = [_repeated(one, 10 if "mult10" in episode_type else 1) for one in _few_shot_answers(data_dir)]
+        episodes = [_repeated(one, 10 if "mult10" in episode_type else 1) for one in few_shot_answers(data_dir)]
         return _each(episodes, lambda one, dice: [_renamed_view(one, dice)])
     if episode_type == "human_vanilla":
-        views = [view_of(_without_undefined(one), VANILLA) for one in _few_shot_answers(data_dir)]
-        return ViewSet(len(views), lambda index, dice: [views[index]], VANILLA)
+        return _human_vanilla(few_shot_answers(data_dir))
     if episode_type == "open_end_human_all":
-        return _each(_participants(data_dir), _one_after_the_other)
+        return _each(participants(data_dir), _one_after_the_other)
     if episode_type in (*OPEN_ENDED_FOLDS, *JOINT_FOLDS):
         return _each(_fold(data_dir, episode_type, held_out=True), _one_after_the_other)
     if episode_type in ("probe_human", PROBES_WITH_POOL):
@@ -150,17 +150,18 @@ def load_random(data_dir: Path, split: str) -> PackedEpisodes:
     return load_packed(data_dir / "data_algebraic" / f"{split}.npz")
 
 
-def _random_views(packed: PackedEpisodes, recipe: Recipe, bent: bool) -> ViewSet:
+def random_views(packed: PackedEpisodes, recipe: Recipe, bent: bool) -> ViewSet:
+    """Make views of random episodes by a recipe; `bent` says whether the dice decide anything."""
     return ViewSet(
         len(packed), lambda index, dice: [random_episode_view(packed, index, recipe, dice if bent else None, MAIN)]
     )
 
 
 def _joint_views(episode_type: str, data_dir: Path) -> ViewSet:
-    """Mix random episodes, the same with fewer study examples, and people's open-ended answers, a third each."""
+    """Mix random episodes, the same with fewer study examples, and 100,000 draws of people's open-ended answers."""
     packed = load_random(data_dir, "train")
     people = _drawn(_fold(data_dir, episode_type, held_out=False), _open_ended_view)
-    parts = _random_views(packed, FULL, bent=True), _random_views(packed, FEWER_STUDY, bent=True), people
+    parts = random_views(packed, FULL, bent=True), random_views(packed, FEWER_STUDY, bent=True), people
 
     def make(index: int, dice: Dice) -> list[View]:
         for part in parts:
@@ -220,23 +221,42 @@ def _repeated(episode: Episode, times: int) -> Episode:
     return episode._replace(query=episode.query * times)
 
 
-def _without_undefined(episode: Episode) -> Episode:
-    """Leave out the study examples, and the answers that hold something without a canonical name."""
-    kept = tuple(Example(*one) for one in episode.query if UNDEFINED not in one.output)
-    return Episode((), kept, None)
+def _human_vanilla(people: Sequence[Episode]) -> ViewSet:
+    """Leave out the study examples, and the answers that hold something without a canonical name.
+
+    Raises:
+        ValueError: if no answer is left.
+    """
+    answers = [[one for one in episode.query if UNDEFINED not in one.output] for episode in people]
+    views = [view_of(Episode((), tuple(kept), None), VANILLA) for kept in answers if kept]
+    if not views:
+        raise ValueError(f"every answer holds {UNDEFINED}; nothing is left for human_vanilla")
+    n_dropped = sum(len(episode.query) for episode in people) - sum(map(len, answers))
+    note = f"{n_dropped} answers with {UNDEFINED} left out" if n_dropped else ""
+    return ViewSet(len(views), lambda index, dice: [views[index]], VANILLA, note)
 
 
-def _few_shot_answers(data_dir: Path) -> list[Episode]:
+def few_shot_answers(data_dir: Path) -> list[Episode]:
+    """Read people's answers to the gold queries, an episode a query.
+
+    Raises:
+        ValueError: if they are not there, or damaged.
+    """
     return _people(data_dir, "few_shot/val_behavior")
 
 
-def _participants(data_dir: Path) -> list[Episode]:
+def participants(data_dir: Path) -> list[Episode]:
+    """Read people's answers to the open-ended instructions, an episode a participant.
+
+    Raises:
+        ValueError: if they are not there, or damaged.
+    """
     return _people(data_dir, "open_ended_all/train")
 
 
 def _fold(data_dir: Path, episode_type: str, held_out: bool) -> list[Episode]:
     """Take a fold's participants, those it is tested on or the others."""
-    tested, people = HELD_OUT[episode_type[-1]], _participants(data_dir)
+    tested, people = HELD_OUT[episode_type[-1]], participants(data_dir)
     n_people = sum(map(len, HELD_OUT.values()))
     if len(people) != n_people:
         raise ValueError(f"{data_dir}: expected the {n_people} participants of open_ended_all, found {len(people)}")

@@ -1,9 +1,11 @@
-"""Evaluate a trained network: accuracy of greedy or sampled answers, log-likelihood of people's, the best lapse.
+"""Evaluate a trained network: accuracy and kinds of answers, likelihood of people's, the best lapse, its training.
 
     python -m biml.eval --fn_out_model net_BIML.tar --max
     python -m biml.eval --fn_out_model net_BIML.tar --episode_type few_shot_gold --max --verbose
+    python -m biml.eval --fn_out_model net_BIML.tar --episode_type few_shot_gold --sample_html
 
-Prints and, with --fn_out_results, writes JSON. --ll wants answers to be likely: it prints their log-likelihood in nats.
+Prints and, with --fn_out_results, writes JSON. --ll tells how likely the targets are (natural logarithm): of the types
+named human these are people's answers.
 """
 
 import argparse
@@ -13,40 +15,63 @@ from typing import Any
 
 import torch
 
-from biml.episode_types import EVALUATED_ONLY, TRAINED, evaluation_views
+from biml.answer_files import FEW_SHOT, LISTED, OPEN_ENDED, AnswerFile, listed
+from biml.answering import AnsweredEpisode, answer_one_by_one, answer_views, views_of
+from biml.dashboard import draw_training, save_and_show
+from biml.episode_types import EVALUATED_ONLY, TRAINED, ViewSet, evaluation_views
+from biml.kinds_text import few_shot_table, open_ended_table
 from biml.network_file import TrainedNetwork, load_network
-from biml.scoring import AnsweredEpisode, accuracy, answer_views, fit_lapse, likelihood, views_of
+from biml.pages import few_shot_page, listing, open_ended_page
+from biml.scoring import Likelihood, accuracy, fit_lapse, likelihood, symbol_log_p
 from checkpoint import add_device_options, choose_device, describe_device, provenance
 from script_util import (
     OneLineParser,
     add_model_folder,
-    checkpoint_name,
     dropout_probability,
     json_path,
     natural_int,
     positive_int,
     run_script,
     save_json,
+    written_whole,
 )
+
+ANSWERING = ("max", "sample", "sample_html", "sample_iterative", "ll", "fit_lapse")
+MODES = (*ANSWERING, "dashboard")
+
+
+def network_name(text: str) -> str:
+    """Parse the name of a network's file: of this project or, in .pt, of the published ones."""
+    if Path(text).name != text or Path(text).suffix not in (".tar", ".pt"):
+        raise argparse.ArgumentTypeError(
+            f"expected NAME.tar or NAME.pt, its folder goes to --dir_model; found {text!r}"
+        )
+    return text
 
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line; the names are those of the published code."""
     parser = OneLineParser(__doc__)
     add = parser.add_argument_group("network and episodes").add_argument
-    add("--fn_out_model", type=checkpoint_name, required=True, metavar="NAME.tar", help="the network's checkpoint")
+    add("--fn_out_model", type=network_name, required=True, metavar="NAME.tar", help="the network's checkpoint")
     add_model_folder(parser)
     told = f"what to evaluate on (default: the network's own type): {', '.join((*TRAINED, *EVALUATED_ONLY))}"
     add("--episode_type", choices=(*TRAINED, *EVALUATED_ONLY), metavar="TYPE", help=told)
     told = "folder with data_algebraic/ (of biml.generate) and data_human/ (your own download)"
     add("--data_dir", type=Path, default=Path("data"), metavar="DIR", help=told)
-    add("--batch_size", type=positive_int, default=25, metavar="B", help="episodes at a time")
+    add("--batch_size", type=positive_int, metavar="B", help="episodes at a time (default: as in training)")
     add("--seed", type=natural_int, default=0, help="of study orders, names and samples")
-    add = parser.add_argument_group("what to do").add_argument
+    add = parser.add_argument_group("what to do, one or more").add_argument
     add("--max", action="store_true", help="accuracy of the likeliest answers")
     add("--sample", action="store_true", help="accuracy of sampled answers")
+    add("--sample_html", action="store_true", help="sample few-shot answers: a page, a listing, JSON, kinds of answers")
+    add(
+        "--sample_iterative", action="store_true", help="sample open-ended answers, one after the other; the same files"
+    )
     add("--ll", action="store_true", help="log-likelihood of the targets")
     add("--fit_lapse", action="store_true", help="find the lapse with the highest log-likelihood")
+    add("--dashboard", action="store_true", help="draw losses and learning rate of the training")
+    add = parser.add_argument_group("how").add_argument
     told = "symbols after which an answer is cut off"
     add("--max_length_eval", type=positive_int, default=10, metavar="N", help=told)
     add("--ll_nrep", type=positive_int, default=1, metavar="R", help="repetitions, each with other orders and names")
@@ -54,64 +79,134 @@ def parse_arguments() -> argparse.Namespace:
     add("--ll_p_lapse", type=dropout_probability, default=0.0, metavar="P", help=told)
     add("--verbose", action="store_true", help="print every answer")
     add("--fn_out_results", type=json_path, metavar="PATH.json", help="also write the results")
+    told = "folder of what --sample_html and --sample_iterative write"
+    add("--dir_html", type=Path, default=Path("html_output"), metavar="DIR", help=told)
     add_device_options(parser)
     args = parser.parse_args()
-    if not (args.max or args.sample or args.ll or args.fit_lapse):
-        parser.error("nothing to do; pass one or more of --max, --sample, --ll, --fit_lapse")
+    if not any(getattr(args, mode) for mode in MODES):
+        parser.error(f"nothing to do; pass one or more of {', '.join(f'--{mode}' for mode in MODES)}")
     if args.fit_lapse and args.ll_nrep == 1:
         parser.error("--fit_lapse needs several repetitions; pass --ll_nrep, 100 for example")
     return args
 
 
-def show_answers(episodes: Sequence[AnsweredEpisode]) -> str:
-    """Write every study example and every answer for people."""
-    lines = []
-    for number, episode in enumerate(episodes, start=1):
-        lines.append(f"Evaluation episode {number}")
-        lines.append("support items;")
-        lines += [f"    {' '.join(one.input)} -> {' '.join(one.output)}" for one in episode.support] or [
-            "    no patterns"
-        ]
-        for title, is_retrieve in (("retrieval items;", True), ("generalization items;", False)):
-            found = [one for one in episode.answered if one.is_retrieve == is_retrieve]
-            right = sum(one.is_right for one in found)
-            lines.append(f"{title} {right} of {len(found)} right" if found else title)
-            for one in found:
-                wanted = "" if one.is_right else f" (** target: {' '.join(one.target)})"
-                lines.append(f"    {' '.join(one.query)} -> {' '.join(one.answer)}{wanted}")
-            lines += [] if found else ["    no patterns"]
-    return "\n".join(lines)
+def find_views(args: argparse.Namespace, trained: TrainedNetwork, episode_type: str) -> ViewSet:
+    """Find what to evaluate on.
 
-
-def evaluate(args: argparse.Namespace, trained: TrainedNetwork, episode_type: str) -> dict[str, Any]:
-    """Do what the command line asks for, print it, and return it."""
+    Raises:
+        ValueError: if it does not go with the network or with what is to be done.
+    """
+    if args.sample_html and episode_type not in FEW_SHOT:
+        raise ValueError(f"--sample_html needs one of the types {', '.join(FEW_SHOT)}; found {episode_type}")
+    if args.sample_iterative and episode_type != OPEN_ENDED:
+        raise ValueError(f"--sample_iterative needs the type {OPEN_ENDED}; found {episode_type}")
+    if episode_type == OPEN_ENDED and any(getattr(args, mode) for mode in ANSWERING if mode != "sample_iterative"):
+        raise ValueError(f"{OPEN_ENDED} has no right answers; only --sample_iterative goes with it")
     views = evaluation_views(episode_type, args.data_dir)
     if views.language != trained.language:
         raise ValueError(f"--episode_type {episode_type} has another vocabulary than the network")
-    report: dict[str, Any] = {}
-    device = next(trained.model.parameters()).device
-    for name, generator in (("max", None), ("sample", torch.Generator(device).manual_seed(args.seed))):
-        if not getattr(args, name):
-            continue
-        made = list(views_of(views, args.seed))
-        episodes = answer_views(trained, made, args.batch_size, args.max_length_eval, generator)
-        found = accuracy(episodes)
-        if args.verbose:
-            print(show_answers(episodes))
-        shown = ["n/a" if share is None else f"{share:.2f} %" for share in found[:3]]
-        print(f"{name}: retrieve {shown[0]}, novel {shown[1]} (SD {shown[2]}), {found.n_episodes} episodes")
-        report[name] = found._asdict()
+    return views
+
+
+def score(
+    name: str, args: argparse.Namespace, trained: TrainedNetwork, views: ViewSet, generator: torch.Generator | None
+) -> dict[str, Any]:
+    """Answer every query and print the accuracy."""
+    made = list(views_of(views, args.seed))
+    episodes = answer_views(trained, made, args.batch_size, args.max_length_eval, generator)
+    found = accuracy(episodes)
+    if args.verbose:
+        print(listing(episodes))
+    shown = ["n/a" if share is None else f"{share:.2f} %" for share in found[:3]]
+    print(f"{name}: retrieve {shown[0]}, novel {shown[1]} (SD {shown[2]}), {found.n_episodes} episodes")
+    return found._asdict()
+
+
+def score_targets(args: argparse.Namespace, trained: TrainedNetwork, views: ViewSet) -> dict[str, Any]:
+    """Compute how likely the targets are, with the given lapse, with the best, or both."""
+    log_p = symbol_log_p(trained, views, args.batch_size, args.seed, args.ll_nrep)
+    n_choices = len(trained.language.target.words) + 1
+
+    def likelihood_of(lapse: float) -> Likelihood:
+        return likelihood(log_p, lapse, n_choices)
+
+    report = {}
     if args.ll:
-        told = likelihood(trained, views, args.batch_size, args.seed, args.ll_nrep, args.ll_p_lapse)
-        spread = "" if told.total_sd is None else f" (SD {told.total_sd:.2f} over {args.ll_nrep} repetitions)"
-        total = f"log-likelihood {told.total:.2f} nats{spread}"
-        print(f"{total}, {told.n_symbols:.1f} symbols, {told.per_symbol:.4f} a symbol")
-        report["ll"] = {"lapse": args.ll_p_lapse, "repetitions": args.ll_nrep, **told._asdict()}
+        found = likelihood_of(args.ll_p_lapse)
+        spread = "" if found.total_sd is None else f" (SD {found.total_sd:.2f} over {args.ll_nrep} repetitions)"
+        total = f"log-likelihood {found.total:.2f} nats{spread}"
+        print(f"{total}, {found.n_symbols:.1f} symbols, {found.per_symbol:.4f} a symbol")
+        report["ll"] = {"lapse": args.ll_p_lapse, "repetitions": args.ll_nrep, **found._asdict()}
     if args.fit_lapse:
-        lapse, told = fit_lapse(trained, views, args.batch_size, args.seed, args.ll_nrep)
-        print(f"best lapse {lapse}: log-likelihood {told.total:.2f} nats, {told.per_symbol:.4f} a symbol")
-        report["fit_lapse"] = {"lapse": lapse, "repetitions": args.ll_nrep, **told._asdict()}
+        lapse, found = fit_lapse(likelihood_of)
+        print(f"best lapse {lapse}: log-likelihood {found.total:.2f} nats, {found.per_symbol:.4f} a symbol")
+        report["fit_lapse"] = {"lapse": lapse, "repetitions": args.ll_nrep, **found._asdict()}
     return report
+
+
+def write_answers(
+    args: argparse.Namespace, about: dict[str, Any], episodes: Sequence[AnsweredEpisode], trained_on: str | None
+) -> None:
+    """Print the kinds of answers, and write them all as page, listing and JSON."""
+    pairs = [[(one.query, one.answer) for one in episode.answered if not one.is_retrieve] for episode in episodes]
+    stem = f"{trained_on or 'unknown'}_{Path(args.fn_out_model).stem}"
+    answers = AnswerFile(stem, about["episode_type"], pairs)
+    told = f"{stem}, {len(episodes)} episodes of {answers.episode_type}, sampled with seed {args.seed}"
+    is_open = answers.episode_type == OPEN_ENDED
+    if is_open:
+        text = open_ended_table({stem: answers.open_ended()})
+        page = open_ended_page(f"Open-ended answers: {told}", text, answers.rounds(), answers.open_ended())
+    else:
+        text = few_shot_table({stem: answers.few_shot()})
+        page = few_shot_page(f"Few-shot answers: {told}", text, answers.by_query())
+    print(text)
+    base = args.dir_html / answers.episode_type / stem
+    for suffix, contents in (("html", page), ("txt", listing(episodes, has_right_answers=not is_open) + "\n")):
+        with written_whole(base.with_name(f"{stem}.{suffix}")) as file:
+            file.write(contents.encode())
+    save_json(base.with_name(f"{stem}.json"), {**about, "name": stem, LISTED: listed(pairs)})
+    print(f"written to {base}.html, .txt and .json")
+
+
+def evaluate(
+    args: argparse.Namespace, trained: TrainedNetwork, views: ViewSet, about: dict[str, Any]
+) -> dict[str, Any]:
+    """Do what the command line asks for, print it, and return it."""
+    device = next(trained.model.parameters()).device
+
+    def seeded() -> torch.Generator:
+        return torch.Generator(device).manual_seed(args.seed)
+
+    report: dict[str, Any] = {}
+    if args.max:
+        report["max"] = score("max", args, trained, views, None)
+    if args.sample:
+        report["sample"] = score("sample", args, trained, views, seeded())
+    if args.sample_html:
+        made = list(views_of(views, args.seed))
+        episodes = answer_views(trained, made, args.batch_size, args.max_length_eval, seeded())
+        write_answers(args, about, episodes, trained.episode_type)
+    if args.sample_iterative:
+        made = list(views_of(views, args.seed))
+        episodes = answer_one_by_one(trained, made, args.max_length_eval, seeded())
+        write_answers(args, about, episodes, trained.episode_type)
+    if args.ll or args.fit_lapse:
+        report |= score_targets(args, trained, views)
+    return report
+
+
+def show_training(args: argparse.Namespace, trained: TrainedNetwork) -> None:
+    """Draw the history of the training.
+
+    Raises:
+        ValueError: if the file has none.
+    """
+    history = trained.saved.get("history")
+    if not history:
+        raise ValueError(f"{args.fn_out_model} holds no history of its training; --dashboard has nothing to draw")
+    path = args.dir_model / f"{Path(args.fn_out_model).stem}_dashboard.png"
+    save_and_show(draw_training(history, f"{args.fn_out_model}, {trained.episode_type}"), path)
+    print(f"written to {path}")
 
 
 def main() -> None:
@@ -119,22 +214,30 @@ def main() -> None:
     args = parse_arguments()
     device = choose_device(args.gpu, args.cpu, args.threads)
     trained = load_network(args.dir_model / args.fn_out_model, device)
+    epochs = f"{trained.epoch} of {trained.arguments.get('nepochs', '?')} epochs of {trained.episode_type}"
+    print(f"{args.fn_out_model}: {epochs}, {describe_device(device)}")
+    if args.dashboard:
+        show_training(args, trained)
+    if not any(getattr(args, mode) for mode in ANSWERING):
+        return
     episode_type = args.episode_type or trained.episode_type
     if episode_type is None:
         raise ValueError(f"{args.fn_out_model} does not tell what it was trained on; pass --episode_type")
-    nepochs = trained.arguments.get("nepochs", "?")
-    print(f"{args.fn_out_model}: {trained.epoch} of {nepochs} epochs, {describe_device(device)}, on {episode_type}")
-    report = evaluate(args, trained, episode_type)
+    args.batch_size = args.batch_size or trained.arguments.get("batch_size", 25)
+    views = find_views(args, trained, episode_type)
+    print(f"on {episode_type}{views.note and f'; {views.note}'}")
+    about = {
+        "file": args.fn_out_model,
+        "episode_type": episode_type,
+        "epoch": trained.epoch,
+        "seed": args.seed,
+        "max_length_eval": args.max_length_eval,
+        "arguments": trained.arguments,
+        "device": describe_device(device),
+        "provenance": provenance(),
+    }
+    report = evaluate(args, trained, views, about)
     if args.fn_out_results:
-        about = {
-            "file": args.fn_out_model,
-            "episode_type": episode_type,
-            "epoch": trained.epoch,
-            "seed": args.seed,
-            "arguments": trained.arguments,
-            "device": describe_device(device),
-            "provenance": provenance(),
-        }
         save_json(args.fn_out_results, {**about, **report})
         print(f"written to {args.fn_out_results}")
 

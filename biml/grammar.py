@@ -72,6 +72,18 @@ class Rule:
         """Whether a word and the arguments around it are rewritten together."""
         return 0 < len(self.literals) < len(self.left)
 
+    @property
+    def has_two_arguments(self) -> bool:
+        """Whether this is a function that can confuse its arguments."""
+        return len(self.left) == 3
+
+    @cached_property
+    def flipped(self) -> "Rule":
+        """A function of two arguments that takes each for the other."""
+        first, _, second = (f"[{item}]" for item in self.left)
+        other = {first: second, second: first}
+        return Rule(self.left, tuple(other.get(item, item) for item in self.right))
+
     def match(self, words: Words, input_words: Collection[str]) -> Bindings | None:
         """Bind the variables so that the left-hand side becomes `words`, or return None where that cannot be.
 

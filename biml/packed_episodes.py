@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from biml.episode import Episode, Example
-from biml.grammar import ARROW, INPUT_WORDS, INTERPRETED, OUTPUT_WORDS, VARIABLES, Grammar, Words, parse_rule
+from biml.grammar import ARROW, INPUT_WORDS, INTERPRETED, OUTPUT_WORDS, VARIABLES, Grammar, Rule, Words, parse_rule
 from script_util import written_whole
 
 Bytes = npt.NDArray[np.uint8]
@@ -137,8 +137,18 @@ class PackedEpisodes:
     def grammar(self, index: int) -> Grammar | None:
         """Rebuild an episode's grammar; None if it has none."""
         self._check(index)
-        rules = [parse_rule(" ".join(words)) for words in self.columns.rules[index].words(self.symbols.rules)]
+        rules = [self._rule(words) for words in self.columns.rules[index].words(self.symbols.rules)]
         return Grammar(tuple(rules)) if rules else None
+
+    @cached_property
+    def _parsed(self) -> dict[Words, Rule]:
+        """Rules that have been parsed: there are far fewer than grammars."""
+        return {}
+
+    def _rule(self, words: Words) -> Rule:
+        if words not in self._parsed:
+            self._parsed[words] = parse_rule(" ".join(words))
+        return self._parsed[words]
 
     def episode(self, index: int) -> Episode:
         """Rebuild an episode in words."""

@@ -10,6 +10,8 @@ machine, CPU). Episodes of random grammars come from `python -m biml.generate`.
 import argparse
 import math
 import time
+import zlib
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -121,6 +123,18 @@ def is_logged(step: int) -> bool:
     return step in (1, 25) or step % LOG_EVERY == 0
 
 
+def fingerprint(arrays: Iterable[QueryArrays]) -> int:
+    """Make a number that other episodes would hardly share, of some batches."""
+    total = 0
+    for part in (part for batch in arrays for part in batch):
+        total = zlib.crc32(part.tobytes(), total)
+    return total
+
+
+class DataChangedError(Exception):
+    """The episodes are not those that a checkpoint was trained on."""
+
+
 class Training:
     """A run in progress."""
 
@@ -129,6 +143,7 @@ class Training:
         self.args, self.views, self.device = args, views, device
         self.provenance = provenance()
         self.validation = list(evaluation_batches(validation, args.batch_size, args.seed))
+        self.data = fingerprint([*self.validation, next(batches(views, args.batch_size, args.seed, epoch=1))])
         torch.manual_seed(args.seed)
         self.model = BIML(model_config(args, views)).to(device)
         self.optimizer = make_optimizer(self.model, args.lr)
@@ -144,8 +159,14 @@ class Training:
             self.model.compile(dynamic=True)
 
     def go_on_from(self, trained: TrainedNetwork) -> None:
-        """Take over everything that a checkpoint holds."""
+        """Take over everything that a checkpoint holds.
+
+        Raises:
+            DataChangedError: if it was trained on other episodes.
+        """
         saved = trained.saved
+        if saved["data"] != self.data:
+            raise DataChangedError(f"was trained on other episodes than those in {self.args.data_dir}")
         self.model.load_state_dict(saved["model_state"])
         self.optimizer.load_state_dict(saved["optimizer_state"])
         restore_torch_states(saved["random_states"], self.device)
@@ -158,6 +179,7 @@ class Training:
         """Write a checkpoint from which training can go on."""
         for_training = {
             "optimizer_state": self.optimizer.state_dict(),
+            "data": self.data,
             "random_states": torch_states(self.device),
             "step": self.step,
             "history": self.history,
@@ -233,7 +255,12 @@ class Training:
         if is_best:
             self.best_val_loss = row.val_loss
         if args.save_best and is_best and epoch > args.save_best_skip * args.nepochs:
-            self.save(path.with_name(f"{path.stem}_best{path.suffix}"))
+            self.save(best_path(path))
+
+
+def best_path(path: Path) -> Path:
+    """Name the file of the network with the lowest validation loss."""
+    return path.with_name(f"{path.stem}_best{path.suffix}")
 
 
 def find_earlier_run(path: Path, args: argparse.Namespace, device: torch.device) -> TrainedNetwork | None:
@@ -243,6 +270,8 @@ def find_earlier_run(path: Path, args: argparse.Namespace, device: torch.device)
         ValueError: if the file may not be overwritten, is something else, or was trained with other arguments.
     """
     if not path.exists():
+        if args.save_best and best_path(path).exists():
+            raise ValueError(f"{best_path(path)} exists; choose another --fn_out_model, or move or delete it")
         return None
     if not args.resume:
         raise ValueError(f"{path} exists; pass --resume to go on with it, another --fn_out_model, or delete it")
@@ -273,6 +302,8 @@ def main() -> None:
     if earlier is not None:
         try:
             training.go_on_from(earlier)
+        except DataChangedError as error:
+            raise ValueError(f"{path} {error}; point --data_dir at those, or choose another --fn_out_model") from None
         except (KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
             raise ValueError(f"{path} cannot be trained further ({reason}); choose another --fn_out_model") from None

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from biml.dice import Dice
 from biml.episode import Episode, Example
-from biml.grammar import INPUT_WORDS, OUTPUT_WORDS, Grammar, Interpreter, Rule, Words
+from biml.grammar import INPUT_WORDS, OUTPUT_WORDS, Grammar, Interpreter, Words
 from biml.packed_episodes import PackedEpisodes
 from biml.vocabulary import Language
 
@@ -130,15 +130,15 @@ def role_flip(words: Words, grammar: Grammar, dice: Dice) -> Words | None:
 
     None if that comes out too long.
     """
-    rules = [_flipped(rule) if len(rule.left) == 3 and dice.fraction() < 0.5 else rule for rule in grammar.rules]
-    interpretation = Interpreter(Grammar(tuple(rules)), LONGEST_FLIPPED)(words)
+    is_flipped = [rule.has_two_arguments and dice.fraction() < 0.5 for rule in grammar.rules]
+    return interpret_flipped(words, grammar, is_flipped)
+
+
+def interpret_flipped(words: Words, grammar: Grammar, is_flipped: Sequence[bool]) -> Words | None:
+    """Interpret by a grammar some of whose rules have confused their two arguments; None if that comes out too long."""
+    rules = tuple(rule.flipped if flip else rule for rule, flip in zip(grammar.rules, is_flipped, strict=True))
+    interpretation = Interpreter(Grammar(rules), LONGEST_FLIPPED)(words)
     return None if interpretation is None else interpretation.output
-
-
-def _flipped(rule: Rule) -> Rule:
-    first, _, second = (f"[{item}]" for item in rule.left)
-    other = {first: second, second: first}
-    return Rule(rule.left, tuple(other.get(item, item) for item in rule.right))
 
 
 def _noisy(target: bytes, probability: float, dice: Dice, language: Language) -> bytes:

@@ -8,8 +8,6 @@ and the bare LSTM take turns, so that a busy machine slows both. Writes JSON.
 
 import argparse
 import platform
-import statistics
-import time
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
@@ -27,6 +25,7 @@ from nonstationary.result_files import RESULTS
 from nonstationary.sources import Source, sample
 from nonstationary.training_step import train_on_batch
 from script_util import OneLineParser, json_path, positive_int, run_script, save_json
+from timing import medians
 
 SHAPES = ((64, 64, 64), (128, 256, 128))  # batch, steps, units of a training step
 SLOW_SHAPE = SHAPES[0]  # for networks other than the LSTM
@@ -40,27 +39,6 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--fn_out_results", type=json_path, metavar="PATH.json", help=told)
     add_device_options(parser)
     return parser.parse_args()
-
-
-def seconds(work: Callable[[], Any], device: torch.device) -> float:
-    """Time one call: CPU seconds, or wall seconds on a GPU."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-        start = time.perf_counter()
-        work()
-        torch.cuda.synchronize(device)
-        return time.perf_counter() - start
-    start = time.process_time()
-    work()
-    return time.process_time() - start
-
-
-def medians(works: list[Callable[[], Any]], repeats: int, device: torch.device) -> list[float]:
-    """Time several pieces of work in turn, after one warm-up each; returns the median of each, in seconds."""
-    for work in works:
-        work()
-    times = [[seconds(work, device) for work in works] for _ in range(repeats)]
-    return [statistics.median(column) for column in zip(*times, strict=True)]
 
 
 def bench_predictors(repeats: int, device: torch.device) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = (
     *("train", "test", "query", "bench", "reproduce", "report"),
     *(f"nonstationary.{name}" for name in ("train", "evaluate", "plot", "bench", "report")),
-    *(f"biml.{name}" for name in ("generate", "train", "eval")),
+    *(f"biml.{name}" for name in ("generate", "train", "eval", "analyse", "symbolic", "bench")),
 )
 FOLDERS = ("reporting", "nonstationary", "biml")
 MAY_IMPORT = {  # each module and what it may import of this project
@@ -24,6 +24,7 @@ MAY_IMPORT = {  # each module and what it may import of this project
     "evaluate": {"checkpoint", "model", "episode_batch", "generate_episode", "scan_util"},
     "training_step": {"evaluate", "masked_cross_entropy", "model", "episode_batch"},
     "plain_reference": {"model", "episode_batch"},
+    "timing": set(),
     "learning_curve": {"script_util"},
     "attention_plot": {"script_util"},
     "cells": set(),
@@ -84,7 +85,7 @@ MAY_IMPORT = {  # each module and what it may import of this project
     "biml.training_step": {"biml.batch", "biml.model"},
     "biml.analysis": {"biml.benchmarks", "biml.grammar"},
     "biml.decode": {"biml.batch", "biml.model"},
-    "biml.scoring": {
+    "biml.answering": {
         "biml.batch",
         "biml.decode",
         "biml.episode",
@@ -95,6 +96,12 @@ MAY_IMPORT = {  # each module and what it may import of this project
         "biml.views",
         "biml.vocabulary",
     },
+    "biml.scoring": {"biml.answering", "biml.decode", "biml.episode_types", "biml.network_file", "biml.stream"},
+    "biml.answer_files": {"biml.analysis", "biml.grammar"},
+    "biml.kinds_text": {"biml.analysis", "biml.benchmarks"},
+    "biml.pages": {"biml.analysis", "biml.answering", "biml.benchmarks", "biml.grammar"},
+    "biml.dashboard": {"script_util"},
+    "biml.plain_reference": {"biml.batch", "biml.model", "biml.views", "biml.vocabulary"},
     "biml.network_file": {"biml.model", "biml.vocabulary", "checkpoint"},
 }
 WITHOUT_TORCH = ("scan_util", "generate_episode", "reproduce", "report")

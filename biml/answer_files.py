@@ -1,0 +1,70 @@
+"""Files of sampled answers, which are analysed later, and the pages that show them.
+
+JSON: about the network and the run, and for each episode a list of [query, answer] in the benchmark's own symbols.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from biml.analysis import FewShot, OpenEnded, analyse_few_shot, analyse_open_ended
+from biml.grammar import Words
+
+FEW_SHOT = ("few_shot_gold", "few_shot_human", "few_shot_human_mult10")
+OPEN_ENDED = "open_end_freeform"
+LISTED = "episodes"  # the key of the answers
+
+
+class AnswerFile(NamedTuple):
+    """Sampled answers and where they are from."""
+
+    name: str  # of the network
+    episode_type: str
+    episodes: list[list[tuple[Words, Words]]]  # query and answer
+
+    def by_query(self) -> dict[str, list[Words]]:
+        """Collect the answers to each query."""
+        found: dict[str, list[Words]] = {}
+        for query, answer in (pair for episode in self.episodes for pair in episode):
+            found.setdefault(" ".join(query), []).append(answer)
+        return found
+
+    def few_shot(self) -> FewShot:
+        """Analyse the answers to the gold queries."""
+        return analyse_few_shot(self.by_query())
+
+    def rounds(self) -> list[dict[str, Words]]:
+        """List the answers by instruction, each episode on its own."""
+        return [{" ".join(query): answer for query, answer in episode} for episode in self.episodes]
+
+    def open_ended(self) -> list[OpenEnded]:
+        """Analyse each round of answers to the open-ended instructions."""
+        return [analyse_open_ended(one) for one in self.rounds()]
+
+
+def listed(episodes: Sequence[Sequence[tuple[Words, Words]]]) -> list[list[list[str]]]:
+    """Write answers for JSON."""
+    return [[[" ".join(given), " ".join(answer)] for given, answer in episode] for episode in episodes]
+
+
+def read_answers(path: Path) -> AnswerFile:
+    """Read a file that `biml.eval --sample_html` or `--sample_iterative` has written.
+
+    Raises:
+        ValueError: if it is another file.
+    """
+    try:
+        saved: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        episodes = [
+            [(tuple(given.split()), tuple(answer.split())) for given, answer in episode] for episode in saved[LISTED]
+        ]
+        found = AnswerFile(str(saved["name"]), str(saved["episode_type"]), episodes)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
+        raise ValueError(
+            f"{path}: expected answers written by biml.eval --sample_html or --sample_iterative ({reason})"
+        ) from None
+    if found.episode_type not in (*FEW_SHOT, OPEN_ENDED):
+        raise ValueError(f"{path}: answers of the type {found.episode_type} are not analysed")
+    return found

@@ -1,0 +1,112 @@
+"""Pages of sampled answers: HTML that stands alone, without scripts, and plain text for people and programs.
+
+All text is escaped. Symbols are shown as text on coloured tiles, so nothing depends on telling colours apart.
+"""
+
+import html
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from biml.analysis import OpenEnded, is_iconic_error, is_one_to_one
+from biml.answering import AnsweredEpisode
+from biml.benchmarks import GOLD_QUERIES, OPEN_ENDED, gold_episode, split
+from biml.grammar import Words
+
+TILES = {  # of Okabe and Ito's colours; any other symbol is grey
+    **{"1": "#E69F00", "2": "#56B4E9", "3": "#009E73", "DAX": "#CC79A7"},
+    **{"c1": "#E69F00", "c2": "#56B4E9", "c3": "#009E73", "c4": "#CC79A7", "c5": "#F0E442", "c6": "#D55E00"},
+}
+STYLE = """
+body { font: 15px/1.4 system-ui, sans-serif; color: #222; background: #fff;
+  max-width: 60em; margin: 2em auto; padding: 0 1em }
+h1 { font-size: 1.3em } h2 { font-size: 1.05em; margin: 1.6em 0 .4em }
+table { border-collapse: collapse } td, th { text-align: left; padding: .2em 1em .2em 0; vertical-align: middle }
+td.n { text-align: right; font-variant-numeric: tabular-nums } tr.right { background: #eef7ee }
+.tile { display: inline-block; min-width: 1.6em; text-align: center; margin: 1px; padding: 0 .35em;
+  border-radius: 3px; color: #000 }
+.note { color: #555 } .rounds { display: grid; grid-template-columns: repeat(auto-fill, minmax(15em, 1fr)); gap: 1em }
+.rounds h2 { margin-top: .4em }
+"""
+
+
+def listing(episodes: Sequence[AnsweredEpisode], has_right_answers: bool = True) -> str:
+    """Write every study example and every answer as text, and what would have been right."""
+    lines = []
+    for number, episode in enumerate(episodes, start=1):
+        lines.append(f"Evaluation episode {number}")
+        lines.append("support items;")
+        lines += [f"    {' '.join(one.input)} -> {' '.join(one.output)}" for one in episode.support] or [
+            "    no patterns"
+        ]
+        for title, is_retrieve in (("retrieval items;", True), ("generalization items;", False)):
+            found = [one for one in episode.answered if one.is_retrieve == is_retrieve]
+            right = sum(one.is_right for one in found)
+            lines.append(f"{title} {right} of {len(found)} right" if found and has_right_answers else title)
+            for one in found:
+                is_told = has_right_answers and not one.is_right
+                wanted = f" (** target: {' '.join(one.target)})" if is_told else ""
+                lines.append(f"    {' '.join(one.query)} -> {' '.join(one.answer)}{wanted}")
+            lines += [] if found else ["    no patterns"]
+    return "\n".join(lines)
+
+
+def few_shot_page(title: str, table: str, answers: Mapping[str, Sequence[Words]]) -> str:
+    """Show the different answers to each gold query, the most frequent first, below the table of their kinds."""
+    gold = {" ".join(one.input): one.output for one in gold_episode().query}
+    parts = []
+    for query in GOLD_QUERIES:
+        given = answers.get(query, ())
+        right = sum(answer == gold[query] for answer in given)
+        parts.append(f"<h2>{_escaped(query)} &rarr; {_tiles(gold[query])}</h2>")
+        parts.append(f'<p class="note">{right} of {len(given)} right</p><table>')
+        parts.append("<tr><th>times</th><th>share</th><th>answer</th><th></th></tr>" if given else "")
+        for answer, n in Counter(given).most_common():
+            kind = _kind(split(query), answer, gold[query])
+            mark = ' class="right"' if kind == "right" else ""
+            parts.append(
+                f'<tr{mark}><td class="n">{n}</td><td class="n">{100 * n / len(given):.1f} %</td>'
+                f"<td>{_tiles(answer)}</td><td>{kind}</td></tr>"
+            )
+        parts.append("</table>")
+    return _page(title, table, parts)
+
+
+def _kind(query: Words, answer: Words, right: Words) -> str:
+    if answer == right:
+        return "right"
+    kinds = ["one-to-one"] if is_one_to_one(query, answer) else []
+    return ", ".join([*kinds, *(["iconic"] if is_iconic_error(query, answer, right) else [])])
+
+
+def open_ended_page(title: str, table: str, rounds: Sequence[Mapping[str, Words]], kinds: Sequence[OpenEnded]) -> str:
+    """Show each round of answers to the open-ended instructions, and which biases it follows, below a table of all."""
+    parts = ['<div class="rounds">']
+    for number, (answers, kind) in enumerate(zip(rounds, kinds, strict=True), start=1):
+        followed = (
+            ", ".join(name.replace("_", "-") for name, holds in kind._asdict().items() if holds) or "none of the biases"
+        )
+        rows = [f"<tr><td>{_escaped(query)}</td><td>{_tiles(answers[query])}</td></tr>" for query in OPEN_ENDED]
+        parts.append(
+            f'<div><h2>{number}</h2><table>{"".join(rows)}</table><p class="note">{_escaped(followed)}</p></div>'
+        )
+    return _page(title, table, [*parts, "</div>"])
+
+
+def _tiles(symbols: Words) -> str:
+    return (
+        "".join(
+            f'<span class="tile" style="background:{TILES.get(symbol, "#DDDDDD")}">{_escaped(symbol)}</span>'
+            for symbol in symbols
+        )
+        or '<span class="note">(nothing)</span>'
+    )
+
+
+def _page(title: str, table: str, parts: Sequence[str]) -> str:
+    head = f'<meta charset="utf-8"><title>{_escaped(title)}</title><style>{STYLE}</style>'
+    body = f"<h1>{_escaped(title)}</h1><pre>{_escaped(table)}</pre>" + "\n".join(parts)
+    return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n<body>{body}</body></html>\n'
+
+
+def _escaped(text: str) -> str:
+    return html.escape(text)
