@@ -13,7 +13,9 @@ from typing import Any
 
 from biml.analysis import analyse_open_ended, item_correlation, with_roles
 from biml.answer_files import OPEN_ENDED, AnswerFile, read_answers
+from biml.episode import Episode
 from biml.episode_types import few_shot_answers, participants
+from biml.grammar import Words
 from biml.kinds_text import few_shot_table, open_ended_table
 from script_util import OneLineParser, json_path, run_script, save_json
 
@@ -46,11 +48,23 @@ def compare_few_shot(files: dict[str, AnswerFile], data_dir: Path | None) -> dic
     return {"kinds": shares, "correlation_with_people": correlations}
 
 
+def roles_of(number: int, participant: Episode) -> dict[str, Words]:
+    """List a participant's answers by instruction.
+
+    Raises:
+        ValueError: if these are other instructions; the message tells whose.
+    """
+    try:
+        return with_roles([(one.input, one.output) for one in participant.query])
+    except ValueError as error:
+        raise ValueError(f"participant {number} of data_human/open_ended_all: {error}") from None
+
+
 def compare_open_ended(files: dict[str, AnswerFile], data_dir: Path | None) -> dict[str, Any]:
     """Print which biases people and networks follow in the open-ended task."""
     columns = {name: one.open_ended() for name, one in files.items()}
     if data_dir is not None:
-        rounds = [with_roles([(one.input, one.output) for one in episode.query]) for episode in participants(data_dir)]
+        rounds = [roles_of(number, episode) for number, episode in enumerate(participants(data_dir))]
         columns = {PEOPLE: [analyse_open_ended(one) for one in rounds], **columns}
     print(open_ended_table(columns))
     return {"kinds": {name: [one._asdict() for one in many] for name, many in columns.items()}}

@@ -126,9 +126,8 @@ def with_roles(pairs: Sequence[tuple[Words, Words]]) -> dict[str, Words]:
         ValueError: if these are not the seven open-ended instructions.
     """
     roles: dict[str, str] = {}
-    by_length = sorted(pairs, key=lambda pair: len(pair[0]))
     for pattern in map(split, OPEN_ENDED):
-        for query, _ in by_length:
+        for query, _ in pairs:
             known = all(roles.get(word, role) == role for word, role in zip(query, pattern, strict=False))
             new = {word: role for word, role in zip(query, pattern, strict=False) if word not in roles}
             fresh = len(set(new.values())) == len(new) and not {*new.values()} & {*roles.values()}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from biml.analysis import FewShot, OpenEnded, analyse_few_shot, analyse_open_ended
+from biml.benchmarks import GOLD_QUERIES
 from biml.grammar import Words
 
 FEW_SHOT = ("few_shot_gold", "few_shot_human", "few_shot_human_mult10")
@@ -34,6 +35,12 @@ class AnswerFile(NamedTuple):
         """Analyse the answers to the gold queries."""
         return analyse_few_shot(self.by_query())
 
+    def kinds(self) -> dict[str, Any]:
+        """Analyse the answers of either task, for JSON."""
+        if self.episode_type == OPEN_ENDED:
+            return {"open_ended": [one._asdict() for one in self.open_ended()]}
+        return {"few_shot": self.few_shot()._asdict()}
+
     def rounds(self) -> list[dict[str, Words]]:
         """List the answers by instruction, each episode on its own."""
         return [{" ".join(query): answer for query, answer in episode} for episode in self.episodes]
@@ -56,15 +63,37 @@ def read_answers(path: Path) -> AnswerFile:
     """
     try:
         saved: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        episodes = [
-            [(tuple(given.split()), tuple(answer.split())) for given, answer in episode] for episode in saved[LISTED]
-        ]
+        episodes = [[_pair(both) for both in episode] for episode in saved[LISTED]]
         found = AnswerFile(str(saved["name"]), str(saved["episode_type"]), episodes)
+        _check(found)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:150]}"
         raise ValueError(
             f"{path}: expected answers written by biml.eval --sample_html or --sample_iterative ({reason})"
         ) from None
-    if found.episode_type not in (*FEW_SHOT, OPEN_ENDED):
-        raise ValueError(f"{path}: answers of the type {found.episode_type} are not analysed")
     return found
+
+
+def _pair(both: Any) -> tuple[Words, Words]:
+    if not isinstance(both, list):
+        raise ValueError(f"expected a query and its answer, found {both!r}")
+    query, answer = both
+    return tuple(query.split()), tuple(answer.split())
+
+
+def _check(found: AnswerFile) -> None:
+    """Make sure that the answers can be analysed.
+
+    Raises:
+        ValueError: if they cannot.
+    """
+    if found.episode_type not in (*FEW_SHOT, OPEN_ENDED):
+        raise ValueError(f"answers of the type {found.episode_type} are not analysed")
+    if found.episode_type == OPEN_ENDED:
+        found.open_ended()
+        if any(len(pairs) > len(one) for pairs, one in zip(found.episodes, found.rounds(), strict=True)):
+            raise ValueError("an instruction is answered twice")
+    elif not found.by_query().keys() & {*GOLD_QUERIES}:
+        raise ValueError("there are no answers to the gold queries")
+    if not found.episodes:
+        raise ValueError("there are no answers")

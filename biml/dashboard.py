@@ -11,6 +11,7 @@ from script_util import written_whole
 
 TRAINING, VALIDATION = "#0072B2", "#D55E00"  # Okabe and Ito's, which the colour-blind tell apart
 DOTS_AN_INCH = 120
+DRAWN = ("step", "lr", "avg_train_loss", "val_loss")  # of each row of a history
 
 
 def draw_training(history: Sequence[Mapping[str, Any]], title: str) -> Figure:

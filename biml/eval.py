@@ -17,7 +17,7 @@ import torch
 
 from biml.answer_files import FEW_SHOT, LISTED, OPEN_ENDED, AnswerFile, listed
 from biml.answering import AnsweredEpisode, answer_one_by_one, answer_views, views_of
-from biml.dashboard import draw_training, save_and_show
+from biml.dashboard import DRAWN, draw_training, save_and_show
 from biml.episode_types import EVALUATED_ONLY, TRAINED, ViewSet, evaluation_views
 from biml.kinds_text import few_shot_table, open_ended_table
 from biml.network_file import TrainedNetwork, load_network
@@ -36,6 +36,7 @@ from script_util import (
     written_whole,
 )
 
+LONGEST_ANSWER = 500  # symbols; answers that are studied in turn must fit into the network's table of positions
 ANSWERING = ("max", "sample", "sample_html", "sample_iterative", "ll", "fit_lapse")
 MODES = (*ANSWERING, "dashboard")
 
@@ -85,9 +86,24 @@ def parse_arguments() -> argparse.Namespace:
     args = parser.parse_args()
     if not any(getattr(args, mode) for mode in MODES):
         parser.error(f"nothing to do; pass one or more of {', '.join(f'--{mode}' for mode in MODES)}")
+    check_together(parser, args)
+    return args
+
+
+def check_together(parser: OneLineParser, args: argparse.Namespace) -> None:
+    """Refuse options that have nothing to do beside the others."""
     if args.fit_lapse and args.ll_nrep == 1:
         parser.error("--fit_lapse needs several repetitions; pass --ll_nrep, 100 for example")
-    return args
+    if args.ll_nrep > 1 and not (args.ll or args.fit_lapse):
+        parser.error("--ll_nrep goes with --ll and --fit_lapse")
+    if args.ll_p_lapse > 0 and not args.ll:
+        parser.error("--ll_p_lapse goes with --ll")
+    if args.verbose and not (args.max or args.sample):
+        parser.error("--verbose goes with --max and --sample")
+    if args.fn_out_results and not any(getattr(args, mode) for mode in ANSWERING):
+        parser.error("--fn_out_results has nothing to hold; --dashboard writes a picture")
+    if args.max_length_eval > LONGEST_ANSWER:
+        parser.error(f"--max_length_eval: expected at most {LONGEST_ANSWER}, found {args.max_length_eval}")
 
 
 def find_views(args: argparse.Namespace, trained: TrainedNetwork, episode_type: str) -> ViewSet:
@@ -146,8 +162,8 @@ def score_targets(args: argparse.Namespace, trained: TrainedNetwork, views: View
 
 def write_answers(
     args: argparse.Namespace, about: dict[str, Any], episodes: Sequence[AnsweredEpisode], trained_on: str | None
-) -> None:
-    """Print the kinds of answers, and write them all as page, listing and JSON."""
+) -> dict[str, Any]:
+    """Print and return the kinds of answers, and write them all as page, listing and JSON."""
     pairs = [[(one.query, one.answer) for one in episode.answered if not one.is_retrieve] for episode in episodes]
     stem = f"{trained_on or 'unknown'}_{Path(args.fn_out_model).stem}"
     answers = AnswerFile(stem, about["episode_type"], pairs)
@@ -166,6 +182,7 @@ def write_answers(
             file.write(contents.encode())
     save_json(base.with_name(f"{stem}.json"), {**about, "name": stem, LISTED: listed(pairs)})
     print(f"written to {base}.html, .txt and .json")
+    return answers.kinds()
 
 
 def evaluate(
@@ -185,11 +202,11 @@ def evaluate(
     if args.sample_html:
         made = list(views_of(views, args.seed))
         episodes = answer_views(trained, made, args.batch_size, args.max_length_eval, seeded())
-        write_answers(args, about, episodes, trained.episode_type)
+        report["sample_html"] = write_answers(args, about, episodes, trained.episode_type)
     if args.sample_iterative:
         made = list(views_of(views, args.seed))
         episodes = answer_one_by_one(trained, made, args.max_length_eval, seeded())
-        write_answers(args, about, episodes, trained.episode_type)
+        report["sample_iterative"] = write_answers(args, about, episodes, trained.episode_type)
     if args.ll or args.fit_lapse:
         report |= score_targets(args, trained, views)
     return report
@@ -202,7 +219,7 @@ def show_training(args: argparse.Namespace, trained: TrainedNetwork) -> None:
         ValueError: if the file has none.
     """
     history = trained.saved.get("history")
-    if not history:
+    if not history or not all({*DRAWN} <= row.keys() for row in history):
         raise ValueError(f"{args.fn_out_model} holds no history of its training; --dashboard has nothing to draw")
     path = args.dir_model / f"{Path(args.fn_out_model).stem}_dashboard.png"
     save_and_show(draw_training(history, f"{args.fn_out_model}, {trained.episode_type}"), path)
@@ -216,15 +233,17 @@ def main() -> None:
     trained = load_network(args.dir_model / args.fn_out_model, device)
     epochs = f"{trained.epoch} of {trained.arguments.get('nepochs', '?')} epochs of {trained.episode_type}"
     print(f"{args.fn_out_model}: {epochs}, {describe_device(device)}")
+    episode_type = args.episode_type or trained.episode_type
+    args.batch_size = args.batch_size or trained.arguments.get("batch_size", 25)
+    views = None
+    if any(getattr(args, mode) for mode in ANSWERING):
+        if episode_type is None:
+            raise ValueError(f"{args.fn_out_model} does not tell what it was trained on; pass --episode_type")
+        views = find_views(args, trained, episode_type)
     if args.dashboard:
         show_training(args, trained)
-    if not any(getattr(args, mode) for mode in ANSWERING):
+    if views is None:
         return
-    episode_type = args.episode_type or trained.episode_type
-    if episode_type is None:
-        raise ValueError(f"{args.fn_out_model} does not tell what it was trained on; pass --episode_type")
-    args.batch_size = args.batch_size or trained.arguments.get("batch_size", 25)
-    views = find_views(args, trained, episode_type)
     print(f"on {episode_type}{views.note and f'; {views.note}'}")
     about = {
         "file": args.fn_out_model,

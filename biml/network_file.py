@@ -51,21 +51,31 @@ def load_network(path: Path, device: torch.device) -> TrainedNetwork:
     """
     saved = load_plain(path, "train one with `python -m biml.train` or look at --dir_model")
     try:
-        if saved.get("format") != FORMAT:
-            return _from_published(path, saved, device)
-        if saved.get("format_version") != FORMAT_VERSION:
-            found = saved.get("format_version")
-            raise ValueError(f"{path} has format version {found}; this code reads {FORMAT_VERSION}")
-        model = BIML(ModelConfig(**saved["model_config"]))
-        model.load_state_dict(saved["model_state"])
-        language = LANGUAGES[model.config.input_size]
-        arguments = saved["arguments"]
-        return TrainedNetwork(model.to(device), language, arguments["episode_type"], saved["epoch"], arguments, saved)
+        own = saved.get("format") == FORMAT
+        trained = _from_own(path, saved, device) if own else _from_published(path, saved, device)
+        if not all(weights.isfinite().all() for weights in trained.model.state_dict().values()):
+            raise ValueError(f"{path}: some weights are no numbers; the training must have gone wrong")
+        return trained
     except Exception as error:  # whatever an ill-formed file leads to
         if isinstance(error, ValueError) and str(path) in str(error):
             raise
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise ValueError(f"{path}: damaged, or of a code that has changed since ({reason})") from None
+
+
+def _from_own(path: Path, saved: Mapping[str, Any], device: torch.device) -> TrainedNetwork:
+    """Read a file of this project.
+
+    Raises:
+        ValueError: if it is of another version.
+    """
+    if saved.get("format_version") != FORMAT_VERSION:
+        found = saved.get("format_version")
+        raise ValueError(f"{path} has format version {found}; this code reads {FORMAT_VERSION}")
+    model = BIML(ModelConfig(**saved["model_config"]))
+    model.load_state_dict(saved["model_state"])
+    language, arguments = LANGUAGES[model.config.input_size], saved["arguments"]
+    return TrainedNetwork(model.to(device), language, arguments["episode_type"], saved["epoch"], arguments, dict(saved))
 
 
 def _from_published(path: Path, saved: Mapping[str, Any], device: torch.device) -> TrainedNetwork:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from biml.benchmarks import gold_episode
+from biml.benchmarks import GOLD_QUERIES, gold_episode
 from biml.episode import Episode, Example
 from biml.episode_types import few_shot_answers
 from biml.grammar import MINI_SCAN, OUTPUT_WORDS, Words
@@ -116,6 +116,9 @@ def main() -> None:
     args = parse_arguments()
     episodes: list[Episode] = few_shot_answers(args.data_dir)
     answers = [one for episode in episodes for one in episode.query]
+    strange = {" ".join(one.input) for one in answers} - {*GOLD_QUERIES}
+    if strange:
+        raise ValueError(f"{args.data_dir}: expected answers to the gold queries; found one to {min(strange)!r}")
     report = {}
     for name, intend in MODELS.items():
         score = functools.partial(likelihood, intend, answers)

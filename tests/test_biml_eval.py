@@ -1,0 +1,944 @@
+"""Answers and scores are what they say, one after the other too, and the command line writes what it found or nothing.
+
+The script runs inside this process, since each new one has to import torch first; one test starts a real process.
+"""
+
+import contextlib
+import copy
+import io
+import json
+import math
+import os
+import runpy
+import shlex
+import statistics
+import subprocess
+import sys
+import warnings
+from itertools import pairwise
+from pathlib import Path
+from unittest import mock
+
+import matplotlib.image
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_biml_views import laid_out
+from test_nonstationary_training import Outcome, assert_one_line, contents
+
+import biml.answering
+import biml.episode_types
+import biml.eval
+from biml.answer_files import read_answers
+from biml.answering import Answered, AnsweredEpisode, answer_one_by_one, answer_views, views_of
+from biml.batch import assemble
+from biml.benchmarks import GOLD_QUERIES, OPEN_ENDED, gold_episode, probes, split
+from biml.decode import decode
+from biml.dice import Dice
+from biml.episode import Episode, EpisodeSizes, Example, sample_episode
+from biml.episode_files import format_episode
+from biml.episode_types import ViewSet, evaluation_views
+from biml.kinds_text import few_shot_table, open_ended_table
+from biml.model import BIML, ModelConfig
+from biml.network_file import TrainedNetwork, load_network, save_network
+from biml.packed_episodes import pack, save_packed
+from biml.pages import listing
+from biml.scoring import LAPSES, Likelihood, accuracy, fit_lapse, likelihood, symbol_log_p
+from biml.training_step import total_loss
+from biml.views import UNDEFINED, rename, view_of
+from biml.vocabulary import MAIN, VANILLA
+
+ROOT = Path(__file__).resolve().parent.parent
+CPU = torch.device("cpu")
+REPEATS = 2  # of the gold and the open-ended episode, not 100
+N_VAL = 7
+SIZES = EpisodeSizes(2, 1, 3, 3, 4, 3)
+HISTORY = [
+    {"step": step, "epoch": 1, "lr": 1e-3 / step, "avg_train_loss": 2.0 / step, "val_loss": 2.1}
+    for step in (1, 25, 100)
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_repeats():
+    """Fewer episodes in an evaluation on the gold or the open-ended one."""
+    with mock.patch.object(biml.episode_types, "REPEATS", REPEATS):
+        yield
+
+
+def untrained(language=MAIN, seed=3):
+    """A small network as it starts."""
+    torch.manual_seed(seed)
+    sizes = ModelConfig(len(language.source), len(language.target), 16, nlayers_encoder=1, nlayers_decoder=1, ff_mult=2)
+    return BIML(sizes).eval()
+
+
+def trained(model, language=MAIN, episode_type="algebraic", **arguments):
+    return TrainedNetwork(model, language, episode_type, 3, {"episode_type": episode_type, **arguments}, {})
+
+
+def talkative(language=MAIN, seed=3):
+    """A network whose answers, of different lengths, differ with the query and with what there is to study."""
+    model, gold = untrained(language, seed), gold_episode()
+    asked = gold if language == VANILLA else rename(gold, dice())[0]
+    batch = assemble([view_of(asked, language)], language).tensors(CPU)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter *= 2.5
+        model.out.bias -= model(batch.source, batch.target_in).mean((0, 1))
+        model.out.bias[language.target.eos] += 0.5
+    return trained(model, language)
+
+
+def taught(made):
+    """A network that has learned some of the answers to the queries of some views."""
+    model, batch = untrained().train(), assemble(made, MAIN).tensors(CPU)
+    weights = list(model.parameters())
+    for _ in range(40):
+        loss, _ = total_loss(model(batch.source, batch.target_in), batch.target_out, MAIN.target.pad)
+        gradients = torch.autograd.grad(loss, weights)
+        with torch.no_grad():
+            for weight, gradient in zip(weights, gradients, strict=True):
+                weight -= 0.01 * gradient.sign()
+    return trained(model.eval())
+
+
+def uniform(language=MAIN):
+    """A network to which all words and the end are equally likely, and nothing else is."""
+    model = untrained(language)
+    with torch.no_grad():
+        model.out.weight.zero_()
+        model.out.bias.zero_()
+        model.out.bias[[language.target.sos, language.target.pad]] = -1e4
+    return trained(model, language)
+
+
+def dice(seed=0):
+    return Dice(np.random.default_rng(seed))
+
+
+def random_episode(number):
+    return sample_episode(np.random.default_rng(number), (), SIZES)
+
+
+@pytest.fixture(scope="module")
+def network():
+    return talkative()
+
+
+# People's answers, made up
+
+COUNTS = (22, 22, 25, 24, 24, 20, 20, 20, 20, 20)  # as many as were given to each query
+N_SYMBOLS = 990  # ends included
+N_UNDEFINED = 20
+
+
+def people_asked(number):
+    """Answers to a gold query: mostly right, some with a symbol in place of the last, undefined or missing ones."""
+    gold = gold_episode()
+    query, output = gold.query[number]
+    answers = []
+    for person in range(COUNTS[number]):
+        answer = (UNDEFINED, *output[1:]) if person % 10 == 9 else output
+        answer = (*answer[:-1], "1") if person % 3 == 1 else answer
+        answers.append(answer[:-1] if person < 7 and number >= 8 else answer)
+    return Episode(gold.support, tuple(Example(query, answer) for answer in answers), None)
+
+
+def write_people(folder, answered):
+    for number, episode in enumerate(answered):
+        path = folder / "data_human" / "few_shot" / "val_behavior" / f"{number:02d}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(format_episode(episode))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A data folder with a few random episodes and answers of people to the gold queries and to two probes."""
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "data_algebraic").mkdir()
+    save_packed(folder / "data_algebraic" / "val.npz", pack(map(random_episode, range(N_VAL)), {}))
+    write_people(folder, map(people_asked, range(len(COUNTS))))
+    for name in ("ME_1ex_2pool", "ME_3ex_6pool"):
+        support, query, pool = probes()[name]
+        path = folder / "data_human" / "data_behavior_probes" / "val" / f"{name}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(format_episode(Episode(support, (Example(query, pool[1:2]),), None, pool)))
+    return folder
+
+
+def views(episode_type, data=Path("nowhere"), seed=0, repetition=0):
+    return list(views_of(evaluation_views(episode_type, data), seed, repetition))
+
+
+# Accuracy
+
+KINDS = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=6)  # whether studied, whether right
+
+
+def answered(kinds):
+    """An episode with a query for each pair."""
+    given = [Answered(("dax",), ("RED",), ("RED",) if right else ("BLUE",), studied) for studied, right in kinds]
+    return AnsweredEpisode([], given)
+
+
+@settings(max_examples=50)
+@given(st.lists(KINDS, max_size=6))
+def test_accuracies_are_means_over_episodes(episodes):
+    """Each episode weighs alike, whatever the number of its queries; those of studied and novel ones stand apart."""
+    found = accuracy([answered(kinds) for kinds in episodes])
+    shares = {True: [], False: []}
+    for kinds in episodes:
+        for studied in shares:
+            right = [100.0 * is_right for is_studied, is_right in kinds if is_studied == studied]
+            shares[studied] += [np.mean(right)] if right else []
+    assert found.n_episodes == len(episodes)
+    for value, studied, reduced in ((0, True, np.mean), (1, False, np.mean), (2, False, np.std)):
+        expected = pytest.approx(reduced(shares[studied])) if shares[studied] else None
+        assert found[value] == expected
+
+
+@settings(max_examples=30)
+@given(st.lists(KINDS, min_size=1, max_size=4), st.lists(st.booleans(), min_size=1))
+def test_an_episode_without_studied_queries_says_nothing_about_them(episodes, novel):
+    """It changes no accuracy but that of novel queries; if no episode has any, there is none."""
+    only_novel = answered([(False, is_right) for is_right in novel])
+    before = accuracy([answered(kinds) for kinds in episodes])
+    assert accuracy([*map(answered, episodes), only_novel]).retrieve == before.retrieve
+    alone = accuracy([only_novel])
+    assert alone == (None, pytest.approx(100 * np.mean(novel)), 0, 1)
+
+
+@pytest.mark.parametrize("answer", ["", "RED", "RED BLUE RED", "BLUE RED", "RED BLUE <PAD>"])
+def test_an_answer_is_right_as_a_whole_or_not_at_all(answer):
+    """Every symbol in its place, none missing, and none too many."""
+    assert Answered(("dax",), ("RED", "BLUE"), ("RED", "BLUE"), False).is_right
+    assert not Answered(("dax",), ("RED", "BLUE"), split(answer), False).is_right
+
+
+# Likelihood
+
+LOG_P = st.lists(st.floats(-20, 0), min_size=1, max_size=8)
+
+
+@settings(max_examples=50)
+@given(st.lists(LOG_P, min_size=1, max_size=4), st.sampled_from([0.0, 0.03, 0.5, 1.0]), st.sampled_from([5, 7]))
+def test_likelihoods_are_summed_and_averaged_over_repetitions(repetitions, lapse, n_choices):
+    """Totals and numbers of symbols are means over repetitions, the likelihood of a symbol is one over all of them."""
+    found = likelihood([torch.tensor(one, dtype=torch.float64) for one in repetitions], lapse, n_choices)
+    totals = [sum(math.log((1 - lapse) * math.exp(x) + lapse / n_choices) for x in one) for one in repetitions]
+    assert found.total == pytest.approx(statistics.mean(totals))
+    assert found.n_symbols == pytest.approx(statistics.mean(map(len, repetitions)))
+    assert found.per_symbol == pytest.approx(sum(totals) / sum(map(len, repetitions)))
+    if len(repetitions) == 1:
+        assert found.total_sd is None
+    else:
+        assert found.total_sd == pytest.approx(np.std(totals, ddof=1))
+
+
+def test_a_uniform_network_scores_peoples_answers_by_their_symbols_alone(data):
+    """217 answers, 990 symbols with their ends: 990 times minus ln 7, lapses or none."""
+    log_p = symbol_log_p(uniform(), evaluation_views("few_shot_human", data), 2, 0, 1)
+    assert [len(one) for one in log_p] == [N_SYMBOLS]
+    for lapse in (0.0, 0.3):
+        found = likelihood(log_p, lapse, 7)
+        assert found.total == pytest.approx(-N_SYMBOLS * math.log(7))
+        assert found.total == pytest.approx(-1926.4, abs=0.1)
+        assert (found.n_symbols, found.per_symbol) == (N_SYMBOLS, pytest.approx(-math.log(7)))
+
+
+def test_each_symbol_of_each_target_is_scored_alone(network):
+    """In the order of episodes, queries and symbols: what the network gives it after those before it."""
+    gold = evaluation_views("few_shot_gold", Path("nowhere"))
+    few = ViewSet(1, lambda *which: [view._replace(query=view.query[10:20]) for view in gold.make(*which)])
+    (found,) = symbol_log_p(network, few, 2, 0, 1)
+    expected = []
+    for view in views_of(few, 0):
+        for query in range(len(view.query)):
+            alone = assemble([view._replace(query=view.query[query : query + 1])], MAIN).tensors(CPU)
+            with torch.no_grad():
+                logits = network.model(alone.source, alone.target_in)[0]
+            expected += logits.log_softmax(1)[range(len(logits)), alone.target_out[0]].tolist()
+    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64), rtol=1e-3, atol=1e-3)
+
+
+def test_repetitions_have_names_and_orders_of_their_own(network):
+    """The first is the same however many follow, the next differ; nothing depends on the size of batches."""
+    gold = evaluation_views("few_shot_gold", Path("nowhere"))
+    found = symbol_log_p(network, gold, 3, 0, 2)
+    (alone,) = symbol_log_p(network, gold, 1, 0, 1)
+    torch.testing.assert_close(found[0], alone, rtol=1e-4, atol=1e-4)
+    assert len({round(one.sum().item(), 3) for one in found}) == 2
+    (other,) = symbol_log_p(network, gold, 3, 1, 1)
+    assert abs((other - found[0]).sum()) > 1e-3
+
+
+# The best lapse
+
+SCORES = st.lists(st.integers(-4, 0), min_size=len(LAPSES), max_size=len(LAPSES))
+
+
+def test_the_lapses_tried_are_the_published_ones():
+    """Hundredths below a tenth, then tenths below one, ascending."""
+    assert pytest.approx(LAPSES) == [*np.arange(0.01, 0.095, 0.01), *np.arange(0.1, 0.95, 0.1)]
+
+
+@given(SCORES, st.sampled_from([1, -1]))
+def test_the_best_lapse_is_the_last_before_the_first_decrease(scores, sign):
+    """Ties move on; what comes after the decrease is not looked at; the likelihood of a symbol decides, no total."""
+    asked = []
+
+    def likelihood_of(lapse):
+        asked.append(lapse)
+        score = scores[LAPSES.index(lapse)]
+        return Likelihood(sign * score, None, 1, score)
+
+    best = next((n for n, (one, after) in enumerate(pairwise(scores)) if after < one), len(LAPSES) - 1)
+    assert fit_lapse(likelihood_of) == (LAPSES[best], Likelihood(sign * scores[best], None, 1, scores[best]))
+    assert asked == list(LAPSES[: best + 2])
+
+
+@given(st.integers(1, 90))
+def test_the_best_lapse_agrees_with_its_closed_form(n_wrong):
+    """Of 100 symbols that are either certain or impossible, the share of the impossible times 7/6, or a neighbour."""
+    log_p = torch.full((100,), 0.0, dtype=torch.float64)
+    log_p[:n_wrong] = -math.inf
+    lapse, found = fit_lapse(lambda lapse: likelihood([log_p], lapse, 7))
+    exact = n_wrong / 100 * 7 / 6
+    below, above = [n for n in LAPSES if n <= exact][-1:], [n for n in LAPSES if n >= exact][:1]
+    assert lapse in {*below, *above}
+    assert found.per_symbol == max(likelihood([log_p], one, 7).per_symbol for one in LAPSES)
+
+
+# Answers
+
+
+def renamed_back(view, words, output):
+    """An input and an output of a view in the symbols they had."""
+    given = tuple(view.renaming.inputs[MAIN.source.words[n]] for n in words)
+    names = (*MAIN.target.words, "<SOS>", "<EOS>", "<PAD>")
+    return given, tuple(view.renaming.outputs.get(names[n], UNDEFINED) for n in output)
+
+
+def test_answers_come_back_in_canonical_symbols(network):
+    """Queries, targets and study examples are the gold ones, answers the network's; other colours are undefined."""
+    made = views("few_shot_gold")
+    episodes = answer_views(network, made, 3, 10)
+    gold = gold_episode()
+    outputs = {one.input: one.output for one in (*gold.support, *gold.query)}
+    for view, episode in zip(made, episodes, strict=True):
+        assert sorted(episode.support) == sorted(gold.support)
+        assert [one.query for one in episode.answered[14:]] == [split(query) for query in GOLD_QUERIES]
+        answers = decode(network.model, assemble([view], MAIN).tensors(CPU).source, 10)
+        for one, (words, _), answer in zip(episode.answered, view.query, answers, strict=True):
+            assert (one.query, one.answer) == renamed_back(view, words, answer)
+            assert one.target == outputs[one.query]
+            assert one.is_retrieve == (one.query in dict(gold.support))
+    answers = [one.answer for episode in episodes for one in episode.answered]
+    assert len(set(answers)) > 5 and any(UNDEFINED in answer for answer in answers)
+
+
+def test_words_without_other_names_stay_as_they_are(data):
+    """Random episodes keep words and colours; what is no colour is written as <SOS> or <PAD>."""
+    network = uniform()
+    with torch.no_grad():
+        network.model.out.bias[[MAIN.target.sos, MAIN.target.pad]] = 1.0
+    made = views("algebraic", data)
+    episodes = answer_views(network, made, 2, 5, torch.Generator().manual_seed(0))
+    for episode, expected in zip(episodes, map(random_episode, range(N_VAL)), strict=True):
+        assert episode.support == list(expected.support)
+        assert [(one.query, one.target) for one in episode.answered] == [*expected.support, *expected.query]
+        assert [one.is_retrieve for one in episode.answered] == [True] * 4 + [False] * 3
+    assert {word for episode in episodes for one in episode.answered for word in one.answer} == {
+        *MAIN.target.words,
+        *("<SOS>", "<PAD>"),
+    }
+
+
+@pytest.mark.parametrize("episode_type", ["algebraic", "few_shot_gold", "probe_human"])
+def test_greedy_answers_do_not_depend_on_the_size_of_batches(network, data, episode_type):
+    """Also where some queries allow few symbols and others all."""
+    made = views(episode_type, data)
+    if episode_type == "probe_human":
+        made = [one for pair in zip(made, views("few_shot_gold"), strict=False) for one in pair]
+    alone = answer_views(network, made, 1, 8)
+    assert len({one.answer for episode in alone for one in episode.answered}) > 3
+    for batch_size in (2, 100):
+        assert answer_views(network, made, batch_size, 8) == alone
+
+
+def test_answers_are_made_of_the_pool_where_there_is_one(data):
+    """Of a probe's two or six colours; an episode beside it may still use everything."""
+    network = uniform()
+    with torch.no_grad():
+        network.model.out.bias[MAIN.target.pad] = 1.0
+    two, six = views("probe_human", data)
+    free = views("few_shot_gold")[0]
+    found = answer_views(network, [two, free, six], 3, 10, torch.Generator().manual_seed(0))
+    symbols = [{symbol for one in episode.answered for symbol in one.answer} for episode in found]
+    assert symbols[0] == {"c1", "c2"}
+    assert symbols[1] == {"1", "2", "3", "DAX", UNDEFINED}
+    assert symbols[2] == {"c1", "c2", "c3", "c4", "c5", "c6"}
+
+
+def test_equal_generators_sample_equal_answers(network):
+    """Another seed samples others; the greedy ones are others still."""
+    made = views("few_shot_gold")[:1]
+    one, again, other = (answer_views(network, made, 1, 10, torch.Generator().manual_seed(n)) for n in (1, 1, 2))
+    assert one == again
+    assert one != other and one != answer_views(network, made, 1, 10)
+
+
+def test_views_are_the_same_for_a_seed_and_a_repetition():
+    """Another repetition or seed has other names and orders."""
+    found = [views("few_shot_gold", seed=seed, repetition=repetition) for seed in (0, 1) for repetition in (0, 1)]
+    assert found[0] == views("few_shot_gold")
+    assert all(one != other for number, one in enumerate(found) for other in found[:number])
+
+
+# One after the other
+
+
+class Scripted:
+    """Takes the place of decoding: gives random answers, and takes down what was asked."""
+
+    def __init__(self, seed, longest=5):
+        self.rng, self.longest = np.random.default_rng(seed), longest
+        self.asked, self.answers = [], []
+
+    def __call__(self, model, source, max_length, generator, allowed):
+        self.asked.append((source, allowed))
+        lengths = self.rng.integers(0, self.longest + 1, len(source))
+        self.answers.append([self.rng.integers(0, 6, length).tolist() for length in lengths])
+        return self.answers[-1]
+
+
+def source_in_words(row):
+    names = (*MAIN.source.words, "SOS", "EOS", "PAD")
+    words = [names[number] for number in row]
+    while words[-1] == "PAD":
+        words.pop()
+    return words
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 2**32 - 1), st.integers(0, 3))
+def test_every_answer_becomes_a_study_example_of_the_next_queries(network, seed, n_study):
+    """The k-th source is the k-th query and all answers before it, whatever they are; those of others never mix in."""
+    study = [(bytes([3]), bytes([5, n])) for n in range(n_study)]
+    asked = [*views("open_end_freeform", seed=seed), *views("open_end_freeform", seed=seed, repetition=1)]
+    made = [view._replace(support=list(study)) for view in asked[:3]]
+    scripted = Scripted(seed)
+    with mock.patch.object(biml.answering, "decode", scripted):
+        found = answer_one_by_one(network, made, 10, torch.Generator())
+    assert len(scripted.asked) == len(OPEN_ENDED)
+    for number, (source, allowed) in enumerate(scripted.asked):
+        for row, view in enumerate(made):
+            earlier = [(view.query[k][0], scripted.answers[k][row]) for k in range(number)]
+            shown = [
+                Example(MAIN.source.decode(words), MAIN.target.decode(output))
+                for words, output in [*view.support, *earlier]
+            ]
+            query = MAIN.source.decode(view.query[number][0])
+            assert source_in_words(source[row].tolist()) == laid_out(query, shown)
+        assert allowed.tolist() == [[True] * 6 + [False, True, False]] * len(made)  # words and the end
+    for row, (view, episode) in enumerate(zip(made, found, strict=True)):
+        expected = [renamed_back(view, view.query[k][0], scripted.answers[k][row]) for k in range(len(OPEN_ENDED))]
+        assert [(one.query, one.answer) for one in episode.answered] == expected
+        assert len(episode.support) == n_study  # what was there before
+
+
+def plain_answer(model, view, words, study, max_length):
+    """The likeliest of the words and the end at each step, everything read anew."""
+    source = assemble([view._replace(query=[(words, b"")], support=study)], MAIN).tensors(CPU).source
+    answer = []
+    while len(answer) < max_length:
+        with torch.no_grad():
+            logits = model(source, torch.tensor([[MAIN.target.sos, *answer]]))[0, -1]
+        logits[[MAIN.target.sos, MAIN.target.pad]] = -math.inf
+        if (symbol := int(logits.argmax())) == MAIN.target.eos:
+            break
+        answer.append(symbol)
+    return answer
+
+
+def test_answering_one_by_one_is_asking_anew_each_time():
+    """A network that is sure of its answers: each episode on its own, encoded anew for every query."""
+    network = talkative()
+    with torch.no_grad():
+        network.model.out.weight *= 1e4
+        network.model.out.bias *= 1e4
+    made = [view for seed in range(2) for view in views("open_end_freeform", seed=seed)]
+    found = answer_one_by_one(network, made, 6, torch.Generator().manual_seed(0))
+    n_changed = 0
+    for view, episode in zip(made, found, strict=True):
+        study = []
+        for one, (words, _) in zip(episode.answered, view.query, strict=True):
+            answer = plain_answer(network.model, view, words, study, 6)
+            assert (one.query, one.answer) == renamed_back(view, words, answer)
+            n_changed += answer != plain_answer(network.model, view, words, [], 6)
+            study.append((words, bytes(answer)))
+    assert n_changed > 5  # it matters what was answered before
+    assert len({one.answer for episode in found for one in episode.answered}) > 8
+
+
+def test_each_round_has_seven_answers_of_colours_alone():
+    """However much a network likes to answer with start and padding; nothing is right or studied beforehand."""
+    network = uniform()
+    with torch.no_grad():
+        network.model.out.bias[[MAIN.target.sos, MAIN.target.pad]] = 5.0
+    made = views("open_end_freeform")
+    found = answer_one_by_one(network, made, 10, torch.Generator().manual_seed(0))
+    colours = {f"c{number}" for number in range(1, 7)}
+    for episode in found:
+        assert sorted(" ".join(one.query) for one in episode.answered) == sorted(OPEN_ENDED)
+        assert {symbol for one in episode.answered for symbol in one.answer} <= colours
+        assert all(len(one.answer) <= 10 and not one.is_retrieve for one in episode.answered)
+        assert episode.support == []
+    assert {symbol for episode in found for one in episode.answered for symbol in one.answer} == colours
+    with torch.no_grad():
+        plain = answer_views(network, made, 9, 10, torch.Generator().manual_seed(0))
+    assert any(UNDEFINED in one.answer for episode in plain for one in episode.answered)
+
+
+def test_first_answers_come_up_as_often_as_likely(network):
+    """The network's own chances among the colours and the end."""
+    n = 2000
+    (view,) = views("open_end_freeform")[:1]
+    asked = view._replace(query=view.query[:1])
+    found = answer_one_by_one(network, [asked] * n, 1, torch.Generator().manual_seed(0))
+    batch = assemble([asked], MAIN).tensors(CPU)
+    with torch.no_grad():
+        logits = network.model(batch.source, batch.target_in[:, :1])[0, 0]
+    p = logits[[*range(6), MAIN.target.eos]].softmax(0).tolist()
+    answers = [episode.answered[0].answer for episode in found]
+    for number, expected in enumerate(p):
+        answer = renamed_back(asked, b"", [number] if number < 6 else [])[1]
+        spread = (expected * (1 - expected) / n) ** 0.5
+        assert answers.count(answer) / n == pytest.approx(expected, abs=4 * spread + 1e-9)
+
+
+def test_answering_changes_neither_views_nor_chance(network):
+    """The views stay what they were; equal generators answer alike, others do not."""
+    made = views("open_end_freeform")
+    before = copy.deepcopy(made)
+    one, again, other = (answer_one_by_one(network, made, 6, torch.Generator().manual_seed(n)) for n in (1, 1, 2))
+    assert made == before
+    assert one == again != other
+
+
+# The script
+
+
+def run_main(module, *arguments):
+    """Run the script of a module in this process; a warning counts as a line on stderr."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        mock.patch.object(sys, "argv", [module.__file__, *map(str, arguments)]),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        warnings.catch_warnings(record=True) as warned,
+        pytest.raises(SystemExit) as end,
+    ):
+        warnings.simplefilter("always")
+        for category in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
+            warnings.simplefilter("ignore", category)
+        runpy.run_path(module.__file__, run_name="__main__")
+    return Outcome(end.value.code, out.getvalue(), err.getvalue() + "".join(f"{warning}\n" for warning in warned))
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory, data):
+    """A folder of networks: one that has learned a little, and its bare weights, others that have not."""
+    folder = tmp_path_factory.mktemp("models")
+    own = {"batch_size": 2, "nepochs": 5}
+    trained_on = {
+        "main": ("algebraic", taught(views("algebraic", data))),
+        "vanilla": ("few_shot_vanilla", talkative(VANILLA)),
+    }
+    trained_on |= {"plain": ("algebraic", uniform()), "new": ("algebraic+biases", talkative(seed=2))}
+    for name, (episode_type, made) in trained_on.items():
+        history = {} if name == "new" else {"history": HISTORY}
+        save_network(folder / f"{name}.tar", made.model, 3, {**own, "episode_type": episode_type}, history)
+    torch.save(trained_on["main"][1].model.state_dict(), folder / "weights.pt")
+    return folder
+
+
+@pytest.fixture
+def evaluate(tmp_path, data, models):
+    """Run the script; gives what it printed and what it wrote with --fn_out_results."""
+
+    def run(name, *arguments):
+        result = tmp_path / "result.json"
+        result.unlink(missing_ok=True)
+        places = ("--cpu", "--data_dir", data, "--dir_model", models, "--dir_html", tmp_path / "html")
+        outcome = run_main(biml.eval, "--fn_out_model", name, *places, "--fn_out_results", result, *arguments)
+        assert (outcome.code, outcome.err) == (0, ""), outcome
+        return outcome.out, json.loads(result.read_text()) if result.exists() else None
+
+    return run
+
+
+GREEDY = ("main.tar", "--max")
+
+
+def test_the_accuracy_is_that_of_the_likeliest_answers(evaluate, models, data):
+    """On what the network was trained on, as its validation set stores it; printed and written."""
+    network = load_network(models / "main.tar", CPU)
+    expected = accuracy(answer_views(network, views("algebraic", data), 7, 10))
+    out, report = evaluate(*GREEDY)
+    assert report["max"] == json.loads(json.dumps(expected._asdict()))
+    assert expected.n_episodes == N_VAL and 0 < expected.retrieve < 100
+    line = f"max: retrieve {expected.retrieve:.2f} %, novel {expected.novel:.2f} % (SD {expected.novel_sd:.2f} %)"
+    assert f"{line}, {N_VAL} episodes\n" in out
+    assert "main.tar: 3 of 5 epochs of algebraic, CPU" in out and "on algebraic\n" in out
+
+
+def test_a_result_says_what_it_is_of(evaluate):
+    """Network, episodes, seed, training, device and code."""
+    _, report = evaluate(*GREEDY, "--episode_type", "few_shot_gold", "--seed", 5)
+    assert (report["file"], report["episode_type"], report["seed"]) == ("main.tar", "few_shot_gold", 5)
+    assert (report["epoch"], report["arguments"]["nepochs"], report["max_length_eval"]) == (3, 5, 10)
+    assert {"commit", "torch"} < report["provenance"].keys() and "CPU" in report["device"]
+
+
+def test_the_size_of_batches_does_not_change_greedy_answers(evaluate):
+    """Nor does any part of what is printed."""
+    alone = evaluate(*GREEDY, "--verbose", "--batch_size", 1)[0].splitlines()
+    for batch_size in (3, 100):
+        assert evaluate(*GREEDY, "--verbose", "--batch_size", batch_size)[0].splitlines() == alone
+
+
+def test_by_default_batches_are_those_of_the_training(evaluate):
+    """What is sampled depends on them."""
+    sampled = ("main.tar", "--sample", "--verbose")
+    assert evaluate(*sampled) == evaluate(*sampled, "--batch_size", 2) != evaluate(*sampled, "--batch_size", 5)
+
+
+SEEDED = {  # random episodes are always as they are stored, so that only the samples depend on the seed
+    "samples": ("--sample", "--verbose"),
+    "pages": ("--sample_html", "--episode_type", "few_shot_gold"),
+    "rounds": ("--sample_iterative", "--episode_type", "open_end_freeform"),
+    "names and orders": ("--ll", "--episode_type", "few_shot_gold"),
+}
+
+
+@pytest.mark.parametrize("case", SEEDED)
+def test_a_seed_determines_everything(evaluate, case, tmp_path):
+    """Printed and written; another seed has other names, orders and samples."""
+    seen = []
+    for seed in (1, 1, 2):
+        out, report = evaluate("main.tar", *SEEDED[case], "--seed", seed)
+        written = contents(tmp_path / "html")
+        listings = [text for name, text in written.items() if name.endswith(".txt")]
+        seen.append(((out, listings), report, written))
+    assert seen[0] == seen[1]
+    assert seen[0][0] != seen[2][0]
+
+
+def test_several_things_at_once_are_what_each_is_alone(evaluate):
+    """Every way of answering starts from the seed."""
+    ways = [("--max",), ("--sample",), ("--ll", "--ll_nrep", "2"), ("--fit_lapse", "--ll_nrep", "2")]
+    alone = {}
+    for way in ways:
+        alone |= evaluate("main.tar", *way)[1]
+    together = evaluate("main.tar", "--fit_lapse", "--ll", "--ll_nrep", 2, "--sample", "--max")[1]
+    assert together == alone
+    assert {"max", "sample", "ll", "fit_lapse"} < together.keys()
+
+
+def test_every_answer_can_be_printed(evaluate, models, data):
+    """The listing of all episodes; without --verbose it is not there."""
+    network = load_network(models / "main.tar", CPU)
+    expected = listing(answer_views(network, views("algebraic", data), 2, 4))
+    assert expected in evaluate(*GREEDY, "--verbose", "--max_length_eval", 4)[0]
+    assert "Evaluation episode" not in evaluate(*GREEDY)[0]
+
+
+@pytest.mark.parametrize("longest", [1, 3])
+def test_answers_are_cut_off(evaluate, longest):
+    """After --max_length_eval symbols."""
+    out, _ = evaluate("plain.tar", "--sample", "--verbose", "--max_length_eval", longest)
+    answers = [line.partition(" (**")[0].partition(" -> ")[2] for line in out.splitlines() if "(** target" in line]
+    assert max(len(answer.split()) for answer in answers) == longest
+
+
+def test_the_vanilla_network_answers_in_canonical_symbols(evaluate):
+    """The gold queries, with nothing to study, so that there is nothing to retrieve."""
+    out, report = evaluate("vanilla.tar", "--max", "--verbose")
+    assert report["max"]["retrieve"] is None and report["max"]["n_episodes"] == 1
+    assert "retrieve n/a, novel" in out
+    for query in GOLD_QUERIES:
+        assert f"    {query} -> " in out
+
+
+# The script: likelihood
+
+
+def test_a_uniform_network_is_as_good_as_chance(evaluate):
+    """Minus ln 7 for each symbol and end of the gold answers, whatever the lapse; repeated, there is no spread."""
+    n = REPEATS * sum(len(one.output) + 1 for one in (*gold_episode().support, *gold_episode().query))
+    gold = ("plain.tar", "--ll", "--episode_type", "few_shot_gold")
+    _, report = evaluate(*gold, "--ll_p_lapse", 0.2)
+    assert report["ll"]["total"] == pytest.approx(-n * math.log(7))
+    assert (report["ll"]["n_symbols"], report["ll"]["total_sd"], report["ll"]["repetitions"]) == (n, None, 1)
+    out, report = evaluate(*gold, "--ll_nrep", 2)
+    assert report["ll"]["total_sd"] == pytest.approx(0, abs=1e-6)
+    total = f"log-likelihood {-n * math.log(7):.2f} nats (SD 0.00 over 2 repetitions)"
+    assert f"{total}, {n:.1f} symbols, -1.9459 a symbol\n" in out
+
+
+@pytest.mark.parametrize(("lapse", "repetitions"), [(0.0, 1), (0.1, 2)])
+def test_a_log_likelihood_is_that_of_the_targets(evaluate, models, lapse, repetitions):
+    """With the lapse asked for, averaged over the repetitions."""
+    network, gold = load_network(models / "main.tar", CPU), evaluation_views("few_shot_gold", Path("nowhere"))
+    expected = likelihood(symbol_log_p(network, gold, 2, 4, repetitions), lapse, 7)
+    options = ("--episode_type", "few_shot_gold", "--ll_p_lapse", lapse, "--ll_nrep", repetitions, "--seed", 4)
+    _, report = evaluate("main.tar", "--ll", *options)
+    assert report["ll"] == {"lapse": lapse, "repetitions": repetitions, **expected._asdict()}
+
+
+def test_the_best_lapse_is_no_worse_than_its_neighbours(evaluate):
+    """And its likelihood is that which --ll finds with it."""
+    own = ("main.tar", "--ll_nrep", 2)
+    out, report = evaluate(*own, "--fit_lapse")
+    best = report["fit_lapse"]
+    assert f"best lapse {best['lapse']}: log-likelihood {best['total']:.2f} nats" in out
+    at = LAPSES.index(best["lapse"])
+    for lapse in LAPSES[max(at - 1, 0) : at + 2]:
+        found = evaluate(*own, "--ll", "--ll_p_lapse", lapse)[1]["ll"]
+        if lapse == best["lapse"]:
+            assert found == best
+        assert found["per_symbol"] <= best["per_symbol"]
+
+
+def test_lapses_of_the_vanilla_network_are_among_five(evaluate):
+    """Four symbols and the end: it scores its own targets as a mixture with a fifth."""
+    network = talkative(VANILLA)
+    log_p = symbol_log_p(network, evaluation_views("few_shot_vanilla", Path("nowhere")), 1, 0, 1)
+    expected = (0.6 * log_p[0].exp() + 0.4 / 5).log().sum().item()
+    assert evaluate("vanilla.tar", "--ll", "--ll_p_lapse", 0.4)[1]["ll"]["total"] == pytest.approx(expected)
+
+
+def test_left_out_answers_are_told(evaluate):
+    """Those that the canonical symbols have no name for; the others are all scored."""
+    out, report = evaluate("vanilla.tar", "--ll", "--episode_type", "human_vanilla")
+    assert f"on human_vanilla; {N_UNDEFINED} answers with {UNDEFINED} left out\n" in out
+    kept = [one.output for number in range(10) for one in people_asked(number).query if UNDEFINED not in one.output]
+    assert len(kept) == sum(COUNTS) - N_UNDEFINED
+    assert report["ll"]["n_symbols"] == sum(map(len, kept)) + len(kept)
+
+
+def test_without_undefined_answers_nothing_is_told(evaluate, tmp_path):
+    """There is no note where nothing is left out."""
+    gold = gold_episode()
+    write_people(tmp_path, [Episode(gold.support, (one,), None) for one in gold.query])
+    out, report = evaluate("vanilla.tar", "--ll", "--episode_type", "human_vanilla", "--data_dir", tmp_path)
+    assert "on human_vanilla\n" in out
+    assert report["ll"]["n_symbols"] == sum(len(one.output) + 1 for one in gold.query)
+
+
+# The script: answers and pictures
+
+
+@pytest.mark.parametrize("episode_type", ["few_shot_gold", "few_shot_human"])
+def test_sampled_few_shot_answers_are_written(evaluate, tmp_path, episode_type):
+    """A page, a listing and JSON under type and network; novel queries alone, as often as they are asked."""
+    out, _ = evaluate("main.tar", "--sample_html", "--episode_type", episode_type)
+    stem = tmp_path / "html" / episode_type / "algebraic_main"
+    assert contents(tmp_path / "html").keys() == {
+        f"{episode_type}/algebraic_main.{kind}" for kind in ("html", "txt", "json")
+    }
+    answers = read_answers(stem.with_suffix(".json"))
+    assert (answers.name, answers.episode_type) == ("algebraic_main", episode_type)
+    counts = {query: len(given) for query, given in answers.by_query().items()}
+    times = [REPEATS] * 10 if episode_type == "few_shot_gold" else COUNTS
+    assert counts == dict(zip(GOLD_QUERIES, times, strict=True))
+    assert few_shot_table({"algebraic_main": answers.few_shot()}) in out
+    text = stem.with_suffix(".txt").read_text()
+    for query, found in answers.by_query().items():
+        assert text.count(f"    {query} -> ") == len(found)
+        for answer in set(found):
+            assert f"    {query} -> {' '.join(answer)}" in text
+    saved = json.loads(stem.with_suffix(".json").read_text())
+    assert (saved["file"], saved["seed"]) == ("main.tar", 0)
+    assert "commit" in saved["provenance"]
+
+
+def test_answers_given_one_after_the_other_are_written(evaluate, models, tmp_path):
+    """Seven a round, made of colours alone; the listing knows no right ones."""
+    out, _ = evaluate("main.tar", "--sample_iterative", "--episode_type", "open_end_freeform")
+    stem = tmp_path / "html" / "open_end_freeform" / "algebraic_main"
+    answers = read_answers(stem.with_suffix(".json"))
+    assert len(answers.episodes) == REPEATS
+    for episode in answers.episodes:
+        assert sorted(" ".join(query) for query, _ in episode) == sorted(OPEN_ENDED)
+    network, made = load_network(models / "main.tar", CPU), views("open_end_freeform")
+    expected = answer_one_by_one(network, made, 10, torch.Generator().manual_seed(0))
+    assert answers.episodes == [[(one.query, one.answer) for one in episode.answered] for episode in expected]
+    text = stem.with_suffix(".txt").read_text()
+    assert text.count("Evaluation episode") == REPEATS and "target" not in text and "right" not in text
+    assert open_ended_table({"algebraic_main": answers.open_ended()}) in out
+    assert stem.with_suffix(".html").exists()
+
+
+def test_the_training_is_drawn(models):
+    """A picture beside the network; no data are needed."""
+    path = models / "main_dashboard.png"
+    plt.switch_backend("agg")
+    where = ("--fn_out_model", "main.tar", "--dir_model", models, "--data_dir", "nowhere")
+    outcome = run_main(biml.eval, *where, "--dashboard", "--cpu")
+    assert (outcome.code, outcome.err) == (0, "")
+    pixels = matplotlib.image.imread(path)
+    path.unlink()
+    assert f"written to {path}\n" in outcome.out and pixels.std() > 0.01
+
+
+def test_weights_alone_can_be_evaluated_on_what_is_named(evaluate):
+    """They do not tell what they were trained on; everything else goes as with others."""
+    out, report = evaluate("weights.pt", "--max", "--episode_type", "algebraic")
+    expected = evaluate(*GREEDY)[1]
+    assert report["max"] == expected["max"]
+    assert "weights.pt: 0 of ? epochs of None" in out
+
+
+# The script: mistakes
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory, data, models):
+    """A folder to make mistakes in."""
+    folder = tmp_path_factory.mktemp("world")
+    for part in ("data_algebraic", "data_human"):
+        (folder / part).symlink_to(data / part)
+    (folder / "models").mkdir()
+    for path in models.iterdir():
+        (folder / "models" / path.name).write_bytes(path.read_bytes())
+    half = (models / "main.tar").read_bytes()
+    (folder / "models" / "half.tar").write_bytes(half[: len(half) // 2])
+    (folder / "models" / "folder.tar").mkdir()
+    torch.save({"weights": torch.zeros(3)}, folder / "models" / "other.tar")
+    wrong, bent = untrained(), {"history": [{"step": 1}]}
+    wrong.out.bias.data[2] = math.nan
+    save_network(folder / "models" / "nan.tar", wrong, 3, {"episode_type": "algebraic"}, {})
+    save_network(folder / "models" / "bent.tar", untrained(), 3, {"episode_type": "algebraic"}, bent)
+    (folder / "file").write_text("no folder\n")
+    (folder / "empty").mkdir()
+    nothing_named = Example(split(GOLD_QUERIES[0]), (UNDEFINED, "3"))
+    write_people(folder / "strangers", [Episode(gold_episode().support, (nothing_named,), None)])
+    return folder
+
+
+MISTAKES = {  # the command line and what the message must say
+    "no network": ("--max", ["--fn_out_model"]),
+    "nothing to do": ("--fn_out_model main.tar", ["nothing to do", "--max", "--dashboard"]),
+    "unknown option": ("--fn_out_model main.tar --max --speed 3", ["--speed"]),
+    "unknown type": ("--fn_out_model main.tar --max --episode_type mlc", ["--episode_type", "mlc"]),
+    "name with a folder": ("--fn_out_model models/main.tar --max", ["--fn_out_model", "--dir_model"]),
+    "name of another kind": ("--fn_out_model main.json --max", ["NAME.tar or NAME.pt"]),
+    "missing network": ("--fn_out_model none.tar --max", ["no checkpoint at", "none.tar", "biml.train"]),
+    "half a network": ("--fn_out_model half.tar --max", ["half.tar", "truncated"]),
+    "something else": ("--fn_out_model other.tar --max", ["other.tar holds no network of biml/"]),
+    "a folder": ("--fn_out_model folder.tar --max", ["folder.tar is a folder"]),
+    "trained on who knows what": ("--fn_out_model weights.pt --max", ["weights.pt", "--episode_type"]),
+    "no batch": ("--fn_out_model main.tar --max --batch_size 0", ["--batch_size", "at least 1"]),
+    "no answers to give": ("--fn_out_model main.tar --max --max_length_eval 0", ["--max_length_eval", "at least 1"]),
+    "negative seed": ("--fn_out_model main.tar --sample --seed -1", ["--seed", "at least 0"]),
+    "no repetition": ("--fn_out_model main.tar --ll --ll_nrep 0", ["--ll_nrep", "at least 1"]),
+    "one repetition": ("--fn_out_model main.tar --fit_lapse", ["--fit_lapse", "--ll_nrep"]),
+    "nothing but lapses": ("--fn_out_model main.tar --ll --ll_p_lapse 1", ["--ll_p_lapse", "below 1"]),
+    "negative lapse": ("--fn_out_model main.tar --ll --ll_p_lapse -0.1", ["--ll_p_lapse", "at least 0"]),
+    "lapse that is no number": ("--fn_out_model main.tar --ll --ll_p_lapse nan", ["--ll_p_lapse"]),
+    "lapse in words": ("--fn_out_model main.tar --ll --ll_p_lapse few", ["--ll_p_lapse", "'few'"]),
+    "two devices": ("--fn_out_model main.tar --max --gpu 0", ["--gpu", "--cpu"]),
+    "too many threads": ("--fn_out_model main.tar --max --threads 9999", ["9999 threads"]),
+    "pages of another task": ("--fn_out_model main.tar --sample_html", ["--sample_html", "few_shot_gold", "algebraic"]),
+    "pages of open-ended answers": (
+        "--fn_out_model main.tar --sample_html --episode_type open_end_freeform",
+        ["--sample_html", "open_end_freeform"],
+    ),
+    "rounds of another task": (
+        "--fn_out_model main.tar --sample_iterative --episode_type few_shot_gold",
+        ["--sample_iterative", "open_end_freeform", "few_shot_gold"],
+    ),
+    "accuracy without right answers": (
+        "--fn_out_model main.tar --max --episode_type open_end_freeform",
+        ["open_end_freeform has no right answers", "--sample_iterative"],
+    ),
+    "likelihood without right answers": (
+        "--fn_out_model main.tar --sample_iterative --ll --episode_type open_end_freeform",
+        ["open_end_freeform has no right answers"],
+    ),
+    "words it does not know": (
+        "--fn_out_model main.tar --max --episode_type few_shot_vanilla",
+        ["few_shot_vanilla", "another vocabulary"],
+    ),
+    "words the vanilla one does not know": (
+        "--fn_out_model vanilla.tar --max --episode_type few_shot_gold",
+        ["few_shot_gold", "another vocabulary"],
+    ),
+    "no episodes": ("--fn_out_model main.tar --max --data_dir {world}/empty", ["val.npz", "biml.generate"]),
+    "no people": (
+        "--fn_out_model main.tar --ll --episode_type few_shot_human --data_dir {world}/empty",
+        ["data_human", "--data_dir"],
+    ),
+    "no answers with a name": (
+        "--fn_out_model vanilla.tar --ll --episode_type human_vanilla --data_dir {world}/strangers",
+        [UNDEFINED, "nothing is left"],
+    ),
+    "endless answers": ("--fn_out_model main.tar --max --max_length_eval 501", ["--max_length_eval", "at most 500"]),
+    "lapses of nothing": ("--fn_out_model main.tar --max --ll_p_lapse 0.1", ["--ll_p_lapse", "--ll"]),
+    "repetitions of nothing": ("--fn_out_model main.tar --max --ll_nrep 3", ["--ll_nrep", "--fit_lapse"]),
+    "nothing to show": ("--fn_out_model main.tar --ll --verbose", ["--verbose", "--sample"]),
+    "nothing to write": ("--fn_out_model main.tar --dashboard --fn_out_results r.json", ["--fn_out_results"]),
+    "weights that are no numbers": ("--fn_out_model nan.tar --sample", ["nan.tar", "no numbers"]),
+    "a history without losses": ("--fn_out_model bent.tar --dashboard", ["bent.tar", "no history"]),
+    "a picture before a mistake": ("--fn_out_model main.tar --dashboard --sample_html", ["--sample_html", "algebraic"]),
+    "no history": ("--fn_out_model new.tar --dashboard", ["new.tar", "no history", "--dashboard"]),
+    "results of another kind": ("--fn_out_model main.tar --max --fn_out_results r.csv", ["PATH.json", "r.csv"]),
+    "results into a file": (
+        "--fn_out_model main.tar --max --fn_out_results {world}/file/r.json",
+        ["file"],
+    ),
+    "pages into a file": (
+        "--fn_out_model main.tar --sample_html --episode_type few_shot_gold --dir_html {world}/file",
+        ["file", "directory"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_a_mistake_is_one_line_and_changes_nothing(world, case):
+    """Exit code 2, one line that says what is wrong, every file as it was and none added."""
+    line, said = MISTAKES[case]
+    places = ("--cpu", "--data_dir", world, "--dir_model", world / "models", "--dir_html", world / "html")
+    before = contents(world)
+    assert_one_line(run_main(biml.eval, *places, *shlex.split(line.format(world=world))), "eval.py", *said)
+    assert contents(world) == before
+    assert not (world / "html").exists()
+
+
+def test_help_is_printed():
+    """-h is no mistake: exit code 0, the options on stdout."""
+    outcome = run_main(biml.eval, "-h")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert all(mode in outcome.out for mode in ("--max", "--sample_iterative", "--fit_lapse", "--dashboard"))
+
+
+def test_evaluating_as_a_process(models, data, tmp_path, evaluate):
+    """As typed, with `python -m`: the same results, nothing on stderr, a picture without a display."""
+    result = tmp_path / "process.json"
+    places = ["--cpu", "--dir_model", str(models), "--data_dir", str(data), "--fn_out_results", str(result)]
+    command = [sys.executable, "-m", "biml.eval", "--fn_out_model", "main.tar", "--max", "--dashboard", *places]
+    displays = ("DISPLAY", "WAYLAND_DISPLAY", "MPLBACKEND")
+    environment = {name: value for name, value in os.environ.items() if name not in displays}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, env=environment)
+    assert (done.returncode, done.stderr) == (0, ""), done
+    assert json.loads(result.read_text())["max"] == evaluate(*GREEDY)[1]["max"]
+    picture = models / "main_dashboard.png"
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    picture.unlink()
