@@ -8,6 +8,7 @@ import math
 import os
 import pickle
 import runpy
+import shutil
 import sys
 import types
 import warnings
@@ -508,7 +509,32 @@ def test_other_arguments_do_not_go_on_from_a_network(train, tmp_path, finished, 
     assert contents(tmp_path) == before
 
 
-@pytest.mark.parametrize("entry", ["optimizer_state", "random_states", "step", "history", "loss_sum", "best_val_loss"])
+def test_the_best_network_of_another_run_is_not_replaced(train, tmp_path, finished):
+    """Not even where the run's own file is missing; without --save_best it is in no danger."""
+    tmp_path.joinpath("net_best.tar").write_bytes(finished)
+    before = contents(tmp_path)
+    assert_one_line(train("net", "--nepochs", 1, "--save_best"), "net_best.tar exists", "--fn_out_model", "delete")
+    assert contents(tmp_path) == before
+    assert train("net", "--nepochs", 1).code == 0
+    assert tmp_path.joinpath("net_best.tar").read_bytes() == finished
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_run_does_not_go_on_with_other_episodes(train, tmp_path, data, finished, split):
+    """Of either split: the run would be neither the one that began nor a new one."""
+    folder = tmp_path / "other" / "data_algebraic"
+    shutil.copytree(data / "data_algebraic", folder)
+    save_packed(folder / f"{split}.npz", pack([sample_episode(rng(200 + seed), (), SIZES) for seed in range(8)], {}))
+    tmp_path.joinpath("net.tar").write_bytes(finished)
+    before = contents(tmp_path)
+    outcome = train("net", "--nepochs", 1, "--resume", "--data_dir", tmp_path / "other")
+    assert_one_line(outcome, "net.tar was trained on other episodes", "--data_dir")
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "entry", ["data", "optimizer_state", "random_states", "step", "history", "loss_sum", "best_val_loss"]
+)
 def test_a_network_without_what_going_on_takes_is_refused(train, tmp_path, finished, entry):
     """A file that holds weights only, say, can be used; going on from it is an error of one line."""
     path = tmp_path / "net.tar"
