@@ -66,7 +66,7 @@ def test_answers_decoded_the_plain_way_are_the_same(max_length):
 
 def test_the_bench_measures_prints_and_writes(tmp_path, capsys, monkeypatch):
     """Every figure is a time above 0; the step's share of the matrix rate is a share."""
-    sizes = {"BATCH": 2, "N_EPISODES": 4, "SLOW_BATCH": 1, "DECODED": 1, "MATRIX_SIZE": 64}
+    sizes = {"BATCH": 2, "N_EPISODES": 4, "SLOW_BATCH": 1, "DECODED": 1, "MATRIX_SIZE": 64, "LONGEST_ANSWER": 2}
     path = tmp_path / "bench.json"
     monkeypatch.setattr(sys, "argv", ["bench.py", "--cpu", "--repeats", "1", "--fn_out_results", str(path)])
     with mock.patch.multiple(biml.bench, **sizes):
