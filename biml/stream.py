@@ -3,6 +3,7 @@
 Every (epoch, episode) has dice of its own, and every epoch its own order, so nothing depends on what was drawn before.
 """
 
+import random
 from collections.abc import Iterator
 
 import numpy as np
@@ -16,8 +17,7 @@ ORDER, EPISODES, EVALUATION = 0, 1, 2  # streams of a seed
 
 def dice_of(seed: int, stream: int, *numbers: int) -> Dice:
     """Make the dice of one episode."""
-    key = np.random.SeedSequence(seed, spawn_key=(stream, *numbers)).generate_state(2, np.uint64)
-    return Dice(np.random.Generator(np.random.Philox(key=key)))
+    return Dice(random.Random(" ".join(map(str, (seed, stream, *numbers)))))  # hashed, so that all numbers count
 
 
 def batches(views: ViewSet, batch_size: int, seed: int, epoch: int) -> Iterator[QueryArrays]:
