@@ -3,9 +3,7 @@
 import contextlib
 import json
 import math
-import re
 import runpy
-import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -197,26 +195,3 @@ def test_the_bench_times_a_step_and_a_bare_lstm(name):
     ratio = f"{timed['step_seconds'] / timed['bare_lstm_seconds']:.2f}"
     assert (ratio in text) == (name != "transformer")  # which is no recurrent network
     assert "2 x 4 x 4" in text
-
-
-def commands_of_the_readmes():
-    """Every `python -m nonstationary...` that stands in a README, in a block or in a line."""
-    texts = [(ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "nonstationary/README.md")]
-    found = re.findall(
-        r"^\s*(python -m nonstationary\.[^\n]*)$|`(python -m nonstationary\.[^`]*)`", "\n".join(texts), re.M
-    )
-    return sorted({" ".join((block or inline).split()) for block, inline in found})
-
-
-@pytest.mark.parametrize("command", commands_of_the_readmes())
-def test_commands_of_the_readmes_are_understood(command, monkeypatch):
-    """The module's own parser takes every one of them."""
-    _, _, module, *arguments = shlex.split(command, comments=True)
-    monkeypatch.setattr(sys, "argv", [module, *arguments])
-    if "-h" not in arguments:
-        runpy.run_module(module)["parse_arguments"]()  # not imported, so that other tests may run it afresh
-
-
-def test_the_readmes_have_commands():
-    """The pattern above finds them."""
-    assert len(commands_of_the_readmes()) >= 6

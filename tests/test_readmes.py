@@ -1,0 +1,35 @@
+"""The READMEs' commands of the sibling systems are understood as they stand there."""
+
+import re
+import runpy
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+READMES = ("README.md", "nonstationary/README.md", "biml/README.md")
+
+
+def commands():
+    """Every `python -m nonstationary...` or `python -m biml...`, in a block or in a line."""
+    text = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in READMES)
+    command = r"python -m (?:nonstationary|biml)\.[^\n`]*"
+    found = re.findall(rf"^\s*({command})$|`({command})`", text, re.M)
+    return sorted({" ".join((block or inline).split()) for block, inline in found})
+
+
+@pytest.mark.parametrize("command", commands())
+def test_commands_are_understood(command, monkeypatch):
+    """The module's own parser takes every one of them."""
+    _, _, module, *arguments = shlex.split(command, comments=True)
+    monkeypatch.setattr(sys, "argv", [module, *arguments])
+    if "-h" not in arguments:
+        runpy.run_module(module)["parse_arguments"]()  # not imported, so that other tests may run it afresh
+
+
+def test_there_are_commands():
+    """The pattern above finds them."""
+    assert sum("nonstationary" in command for command in commands()) >= 6
+    assert sum("biml" in command for command in commands()) >= 6
