@@ -26,7 +26,8 @@ def test_commands_are_understood(command, monkeypatch):
     _, _, module, *arguments = shlex.split(command, comments=True)
     monkeypatch.setattr(sys, "argv", [module, *arguments])
     if "-h" not in arguments:
-        runpy.run_module(module)["parse_arguments"]()  # not imported, so that other tests may run it afresh
+        path = ROOT / f"{module.replace('.', '/')}.py"
+        runpy.run_path(str(path))["parse_arguments"]()  # not imported, so that other tests may run it afresh
 
 
 def test_there_are_commands():
