@@ -124,12 +124,8 @@ def find_views(args: argparse.Namespace, trained: TrainedNetwork, episode_type: 
     return views
 
 
-def score(
-    name: str, args: argparse.Namespace, trained: TrainedNetwork, views: ViewSet, generator: torch.Generator | None
-) -> dict[str, Any]:
-    """Answer every query and print the accuracy."""
-    made = list(views_of(views, args.seed))
-    episodes = answer_views(trained, made, args.batch_size, args.max_length_eval, generator)
+def score(name: str, args: argparse.Namespace, episodes: Sequence[AnsweredEpisode]) -> dict[str, Any]:
+    """Print the accuracy of answers."""
     found = accuracy(episodes)
     if args.verbose:
         print(listing(episodes))
@@ -189,24 +185,21 @@ def evaluate(
     args: argparse.Namespace, trained: TrainedNetwork, views: ViewSet, about: dict[str, Any]
 ) -> dict[str, Any]:
     """Do what the command line asks for, print it, and return it."""
-    device = next(trained.model.parameters()).device
-
-    def seeded() -> torch.Generator:
-        return torch.Generator(device).manual_seed(args.seed)
-
+    chance = torch.Generator(next(trained.model.parameters()).device).manual_seed(args.seed)
+    length = args.max_length_eval
     report: dict[str, Any] = {}
     if args.max:
-        report["max"] = score("max", args, trained, views, None)
-    if args.sample:
-        report["sample"] = score("sample", args, trained, views, seeded())
-    if args.sample_html:
-        made = list(views_of(views, args.seed))
-        episodes = answer_views(trained, made, args.batch_size, args.max_length_eval, seeded())
-        report["sample_html"] = write_answers(args, about, episodes, trained.episode_type)
+        likeliest = answer_views(trained, list(views_of(views, args.seed)), args.batch_size, length)
+        report["max"] = score("max", args, likeliest)
+    if args.sample or args.sample_html:
+        sampled = answer_views(trained, list(views_of(views, args.seed)), args.batch_size, length, chance)
+        if args.sample:
+            report["sample"] = score("sample", args, sampled)
+        if args.sample_html:
+            report["sample_html"] = write_answers(args, about, sampled, trained.episode_type)
     if args.sample_iterative:
-        made = list(views_of(views, args.seed))
-        episodes = answer_one_by_one(trained, made, args.max_length_eval, seeded())
-        report["sample_iterative"] = write_answers(args, about, episodes, trained.episode_type)
+        sampled = answer_one_by_one(trained, list(views_of(views, args.seed)), length, chance)
+        report["sample_iterative"] = write_answers(args, about, sampled, trained.episode_type)
     if args.ll or args.fit_lapse:
         report |= score_targets(args, trained, views)
     return report
