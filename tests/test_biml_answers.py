@@ -20,9 +20,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from script_runs import assert_one_line, contents
 from test_biml_analysis import spoken
 from test_biml_eval import people_asked, run_main, write_people
-from test_nonstationary_training import assert_one_line, contents
 
 import biml.analyse
 import biml.symbolic

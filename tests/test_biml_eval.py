@@ -3,18 +3,14 @@
 The script runs inside this process, since each new one has to import torch first; one test starts a real process.
 """
 
-import contextlib
 import copy
-import io
 import json
 import math
 import os
-import runpy
 import shlex
 import statistics
 import subprocess
 import sys
-import warnings
 from itertools import pairwise
 from pathlib import Path
 from unittest import mock
@@ -26,8 +22,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from script_runs import assert_one_line, contents, run_file
 from test_biml_views import laid_out
-from test_nonstationary_training import Outcome, assert_one_line, contents
 
 import biml.answering
 import biml.episode_types
@@ -535,20 +531,8 @@ def test_answering_changes_neither_views_nor_chance(network):
 
 
 def run_main(module, *arguments):
-    """Run the script of a module in this process; a warning counts as a line on stderr."""
-    out, err = io.StringIO(), io.StringIO()
-    with (
-        mock.patch.object(sys, "argv", [module.__file__, *map(str, arguments)]),
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
-        warnings.catch_warnings(record=True) as warned,
-        pytest.raises(SystemExit) as end,
-    ):
-        warnings.simplefilter("always")
-        for category in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
-            warnings.simplefilter("ignore", category)
-        runpy.run_path(module.__file__, run_name="__main__")
-    return Outcome(end.value.code, out.getvalue(), err.getvalue() + "".join(f"{warning}\n" for warning in warned))
+    """Run the script of a module in this process."""
+    return run_file(module.__file__, *arguments)
 
 
 @pytest.fixture(scope="module")

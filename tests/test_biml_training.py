@@ -1,25 +1,20 @@
 """Rates and losses are what they say, a network learns, and an interrupted run equals an unbroken one."""
 
 import argparse
-import contextlib
-import csv
-import io
 import math
 import os
 import pickle
-import runpy
 import shutil
 import sys
 import types
-import warnings
 from collections import Counter
 from pathlib import Path
-from typing import NamedTuple
 from unittest import mock
 
 import numpy as np
 import pytest
 import torch
+from script_runs import assert_one_line, contents, rows, run_file, same_contents
 
 import biml.training_step
 from biml.batch import assemble
@@ -254,43 +249,9 @@ def test_evaluation_has_every_episode_in_order():
 # The script
 
 
-class Outcome(NamedTuple):
-    """How a command ended and what it printed."""
-
-    code: int
-    out: str
-    err: str
-
-
 def run_train(*arguments):
-    """Run `python -m biml.train` in this process; a warning counts as a line on stderr."""
-    out, err = io.StringIO(), io.StringIO()
-    with (
-        mock.patch.object(sys, "argv", ["train.py", *map(str, arguments)]),
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
-        warnings.catch_warnings(record=True) as warned,
-        pytest.raises(SystemExit) as end,
-    ):
-        warnings.simplefilter("always")
-        for category in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
-            warnings.simplefilter("ignore", category)
-        runpy.run_module("biml.train", run_name="__main__")
-    return Outcome(end.value.code, out.getvalue(), err.getvalue() + "".join(f"{warning}\n" for warning in warned))
-
-
-def assert_one_line(outcome, *said):
-    """Exit code 2 and one line on stderr that says all that it should."""
-    assert outcome.code == 2, outcome
-    assert outcome.err.startswith("train.py: error: ")
-    assert outcome.err.endswith("\n") and outcome.err.count("\n") == 1, outcome.err
-    for text in said:
-        assert text in outcome.err
-
-
-def contents(folder):
-    """Every file below a folder with its bytes."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """Run the script in this process."""
+    return run_file(ROOT / "biml" / "train.py", *arguments)
 
 
 EPOCHS, BATCH = 7, 2  # 4 steps an epoch, so that lines are due after steps 1 and 25, in the first and last epoch
@@ -331,22 +292,6 @@ def whole(tmp_path_factory, data):
     places = ("--data_dir", data, "--dir_model", folder, "--fn_out_model", "net.tar")
     assert run_train(*TINY, *places).code == 0
     return folder
-
-
-def rows(path):
-    with path.open(newline="") as lines:
-        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(lines)]
-
-
-def same_contents(one, other):
-    """Compare what two checkpoints hold, bit for bit, but for the time taken."""
-    if isinstance(one, torch.Tensor):
-        return torch.equal(one, other)
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same_contents(one[k], other[k]) for k in one if k != "seconds")
-    if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(map(same_contents, one, other))
-    return one == other
 
 
 def assert_same_run(one, other, ending=""):
@@ -416,7 +361,7 @@ def test_the_best_network_is_not_trained_further(train, tmp_path):
     assert train("net", "--save_best", "--save_best_skip", 0).code == 0
     before = contents(tmp_path)
     outcome = train("net_best", "--save_best", "--save_best_skip", 0, "--resume")
-    assert_one_line(outcome, "net_best.tar")
+    assert_one_line(outcome, "train.py", "net_best.tar")
     assert contents(tmp_path) == before
 
 
@@ -487,7 +432,7 @@ def test_a_network_is_not_overwritten(train, tmp_path, finished):
     """Without --resume an existing file is an error that names all ways out."""
     tmp_path.joinpath("net.tar").write_bytes(finished)
     before = contents(tmp_path)
-    assert_one_line(train("net", "--nepochs", 1), "net.tar exists", "--resume", "--fn_out_model", "delete")
+    assert_one_line(train("net", "--nepochs", 1), "train.py", "net.tar exists", "--resume", "--fn_out_model", "delete")
     assert contents(tmp_path) == before
 
 
@@ -505,7 +450,7 @@ def test_other_arguments_do_not_go_on_from_a_network(train, tmp_path, finished, 
     before = contents(tmp_path)
     flag = argument.split()[0]
     outcome = train("net", "--nepochs", 1, *argument.split(), "--resume")
-    assert_one_line(outcome, "net.tar was trained with", f"{flag} ")
+    assert_one_line(outcome, "train.py", "net.tar was trained with", f"{flag} ")
     assert contents(tmp_path) == before
 
 
@@ -513,7 +458,9 @@ def test_the_best_network_of_another_run_is_not_replaced(train, tmp_path, finish
     """Not even where the run's own file is missing; without --save_best it is in no danger."""
     tmp_path.joinpath("net_best.tar").write_bytes(finished)
     before = contents(tmp_path)
-    assert_one_line(train("net", "--nepochs", 1, "--save_best"), "net_best.tar exists", "--fn_out_model", "delete")
+    assert_one_line(
+        train("net", "--nepochs", 1, "--save_best"), "train.py", "net_best.tar exists", "--fn_out_model", "delete"
+    )
     assert contents(tmp_path) == before
     assert train("net", "--nepochs", 1).code == 0
     assert tmp_path.joinpath("net_best.tar").read_bytes() == finished
@@ -528,7 +475,7 @@ def test_a_run_does_not_go_on_with_other_episodes(train, tmp_path, data, finishe
     tmp_path.joinpath("net.tar").write_bytes(finished)
     before = contents(tmp_path)
     outcome = train("net", "--nepochs", 1, "--resume", "--data_dir", tmp_path / "other")
-    assert_one_line(outcome, "net.tar was trained on other episodes", "--data_dir")
+    assert_one_line(outcome, "train.py", "net.tar was trained on other episodes", "--data_dir")
     assert contents(tmp_path) == before
 
 
@@ -542,13 +489,13 @@ def test_a_network_without_what_going_on_takes_is_refused(train, tmp_path, finis
     saved = torch.load(path, weights_only=True)
     torch.save({name: value for name, value in saved.items() if name != entry}, path)
     before = contents(tmp_path)
-    assert_one_line(train("net", "--nepochs", 1, "--resume"), "net.tar cannot be trained further", entry)
+    assert_one_line(train("net", "--nepochs", 1, "--resume"), "train.py", "net.tar cannot be trained further", entry)
     assert contents(tmp_path) == before
 
 
 def test_a_diverged_run_ends_with_advice(train):
     """A loss that is no number any more is an error that names --lr."""
-    assert_one_line(train("net", "--lr", 1e38, "--no_lr_warmup"), "the loss is", "--lr")
+    assert_one_line(train("net", "--lr", 1e38, "--no_lr_warmup"), "train.py", "the loss is", "--lr")
 
 
 def test_the_vanilla_network_needs_no_data(train, tmp_path):
@@ -614,7 +561,7 @@ def test_a_mistake_is_one_line_and_changes_nothing(world, case):
     arguments = line.format(world=world).split()
     places = ("--data_dir", world, "--dir_model", world / "models")
     before = contents(world)
-    assert_one_line(run_train(*TINY, *places, *arguments), *said)
+    assert_one_line(run_train(*TINY, *places, *arguments), "train.py", *said)
     assert contents(world) == before
 
 

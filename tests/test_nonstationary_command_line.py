@@ -17,7 +17,8 @@ from unittest import mock
 
 import pytest
 import torch
-from test_nonstationary_training import assert_one_line, contents, run_module, tiny
+from script_runs import assert_one_line, contents
+from test_nonstationary_training import run_module, tiny
 
 import nonstationary.training_step
 from nonstationary.network_config import RECURRENT, NetworkConfig

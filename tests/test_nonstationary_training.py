@@ -1,20 +1,14 @@
 """A gradient step is what its definition says, networks learn, and an interrupted run equals an unbroken one."""
 
-import contextlib
-import csv
-import io
 import itertools
 import math
-import runpy
-import sys
-import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 from unittest import mock
 
 import pytest
 import torch
+from script_runs import assert_one_line, contents, rows, run_file, same_contents
 from test_nonstationary_networks import TRANSFORMERS, VARIANTS, WITH_STATE, drawn, shaken
 from torch.nn import functional
 from torch.nn.utils import parameters_to_vector
@@ -224,44 +218,9 @@ def test_a_short_run_beats_kt_and_not_the_exact_mixture():
 # The script
 
 
-class Outcome(NamedTuple):
-    """How a command ended and what it printed."""
-
-    code: int
-    out: str
-    err: str
-
-
 def run_module(name, *arguments):
-    """Run `python -m nonstationary.<name>` in this process; a warning counts as a line on stderr."""
-    out, err = io.StringIO(), io.StringIO()
-    with (
-        mock.patch.object(sys, "argv", [str(ROOT / "nonstationary" / f"{name}.py"), *map(str, arguments)]),
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
-        warnings.catch_warnings(record=True) as warned,
-        pytest.raises(SystemExit) as end,
-    ):
-        warnings.simplefilter("always")
-        for category in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
-            warnings.simplefilter("ignore", category)
-        runpy.run_module(f"nonstationary.{name}", run_name="__main__")
-    return Outcome(end.value.code, out.getvalue(), err.getvalue() + "".join(f"{warning}\n" for warning in warned))
-
-
-def assert_one_line(outcome, script, *said):
-    """Exit code 2 and one line on stderr that names the script and says all that it should."""
-    assert outcome.code == 2, outcome
-    assert outcome.err.startswith(f"{script}: error: ")
-    assert outcome.err.endswith("\n")
-    assert outcome.err.count("\n") == 1, outcome.err
-    for text in said:
-        assert text in outcome.err
-
-
-def contents(folder):
-    """Every file below a folder with its bytes."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """Run a script of nonstationary/ in this process."""
+    return run_file(ROOT / "nonstationary" / f"{name}.py", *arguments)
 
 
 STEPS = 9
@@ -297,22 +256,6 @@ def finished(tmp_path_factory):
     arguments = tiny("--train_steps", 2, "--dir_model", folder, "--fn_out_model", "net.tar")
     assert run_module("train", *arguments).code == 0
     return (folder / "net.tar").read_bytes()
-
-
-def rows(path):
-    with path.open(newline="") as lines:
-        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(lines)]
-
-
-def same_contents(one, other):
-    """Compare what two checkpoints hold, bit for bit, but for the time taken."""
-    if isinstance(one, torch.Tensor):
-        return torch.equal(one, other)
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same_contents(one[k], other[k]) for k in one if k != "seconds")
-    if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(map(same_contents, one, other))
-    return one == other
 
 
 def assert_same_run(folder, one, other):

@@ -1,6 +1,5 @@
 """Training: an interrupted run equals an unbroken one, and a finished one is left alone."""
 
-import csv
 import math
 import runpy
 import shutil
@@ -9,11 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from script_runs import rows, same_contents
 
 import generate_episode
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ["--emb_size", "6", "--cpu"]
+OF_THE_COMMAND = {"seconds", "dir_model", "fn_out_model", "num_episodes", "overwrite"}  # need not be alike
 
 
 @pytest.fixture
@@ -49,23 +50,6 @@ def interrupt(training, episode):
     training.train_one = train_one_then_stop
 
 
-def rows(path):
-    with path.open(newline="") as lines:
-        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(lines)]
-
-
-def same_contents(one, other):
-    """Compare what two checkpoints hold, but for the time taken and where they lie."""
-    if isinstance(one, torch.Tensor):
-        return torch.equal(one, other)
-    if isinstance(one, dict):
-        skipped = {"seconds", "dir_model", "fn_out_model", "num_episodes", "overwrite"}
-        return one.keys() == other.keys() and all(same_contents(one[k], other[k]) for k in one.keys() - skipped)
-    if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(map(same_contents, one, other))
-    return one == other
-
-
 @pytest.mark.parametrize("episode_type", ["ME", "scan_around_right"])
 @pytest.mark.parametrize("stop_after", [3, 9, 14])
 def test_interrupted_and_resumed_equals_uninterrupted(train, tmp_path, episode_type, stop_after):
@@ -77,7 +61,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(train, tmp_path, episode_t
     assert f"goes on from episode {stop_after // 5 * 5}" in error
     assert train(*run, "--fn_out_model", "broken.tar", save_every=5)[0] == 0
     whole, broken = (torch.load(tmp_path / "models" / f"{name}.tar") for name in ("whole", "broken"))
-    assert same_contents(whole, broken)
+    assert same_contents(whole, broken, OF_THE_COMMAND)
     assert rows(tmp_path / "models/whole.csv") == rows(tmp_path / "models/broken.csv")
 
 
@@ -88,7 +72,7 @@ def test_an_extended_run_equals_a_longer_one(train, tmp_path):
     assert [row["episode"] for row in rows(tmp_path / "models/short.csv")] == ["1", "100", "104"]
     assert train("--num_episodes", "130", "--fn_out_model", "short.tar")[0] == 0
     assert rows(tmp_path / "models/long.csv") == rows(tmp_path / "models/short.csv")
-    assert same_contents(*(torch.load(tmp_path / f"models/{name}.tar") for name in ("long", "short")))
+    assert same_contents(*(torch.load(tmp_path / f"models/{name}.tar") for name in ("long", "short")), OF_THE_COMMAND)
 
 
 def test_a_finished_run_is_not_trained_again(train, tmp_path):

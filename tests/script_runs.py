@@ -1,0 +1,72 @@
+"""What tests of scripts share: running one in this process, and comparing what runs leave behind."""
+
+import contextlib
+import csv
+import io
+import runpy
+import sys
+import warnings
+from typing import NamedTuple
+from unittest import mock
+
+import pytest
+import torch
+
+
+class Outcome(NamedTuple):
+    """How a command ended and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+def run_file(path, *arguments):
+    """Run a script in this process; a warning counts as a line on stderr."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        mock.patch.object(sys, "argv", [str(path), *map(str, arguments)]),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        warnings.catch_warnings(record=True) as warned,
+        pytest.raises(SystemExit) as end,
+    ):
+        warnings.simplefilter("always")
+        for category in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
+            warnings.simplefilter("ignore", category)
+        runpy.run_path(str(path), run_name="__main__")
+    return Outcome(end.value.code, out.getvalue(), err.getvalue() + "".join(f"{warning}\n" for warning in warned))
+
+
+def assert_one_line(outcome, script, *said):
+    """Exit code 2 and one line on stderr that names the script and says all that it should."""
+    assert outcome.code == 2, outcome
+    assert outcome.err.startswith(f"{script}: error: ")
+    assert outcome.err.endswith("\n")
+    assert outcome.err.count("\n") == 1, outcome.err
+    for text in said:
+        assert text in outcome.err
+
+
+def contents(folder):
+    """Every file below a folder with its bytes."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def rows(path):
+    """A learning curve's rows, without the time taken."""
+    with path.open(newline="") as lines:
+        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(lines)]
+
+
+def same_contents(one, other, skipped=frozenset({"seconds"})):
+    """Compare what two checkpoints hold, bit for bit, but for what is skipped: the time taken, as a rule."""
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(
+            same_contents(one[k], other[k], skipped) for k in one.keys() - skipped
+        )
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(same_contents(*pair, skipped) for pair in zip(one, other, strict=True))
+    return one == other
