@@ -22,6 +22,7 @@ from biml.views import (
     UNDEFINED,
     Recipe,
     View,
+    in_numbers_of,
     random_episode_view,
     rename,
     shuffled_query,
@@ -152,8 +153,9 @@ def load_random(data_dir: Path, split: str) -> PackedEpisodes:
 
 def random_views(packed: PackedEpisodes, recipe: Recipe, bent: bool) -> ViewSet:
     """Make views of random episodes by a recipe; `bent` says whether the dice decide anything."""
+    numbered = in_numbers_of(MAIN, packed)
     return ViewSet(
-        len(packed), lambda index, dice: [random_episode_view(packed, index, recipe, dice if bent else None, MAIN)]
+        len(numbered), lambda index, dice: [random_episode_view(numbered, index, recipe, dice if bent else None, MAIN)]
     )
 
 

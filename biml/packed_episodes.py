@@ -6,6 +6,7 @@ follows from these. The file brings its own lists of symbols, in which those of 
 N episodes, S support examples and Q queries of one episode.
 """
 
+import itertools
 import json
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -38,19 +39,6 @@ class Symbols(NamedTuple):
     rules: Words = RULE_SYMBOLS
 
 
-class Sequences(NamedTuple):
-    """Sequences end to end."""
-
-    symbols: Bytes  # (sum of lengths,)
-    lengths: Bytes  # (number of sequences,)
-
-    def words(self, symbols: Words) -> list[Words]:
-        """Write every sequence in words."""
-        text = [symbols[number] for number in self.symbols.tolist()]
-        ends = np.cumsum(self.lengths, dtype=np.int64).tolist()
-        return [tuple(text[start:end]) for start, end in zip([0, *ends], ends, strict=False)]
-
-
 @dataclass(frozen=True, eq=False)
 class Column:
     """The sequences of one kind of all N episodes, end to end.
@@ -69,15 +57,28 @@ class Column:
             raise ValueError("its numbers of sequences and symbols do not agree")
 
     @cached_property
-    def _starts(self) -> npt.NDArray[np.int64]:
-        """Tell where each episode begins among the sequences and among their symbols; (N + 1, 2)."""
-        first_sequences = _ends(self.counts)
-        return np.stack([first_sequences, _ends(self.lengths)[first_sequences]], axis=1)
+    def _text(self) -> bytes:
+        return self.symbols.tobytes()
 
-    def __getitem__(self, index: int) -> Sequences:
-        """Take an episode's sequences, as views."""
-        (sequence, symbol), (next_sequence, next_symbol) = self._starts[index : index + 2].tolist()
-        return Sequences(self.symbols[symbol:next_symbol], self.lengths[sequence:next_sequence])
+    @cached_property
+    def _first(self) -> list[int]:
+        """Tell which sequence is each episode's first; (N + 1,)."""
+        first: list[int] = _ends(self.counts).tolist()
+        return first
+
+    @cached_property
+    def _starts(self) -> npt.NDArray[np.int64]:
+        """Tell where each sequence begins among the symbols; (sum of counts + 1,)."""
+        return _ends(self.lengths)
+
+    def __getitem__(self, index: int) -> list[bytes]:
+        """Take an episode's sequences."""
+        text, starts = self._text, self._starts[self._first[index] : self._first[index + 1] + 1].tolist()
+        return [text[start:end] for start, end in itertools.pairwise(starts)]
+
+    def renumbered(self, numbers: Sequence[int]) -> "Column":
+        """Put `numbers[i]` in place of each number `i`."""
+        return Column(np.array(numbers, np.uint8)[self.symbols], self.lengths, self.counts)
 
 
 class Columns(NamedTuple):
@@ -94,11 +95,11 @@ def _ends(sizes: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes, dtype=np.int64)])
 
 
-class EpisodeArrays(NamedTuple):
-    """One episode as numbers: the S support examples, then the Q queries. Views of the packed arrays."""
+class NumberedEpisode(NamedTuple):
+    """The examples of one episode as numbers of symbols: the S of its support, then its Q queries."""
 
-    inputs: Sequences
-    outputs: Sequences
+    inputs: list[bytes]
+    outputs: list[bytes]
     num_support: int
 
 
@@ -129,38 +130,69 @@ class PackedEpisodes:
     def __len__(self) -> int:
         return len(self.num_support)
 
-    def arrays(self, index: int) -> EpisodeArrays:
-        """Take an episode as numbers."""
+    def numbered(self, index: int) -> NumberedEpisode:
+        """Take an episode's examples as numbers."""
         self._check(index)
-        return EpisodeArrays(self.columns.inputs[index], self.columns.outputs[index], int(self.num_support[index]))
+        return NumberedEpisode(self.columns.inputs[index], self.columns.outputs[index], int(self.num_support[index]))
+
+    def renumbered(self, inputs: Words, outputs: Words) -> "PackedEpisodes":
+        """Number the words of inputs and outputs as other lists do.
+
+        Raises:
+            ValueError: if such a list lacks a word.
+        """
+        known = self.symbols
+        new_inputs, new_outputs = _places(known.inputs, inputs), _places(known.outputs, outputs)
+        columns = Columns(
+            self.columns.inputs.renumbered(new_inputs),
+            self.columns.outputs.renumbered(new_outputs),
+            self.columns.rules,
+            self.columns.allowed_outputs.renumbered(new_outputs),
+        )
+        return PackedEpisodes(Symbols(inputs, outputs, known.rules), self.num_support, columns, self.about)
 
     def grammar(self, index: int) -> Grammar | None:
         """Rebuild an episode's grammar; None if it has none."""
         self._check(index)
-        rules = [self._rule(words) for words in self.columns.rules[index].words(self.symbols.rules)]
+        rules = [self._rule(text) for text in self.columns.rules[index]]
         return Grammar(tuple(rules)) if rules else None
 
     @cached_property
-    def _parsed(self) -> dict[Words, Rule]:
+    def _parsed(self) -> dict[bytes, Rule]:
         """Rules that have been parsed: there are far fewer than grammars."""
         return {}
 
-    def _rule(self, words: Words) -> Rule:
-        if words not in self._parsed:
-            self._parsed[words] = parse_rule(" ".join(words))
-        return self._parsed[words]
+    def _rule(self, text: bytes) -> Rule:
+        if text not in self._parsed:
+            self._parsed[text] = parse_rule(" ".join(_words(text, self.symbols.rules)))
+        return self._parsed[text]
 
     def episode(self, index: int) -> Episode:
         """Rebuild an episode in words."""
-        inputs, outputs, num_support = self.arrays(index)
-        pairs = zip(inputs.words(self.symbols.inputs), outputs.words(self.symbols.outputs), strict=True)
-        examples = tuple(Example(*pair) for pair in pairs)
-        allowed = self.columns.allowed_outputs[index].words(self.symbols.outputs)[0]
+        inputs, outputs, num_support = self.numbered(index)
+        examples = tuple(
+            Example(_words(given, self.symbols.inputs), _words(target, self.symbols.outputs))
+            for given, target in zip(inputs, outputs, strict=True)
+        )
+        allowed = _words(self.columns.allowed_outputs[index][0], self.symbols.outputs)
         return Episode(examples[:num_support], examples[num_support:], self.grammar(index), allowed)
 
     def _check(self, index: int) -> None:
         if not 0 <= index < len(self):
             raise IndexError(f"expected the number of an episode from 0 to {len(self) - 1}, found {index}")
+
+
+def _words(text: bytes, symbols: Words) -> Words:
+    return tuple(symbols[number] for number in text)
+
+
+def _places(words: Words, among: Words) -> list[int]:
+    """Find words in another list."""
+    place = {word: number for number, word in enumerate(among)}
+    missing = [word for word in words if word not in place]
+    if missing:
+        raise ValueError(f"unknown word {missing[0]!r}; known are {' '.join(among)}")
+    return [place[word] for word in words]
 
 
 class _Filling:

@@ -61,8 +61,18 @@ AS_STORED = Recipe()  # for validation: nothing bent
 def random_episode_view(
     packed: PackedEpisodes, index: int, recipe: Recipe, dice: Dice | None, language: Language
 ) -> View:
-    """Make the view of a packed episode; without dice everything stays as and where it is."""
-    support, query = _pairs(packed, index, language)
+    """Make the view of a packed episode; without dice everything stays as and where it is.
+
+    Args:
+        packed: episodes with the numbers of the language's vocabularies (`in_numbers_of`).
+        index: which of them.
+        recipe: what to ask, and how to bend it.
+        dice: what decides.
+        language: the vocabularies.
+    """
+    inputs, outputs, num_support = packed.numbered(index)
+    pairs = list(zip(inputs, outputs, strict=True))
+    support, query = pairs[:num_support], pairs[num_support:]
     if dice is not None:
         support = dice.shuffled(support)
         if recipe.fewest_study is not None:
@@ -75,23 +85,13 @@ def random_episode_view(
     return View(support, [*copies, *novel], [True] * len(copies) + [False] * len(novel))
 
 
-def _pairs(packed: PackedEpisodes, index: int, language: Language) -> tuple[list[Pair], list[Pair]]:
-    """Take a packed episode's examples; the numbers of the file's symbols become those of the vocabularies."""
-    inputs, outputs, num_support = packed.arrays(index)
-    sides = []
-    for sequences, words, vocabulary in (
-        (inputs, packed.symbols.inputs, language.source),
-        (outputs, packed.symbols.outputs, language.target),
-    ):
-        table = vocabulary.encode(words).ljust(256, b"\0")
-        text = sequences.symbols.tobytes().translate(table)
-        start, cut = 0, []
-        for length in sequences.lengths.tolist():
-            cut.append(text[start : start + length])
-            start += length
-        sides.append(cut)
-    pairs = list(zip(*sides, strict=True))
-    return pairs[:num_support], pairs[num_support:]
+def in_numbers_of(language: Language, packed: PackedEpisodes) -> PackedEpisodes:
+    """Number the symbols of packed episodes as the vocabularies do.
+
+    Raises:
+        ValueError: if these lack a word.
+    """
+    return packed.renumbered(language.source.words, language.target.words)
 
 
 def _answered_by_people(
@@ -136,21 +136,24 @@ def role_flip(words: Words, grammar: Grammar, dice: Dice) -> Words | None:
 
 def interpret_flipped(words: Words, grammar: Grammar, is_flipped: Sequence[bool]) -> Words | None:
     """Interpret by a grammar some of whose rules have confused their two arguments; None if that comes out too long."""
-    rules = tuple(rule.flipped if flip else rule for rule, flip in zip(grammar.rules, is_flipped, strict=True))
-    interpretation = Interpreter(Grammar(rules), LONGEST_FLIPPED)(words)
+    if any(is_flipped):
+        rules = zip(grammar.rules, is_flipped, strict=True)
+        grammar = Grammar(tuple(rule.flipped if flip else rule for rule, flip in rules))
+    interpretation = Interpreter(grammar, LONGEST_FLIPPED)(words)
     return None if interpretation is None else interpretation.output
 
 
 def _noisy(target: bytes, probability: float, dice: Dice, language: Language) -> bytes:
     """Replace symbols by chance with a colour, which may be the same, or, but for the first, with the end."""
+    fraction = dice.fraction
+    replaced = [position for position in range(len(target)) if fraction() < probability]
     symbols = bytearray(target)
     n_words = len(language.target.words)
-    for position in range(len(symbols)):
-        if dice.fraction() < probability:
-            drawn = dice.below(n_words + (position > 0))
-            if drawn == n_words:
-                return bytes(symbols[:position])
-            symbols[position] = drawn
+    for position in replaced:
+        drawn = dice.below(n_words + (position > 0))
+        if drawn == n_words:
+            return bytes(symbols[:position])
+        symbols[position] = drawn
     return bytes(symbols)
 
 

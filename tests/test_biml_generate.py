@@ -171,25 +171,37 @@ def test_equal_episodes_make_equal_files(tmp_path):
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
 
 
-def test_arrays_number_the_words_end_to_end():
-    """Support examples first, then queries; each episode has its own piece of the whole."""
+def test_the_words_of_an_episode_are_numbered():
+    """Support examples first, then queries; each episode has its own."""
     packed = pack(RANDOM, {})
     for index, episode in enumerate(RANDOM):
-        inputs, outputs, num_support = packed.arrays(index)
+        inputs, outputs, num_support = packed.numbered(index)
         both = (*episode.support, *episode.query)
         assert num_support == len(episode.support)
-        assert inputs.lengths.tolist() == [len(one.input) for one in both]
-        assert [INPUT_WORDS[number] for number in inputs.symbols] == [word for one in both for word in one.input]
-        assert [OUTPUT_WORDS[number] for number in outputs.symbols] == [word for one in both for word in one.output]
-        assert inputs.symbols.dtype == inputs.lengths.dtype == np.uint8
-        assert inputs.symbols.base is not None  # a view
+        assert [tuple(INPUT_WORDS[number] for number in text) for text in inputs] == [one.input for one in both]
+        assert [tuple(OUTPUT_WORDS[number] for number in text) for text in outputs] == [one.output for one in both]
         assert packed.grammar(index) == episode.grammar
+
+
+def test_other_numbers_are_the_same_episodes():
+    """Lists of symbols in another order, with others among them; a list that lacks a word is refused."""
+    packed = pack([*RANDOM, RANDOM[0]._replace(allowed_outputs=OUTPUT_WORDS[:2])], {"made": "here"})
+    inputs, outputs = ("jump", *reversed(INPUT_WORDS)), (*OUTPUT_WORDS[3:], "JUMP", *OUTPUT_WORDS[:3])
+    renumbered = packed.renumbered(inputs, outputs)
+    assert renumbered.symbols[:2] == (inputs, outputs)
+    assert renumbered.about == packed.about
+    for index in range(len(packed)):
+        assert renumbered.numbered(index) != packed.numbered(index)
+        assert renumbered.episode(index) == packed.episode(index)
+    for lists in ((INPUT_WORDS[1:], OUTPUT_WORDS), (INPUT_WORDS, OUTPUT_WORDS[1:])):
+        with pytest.raises(ValueError, match="unknown word"):
+            packed.renumbered(*lists)
 
 
 @pytest.mark.parametrize("index", [-1, len(RANDOM)])
 def test_an_episode_out_of_range_is_refused(index):
     """Negative numbers do not count from the end."""
-    for look_up in (pack(RANDOM, {}).arrays, pack(RANDOM, {}).episode, pack(RANDOM, {}).grammar):
+    for look_up in (pack(RANDOM, {}).numbered, pack(RANDOM, {}).episode, pack(RANDOM, {}).grammar):
         with pytest.raises(IndexError, match="from 0 to 19"):
             look_up(index)
 

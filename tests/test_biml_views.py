@@ -37,6 +37,7 @@ from biml.views import (
     NOISE,
     UNDEFINED,
     Recipe,
+    in_numbers_of,
     one_to_one,
     random_episode_view,
     rename,
@@ -72,6 +73,11 @@ def example(text):
 
 def episode(support, query, grammar=None, allowed=""):
     return Episode(tuple(map(example, support)), tuple(map(example, query)), grammar, tuple(allowed.split()))
+
+
+def packed_one(*parts):
+    """Packed episodes that are just one."""
+    return in_numbers_of(MAIN, pack([episode(*parts)], {}))
 
 
 def in_words(pairs, language=MAIN):
@@ -249,7 +255,7 @@ def random_episodes():
 
 @pytest.fixture(scope="module")
 def packed(random_episodes):
-    return pack(random_episodes, {})
+    return in_numbers_of(MAIN, pack(random_episodes, {}))
 
 
 def test_without_dice_a_view_is_the_stored_episode(packed, random_episodes):
@@ -266,7 +272,7 @@ def test_a_file_with_other_words_is_refused(random_episodes):
     """Its numbers would not be those of the vocabularies; the message has the word."""
     other = pack([*random_episodes, episode(["jump : JUMP"], ["run : RUN"])], {})
     with pytest.raises(ValueError, match="unknown word 'jump'"):
-        random_episode_view(other, 0, AS_STORED, None, MAIN)
+        in_numbers_of(MAIN, other)
 
 
 def test_numbers_of_a_file_are_not_those_of_the_vocabulary():
@@ -274,7 +280,7 @@ def test_numbers_of_a_file_are_not_those_of_the_vocabulary():
     one = episode(
         [f"{word} : {colour}" for word, colour in zip(INPUT_WORDS, OUTPUT_WORDS * 2, strict=False)], ["dax : RED"]
     )
-    view = random_episode_view(pack([one], {}), 0, AS_STORED, None, MAIN)
+    view = random_episode_view(in_numbers_of(MAIN, pack([one], {})), 0, AS_STORED, None, MAIN)
     assert in_words(view.support) == list(one.support)
     assert [words[0] for words, _ in view.support] == [MAIN_SOURCE.index(word) for word in INPUT_WORDS]
 
@@ -339,7 +345,7 @@ N_QUERIES = 20
 
 def swapped(support=("dax : RED", "wif : BLUE", "dax wif : RED BLUE")):
     """An episode that asks one thing 20 times: the right answer has 4 symbols, one to one there are 3."""
-    return pack([episode(support, [f"dax lug wif : {RIGHT}"] * N_QUERIES, SWAPPED)], {})
+    return packed_one(support, [f"dax lug wif : {RIGHT}"] * N_QUERIES, SWAPPED)
 
 
 def answers_of(packed, recipe, n_views, index=0):
@@ -444,7 +450,7 @@ def test_a_flipped_answer_of_more_than_eight_symbols_is_not_given(right_side, fl
     thrown = dice()
     lengths = {len(flip) if flip else None for flip in (role_flip(words, grammar, thrown) for _ in range(30))}
     assert lengths == {len(right), flipped if flipped <= 8 else None}
-    stored = pack([episode(["dax : RED"], [f"dax wif lug dax : {' '.join(right)}"] * 10, grammar)], {})
+    stored = packed_one(["dax : RED"], [f"dax wif lug dax : {' '.join(right)}"] * 10, grammar)
     given_answers = [target for _, targets in answers_of(stored, Recipe(heuristic=1.0), 20) for target in targets]
     longer = {target for target in given_answers if len(target) > 4}
     assert right in longer
@@ -463,7 +469,7 @@ def noisy(probability, n_views, n_symbols=4):
     """Targets that were RED as many times as asked, with noise."""
     words = " ".join(["dax"] * n_symbols)
     asked = f"{words} : {words.replace('dax', 'RED')}"
-    stored = pack([episode(["dax : RED"], [asked] * N_QUERIES, SWAPPED)], {})
+    stored = packed_one(["dax : RED"], [asked] * N_QUERIES, SWAPPED)
     return [target for _, targets in answers_of(stored, Recipe(noise=probability), n_views) for target in targets]
 
 
