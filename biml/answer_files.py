@@ -66,7 +66,7 @@ def read_answers(path: Path) -> AnswerFile:
         episodes = [[_pair(both) for both in episode] for episode in saved[LISTED]]
         found = AnswerFile(str(saved["name"]), str(saved["episode_type"]), episodes)
         _check(found)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:150]}"
         raise ValueError(
             f"{path}: expected answers written by biml.eval --sample_html or --sample_iterative ({reason})"

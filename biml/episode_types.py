@@ -61,6 +61,8 @@ EVALUATED_ONLY = (
 NOMINAL = 100_000  # episodes of an epoch that are drawn from a few files
 REPEATS = 100  # of the gold and the open-ended episode in an evaluation
 VANILLA_REPEATS = 200  # of the gold episode in an epoch
+OF_PEOPLE = "a right answer is what a person has answered"
+ONE_BY_ONE = f"{OF_PEOPLE}; each answer counts as an episode, those before it are its study examples"
 
 
 @dataclass(frozen=True)
@@ -130,32 +132,48 @@ def evaluation_views(episode_type: str, data_dir: Path) -> ViewSet:
         return ViewSet(REPEATS, lambda index, dice: [_freeform_view(dice)])
     if episode_type in ("few_shot_human", "few_shot_human_mult10"):
         episodes = [_repeated(one, 10 if "mult10" in episode_type else 1) for one in few_shot_answers(data_dir)]
-        return _each(episodes, lambda one, dice: [_renamed_view(one, dice)])
+        return _each(episodes, lambda one, dice: [_renamed_view(one, dice)], OF_PEOPLE)
     if episode_type == "human_vanilla":
         return _human_vanilla(few_shot_answers(data_dir))
     if episode_type == "open_end_human_all":
-        return _each(participants(data_dir), _one_after_the_other)
+        return _each(participants(data_dir), _one_after_the_other, ONE_BY_ONE)
     if episode_type in (*OPEN_ENDED_FOLDS, *JOINT_FOLDS):
-        return _each(_fold(data_dir, episode_type, held_out=True), _one_after_the_other)
+        return _each(_fold(data_dir, episode_type, held_out=True), _one_after_the_other, ONE_BY_ONE)
     if episode_type in ("probe_human", PROBES_WITH_POOL):
         episodes = [_repeated(one, 10) for one in _people(data_dir, "data_behavior_probes/val")]
         if episode_type == PROBES_WITH_POOL:
-            return _each(episodes, lambda one, dice: [_pool_view(one, dice, copies=False)])
-        return _each(episodes, lambda one, dice: [_renamed_view(one, dice, copies=True)])
+            return _each(episodes, lambda one, dice: [_pool_view(one, dice, copies=False)], OF_PEOPLE)
+        return _each(episodes, lambda one, dice: [_renamed_view(one, dice, copies=True)], OF_PEOPLE)
     known = ", ".join((*TRAINED, *EVALUATED_ONLY))
     raise ValueError(f"no --episode_type {episode_type}; choose one of {known}")
 
 
 def load_random(data_dir: Path, split: str) -> PackedEpisodes:
-    """Load the packed episodes of random grammars."""
-    return load_packed(data_dir / "data_algebraic" / f"{split}.npz")
+    """Load the packed episodes of random grammars, numbered like the vocabularies.
+
+    Raises:
+        ValueError: if there are none, or if they are damaged or in other words.
+    """
+    path = data_dir / "data_algebraic" / f"{split}.npz"
+    packed = load_packed(path)
+    if not len(packed):
+        raise ValueError(f"{path} holds no episodes")
+    try:
+        return in_numbers_of(MAIN, packed)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def random_views(packed: PackedEpisodes, recipe: Recipe, bent: bool) -> ViewSet:
-    """Make views of random episodes by a recipe; `bent` says whether the dice decide anything."""
-    numbered = in_numbers_of(MAIN, packed)
+    """Make views of random episodes by a recipe; `bent` says whether the dice decide anything.
+
+    Raises:
+        ValueError: if the recipe asks for study examples alone and an episode has none.
+    """
+    if not recipe.novel and not packed.num_support.all():
+        raise ValueError("some episodes have no study examples, which are all that `retrieve` asks for")
     return ViewSet(
-        len(numbered), lambda index, dice: [random_episode_view(numbered, index, recipe, dice if bent else None, MAIN)]
+        len(packed), lambda index, dice: [random_episode_view(packed, index, recipe, dice if bent else None, MAIN)]
     )
 
 
@@ -180,9 +198,9 @@ def _drawn(episodes: Sequence[Episode], make: Callable[[Episode, Dice], View]) -
     return ViewSet(NOMINAL, lambda index, dice: [make(dice.choice(episodes), dice)])
 
 
-def _each(episodes: Sequence[Episode], make: Callable[[Episode, Dice], list[View]]) -> ViewSet:
+def _each(episodes: Sequence[Episode], make: Callable[[Episode, Dice], list[View]], note: str = "") -> ViewSet:
     """Take every episode once."""
-    return ViewSet(len(episodes), lambda index, dice: make(episodes[index], dice))
+    return ViewSet(len(episodes), lambda index, dice: make(episodes[index], dice), note=note)
 
 
 def _renamed_view(episode: Episode, dice: Dice, copies: bool = False) -> View:
@@ -234,7 +252,7 @@ def _human_vanilla(people: Sequence[Episode]) -> ViewSet:
     if not views:
         raise ValueError(f"every answer holds {UNDEFINED}; nothing is left for human_vanilla")
     n_dropped = sum(len(episode.query) for episode in people) - sum(map(len, answers))
-    note = f"{n_dropped} answers with {UNDEFINED} left out" if n_dropped else ""
+    note = f"{n_dropped} answers with {UNDEFINED} left out; {OF_PEOPLE}" if n_dropped else OF_PEOPLE
     return ViewSet(len(views), lambda index, dice: [views[index]], VANILLA, note)
 
 

@@ -181,6 +181,17 @@ def write_answers(
     return answers.kinds()
 
 
+def check_length(views: ViewSet, args: argparse.Namespace) -> None:
+    """Make sure that every answer could be right.
+
+    Raises:
+        ValueError: if some would be cut off.
+    """
+    longest = max(len(target) for view in views_of(views, args.seed) for _, target in view.query)
+    if longest > args.max_length_eval:
+        raise ValueError(f"some right answers have {longest} symbols; pass --max_length_eval {longest} or more")
+
+
 def evaluate(
     args: argparse.Namespace, trained: TrainedNetwork, views: ViewSet, about: dict[str, Any]
 ) -> dict[str, Any]:
@@ -188,6 +199,8 @@ def evaluate(
     chance = torch.Generator(next(trained.model.parameters()).device).manual_seed(args.seed)
     length = args.max_length_eval
     report: dict[str, Any] = {}
+    if args.max or args.sample:
+        check_length(views, args)
     if args.max:
         likeliest = answer_views(trained, list(views_of(views, args.seed)), args.batch_size, length)
         report["max"] = score("max", args, likeliest)
@@ -219,13 +232,26 @@ def show_training(args: argparse.Namespace, trained: TrainedNetwork) -> None:
     print(f"written to {path}")
 
 
+def told_of(trained: TrainedNetwork) -> str:
+    """Say how far a network was trained, and how large it is."""
+    config, saved = trained.model.config, trained.saved
+    best = saved.get("best_val_loss")
+    lowest = f"{best:.4f}" if isinstance(best, float) else "unknown"
+    return (
+        f"{trained.epoch} of {trained.arguments.get('nepochs', '?')} epochs of {trained.episode_type}, "
+        f"{saved.get('step', '?')} steps, lowest validation loss {lowest}\n"
+        f"{sum(weight.numel() for weight in trained.model.parameters())} weights: {config.nlayers_encoder} + "
+        f"{config.nlayers_decoder} layers, width {config.emb_size}, {config.nheads} heads, "
+        f"{config.ff_mult * config.emb_size} feed-forward, {config.act}"
+    )
+
+
 def main() -> None:
     """Evaluate, print, write."""
     args = parse_arguments()
     device = choose_device(args.gpu, args.cpu, args.threads)
     trained = load_network(args.dir_model / args.fn_out_model, device)
-    epochs = f"{trained.epoch} of {trained.arguments.get('nepochs', '?')} epochs of {trained.episode_type}"
-    print(f"{args.fn_out_model}: {epochs}, {describe_device(device)}")
+    print(f"{args.fn_out_model}: {told_of(trained)}\non {describe_device(device)}")
     episode_type = args.episode_type or trained.episode_type
     args.batch_size = args.batch_size or trained.arguments.get("batch_size", 25)
     views = None
@@ -237,7 +263,8 @@ def main() -> None:
         show_training(args, trained)
     if views is None:
         return
-    print(f"on {episode_type}{views.note and f'; {views.note}'}")
+    told = f"{episode_type}, {args.batch_size} episodes at a time, answers of up to {args.max_length_eval} symbols"
+    print(f"on {told}{views.note and f'; {views.note}'}")
     about = {
         "file": args.fn_out_model,
         "episode_type": episode_type,

@@ -75,12 +75,12 @@ class Rule:
     @property
     def has_two_arguments(self) -> bool:
         """Whether this is a function that can confuse its arguments."""
-        return len(self.left) == 3
+        return len(self.left) == 3 and len(self.literals) == 1
 
     @cached_property
     def flipped(self) -> "Rule":
         """A function of two arguments that takes each for the other."""
-        first, _, second = (f"[{item}]" for item in self.left)
+        first, second = (f"[{item}]" for item in self.left if item in VARIABLES)
         other = {first: second, second: first}
         return Rule(self.left, tuple(other.get(item, item) for item in self.right))
 

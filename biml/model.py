@@ -49,8 +49,14 @@ class PositionalEncoding(nn.Module):
         self.register_buffer("pos_embedding", table[:, None])
 
     def forward(self, embedded: Tensor, start: int = 0) -> Tensor:
-        """Encode T positions from `start` on."""
+        """Encode T positions from `start` on.
+
+        Raises:
+            ValueError: if the table ends before.
+        """
         table: Tensor = self.get_buffer("pos_embedding")
+        if start + embedded.shape[1] > LONGEST:
+            raise ValueError(f"expected sequences of up to {LONGEST} symbols, found {start + embedded.shape[1]}")
         summed: Tensor = self.dropout(embedded + table[start : start + embedded.shape[1], 0])
         return summed
 

@@ -13,7 +13,7 @@ from checkpoint import load_plain, save_plain
 
 FORMAT = "biml"
 FORMAT_VERSION = 1
-LANGUAGES = {len(language.source): language for language in (MAIN, VANILLA)}
+LANGUAGES = {(len(language.source), len(language.target)): language for language in (MAIN, VANILLA)}
 
 
 @dataclass
@@ -74,7 +74,7 @@ def _from_own(path: Path, saved: Mapping[str, Any], device: torch.device) -> Tra
         raise ValueError(f"{path} has format version {found}; this code reads {FORMAT_VERSION}")
     model = BIML(ModelConfig(**saved["model_config"]))
     model.load_state_dict(saved["model_state"])
-    language, arguments = LANGUAGES[model.config.input_size], saved["arguments"]
+    language, arguments = _language_of(path, model.config), saved["arguments"]
     return TrainedNetwork(model.to(device), language, arguments["episode_type"], saved["epoch"], arguments, dict(saved))
 
 
@@ -82,7 +82,7 @@ def _from_published(path: Path, saved: Mapping[str, Any], device: torch.device) 
     """Read the published weights, wherever in the file they stand; the sizes follow from their shapes.
 
     Raises:
-        ValueError: if there are none.
+        ValueError: if there are none, or if they are for other symbols.
     """
     states = [
         value for value in (saved, *saved.values()) if isinstance(value, dict) and "input_embedding.weight" in value
@@ -96,7 +96,7 @@ def _from_published(path: Path, saved: Mapping[str, Any], device: torch.device) 
         for side in ("encoder", "decoder")
     }
     wide = state["transformer.encoder.layers.0.linear1.weight"].shape[0]
-    arguments = vars(saved["args"]) if "args" in saved else {}
+    arguments = _plain(vars(saved["args"])) if "args" in saved else {}
     config = ModelConfig(
         input_size,
         state["output_embedding.weight"].shape[0],
@@ -106,11 +106,42 @@ def _from_published(path: Path, saved: Mapping[str, Any], device: torch.device) 
         ff_mult=wide // emb_size,
         act=arguments.get("act", "gelu"),
     )
-    if config.input_size not in LANGUAGES:
-        raise ValueError(
-            f"{path}: expected a source vocabulary of {' or '.join(map(str, LANGUAGES))} symbols, found {input_size}"
-        )
+    language, episode_type = _language_of(path, config), arguments.get("episode_type")
+    _check_numbers(path, saved, language)
     model = BIML(config)
     model.load_state_dict(state)
-    language, episode_type = LANGUAGES[config.input_size], arguments.get("episode_type")
     return TrainedNetwork(model.to(device), language, episode_type, saved.get("epoch", 0), arguments, dict(saved))
+
+
+def _plain(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Write what JSON has no kind for as text."""
+    kinds = (str, int, float, bool, type(None))
+    return {name: value if isinstance(value, kinds) else str(value) for name, value in arguments.items()}
+
+
+def _language_of(path: Path, config: ModelConfig) -> Language:
+    """Tell the vocabularies from their sizes.
+
+    Raises:
+        ValueError: if there are none of these sizes.
+    """
+    sizes = config.input_size, config.output_size
+    if sizes not in LANGUAGES:
+        known = " or ".join(f"{source} and {target}" for source, target in LANGUAGES)
+        raise ValueError(f"{path}: expected {known} symbols of source and target, found {sizes[0]} and {sizes[1]}")
+    return LANGUAGES[sizes]
+
+
+def _check_numbers(path: Path, saved: Mapping[str, Any], language: Language) -> None:
+    """Compare the vocabularies that the file brings along with those here.
+
+    Raises:
+        ValueError: if one of them has another number for a symbol.
+    """
+    nested = [inner for value in saved.values() if isinstance(value, dict) for inner in value.values()]
+    objects = [getattr(value, "__dict__", {}) for value in (*saved.values(), *nested)]
+    for table in (table for held in objects for table in held.values() if isinstance(table, dict)):
+        vocabulary = language.source if "IO" in table else language.target
+        for word, number in vocabulary.numbers.items():
+            if table.get(word, number) != number:
+                raise ValueError(f"{path}: other vocabularies: its number of {word} is {table[word]}, not {number}")

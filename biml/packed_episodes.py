@@ -211,8 +211,7 @@ class _Filling:
                 self._lengths.append(len(words))
         except ValueError:  # not a byte
             raise ValueError(
-                f"a packed file takes sequences of up to {MOST} words and up to {MOST + 1} different words; "
-                "keep these episodes as text files"
+                f"a packed file takes sequences of up to {MOST} words and up to {MOST + 1} different words"
             ) from None
         self._counts.append(len(sequences))
 

@@ -200,7 +200,11 @@ class Training:
         return self.seconds_before + time.monotonic() - self.started
 
     def validate(self) -> float:
-        """Compute the mean loss per symbol of all validation queries, in nats."""
+        """Compute the mean loss per symbol of all validation queries, in nats.
+
+        Raises:
+            ValueError: if it is no number any more.
+        """
         self.model.eval()
         loss, count = 0.0, 0
         with torch.inference_mode():
@@ -208,10 +212,24 @@ class Training:
                 batch = arrays.tensors(self.device)
                 sums = total_loss(self.model(batch.source, batch.target_in), batch.target_out, self.model.target_pad)
                 loss, count = loss + sums[0].item(), count + int(sums[1])
+        self.check("validation loss", loss)
         return loss / count
 
+    def check(self, name: str, value: float) -> None:
+        """Make sure that a training goes well, before anything of it is written.
+
+        Raises:
+            ValueError: if the value is no number.
+        """
+        if not math.isfinite(value):
+            raise ValueError(f"the {name} is {value} at step {self.step}; try a smaller --lr")
+
     def run(self, path: Path) -> None:
-        """Train to the last epoch, logging and saving on the way."""
+        """Train to the last epoch, logging and saving on the way.
+
+        Raises:
+            ValueError: if the network diverges; what was saved before stays.
+        """
         args = self.args
         curve = Curve(path.with_suffix(".csv"), [field.name for field in fields(Row)], self.step, is_logged)
         while self.epoch < args.nepochs:
@@ -222,6 +240,7 @@ class Training:
                 if is_logged(self.step):
                     self.log(epoch, rate, curve, path)
             self.epoch, self.is_between_epochs = epoch, True
+            self.check("sum of all weights", sum(float(one.detach().sum()) for one in self.model.parameters()))
             self.save(path)
 
     def train_one(self, arrays: QueryArrays, epoch: int, number: int) -> float:
@@ -243,8 +262,7 @@ class Training:
         """
         args = self.args
         loss = self.loss_sum.item() / self.loss_count
-        if not math.isfinite(loss):
-            raise ValueError(f"the loss is {loss} at step {self.step}; try a smaller --lr")
+        self.check("loss", loss)
         row = Row(self.step, epoch, round(self.seconds, 2), rate, loss, self.validate())
         print(row.printed(args.nepochs * math.ceil(self.views.size / args.batch_size)), flush=True)
         curve.add(list(asdict(row).values()))

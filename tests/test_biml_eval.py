@@ -579,7 +579,8 @@ def test_the_accuracy_is_that_of_the_likeliest_answers(evaluate, models, data):
     assert expected.n_episodes == N_VAL and 0 < expected.retrieve < 100
     line = f"max: retrieve {expected.retrieve:.2f} %, novel {expected.novel:.2f} % (SD {expected.novel_sd:.2f} %)"
     assert f"{line}, {N_VAL} episodes\n" in out
-    assert "main.tar: 3 of 5 epochs of algebraic, CPU" in out and "on algebraic\n" in out
+    assert "main.tar: 3 of 5 epochs of algebraic, " in out and "on CPU" in out
+    assert "on algebraic, 2 episodes at a time, answers of up to 10 symbols\n" in out
 
 
 def test_a_result_says_what_it_is_of(evaluate):
@@ -592,9 +593,10 @@ def test_a_result_says_what_it_is_of(evaluate):
 
 def test_the_size_of_batches_does_not_change_greedy_answers(evaluate):
     """Nor does any part of what is printed."""
-    alone = evaluate(*GREEDY, "--verbose", "--batch_size", 1)[0].splitlines()
+    alone = evaluate(*GREEDY, "--verbose", "--batch_size", 1)[0]
     for batch_size in (3, 100):
-        assert evaluate(*GREEDY, "--verbose", "--batch_size", batch_size)[0].splitlines() == alone
+        told = evaluate(*GREEDY, "--verbose", "--batch_size", batch_size)[0]
+        assert told.replace(f", {batch_size} episodes at a time", ", 1 episodes at a time") == alone
 
 
 def test_by_default_batches_are_those_of_the_training(evaluate):
@@ -643,7 +645,7 @@ def test_every_answer_can_be_printed(evaluate, models, data):
     assert "Evaluation episode" not in evaluate(*GREEDY)[0]
 
 
-@pytest.mark.parametrize("longest", [1, 3])
+@pytest.mark.parametrize("longest", [3, 5])
 def test_answers_are_cut_off(evaluate, longest):
     """After --max_length_eval symbols."""
     out, _ = evaluate("plain.tar", "--sample", "--verbose", "--max_length_eval", longest)
@@ -711,7 +713,7 @@ def test_lapses_of_the_vanilla_network_are_among_five(evaluate):
 def test_left_out_answers_are_told(evaluate):
     """Those that the canonical symbols have no name for; the others are all scored."""
     out, report = evaluate("vanilla.tar", "--ll", "--episode_type", "human_vanilla")
-    assert f"on human_vanilla; {N_UNDEFINED} answers with {UNDEFINED} left out\n" in out
+    assert f"; {N_UNDEFINED} answers with {UNDEFINED} left out; a right answer is what a person has" in out
     kept = [one.output for number in range(10) for one in people_asked(number).query if UNDEFINED not in one.output]
     assert len(kept) == sum(COUNTS) - N_UNDEFINED
     assert report["ll"]["n_symbols"] == sum(map(len, kept)) + len(kept)
@@ -722,7 +724,7 @@ def test_without_undefined_answers_nothing_is_told(evaluate, tmp_path):
     gold = gold_episode()
     write_people(tmp_path, [Episode(gold.support, (one,), None) for one in gold.query])
     out, report = evaluate("vanilla.tar", "--ll", "--episode_type", "human_vanilla", "--data_dir", tmp_path)
-    assert "on human_vanilla\n" in out
+    assert "on human_vanilla, " in out and "left out" not in out
     assert report["ll"]["n_symbols"] == sum(len(one.output) + 1 for one in gold.query)
 
 
@@ -856,6 +858,10 @@ MISTAKES = {  # the command line and what the message must say
     "likelihood without right answers": (
         "--fn_out_model main.tar --sample_iterative --ll --episode_type open_end_freeform",
         ["open_end_freeform has no right answers"],
+    ),
+    "answers cut off that would be right": (
+        "--fn_out_model vanilla.tar --max --max_length_eval 5",
+        ["6 symbols", "--max_length_eval 6"],
     ),
     "words it does not know": (
         "--fn_out_model main.tar --max --episode_type few_shot_vanilla",

@@ -17,6 +17,7 @@ import torch
 from script_runs import assert_one_line, contents, rows, run_file, same_contents
 
 import biml.training_step
+from biml.answering import answer_views, views_of
 from biml.batch import assemble
 from biml.benchmarks import gold_episode
 from biml.dice import Dice
@@ -25,6 +26,7 @@ from biml.episode_types import ViewSet, training_views, validation_views
 from biml.model import BIML, ModelConfig
 from biml.network_file import load_network, save_network
 from biml.packed_episodes import pack, save_packed
+from biml.scoring import accuracy
 from biml.stream import batches, evaluation_batches
 from biml.training_step import learning_rate, make_optimizer, total_loss, train_on_batch
 from biml.views import rename, view_of
@@ -495,7 +497,41 @@ def test_a_network_without_what_going_on_takes_is_refused(train, tmp_path, finis
 
 def test_a_diverged_run_ends_with_advice(train):
     """A loss that is no number any more is an error that names --lr."""
-    assert_one_line(train("net", "--lr", 1e38, "--no_lr_warmup"), "train.py", "the loss is", "--lr")
+    assert_one_line(train("net", "--lr", 1e38, "--no_lr_warmup"), "train.py", " is nan at step", "--lr")
+
+
+@pytest.mark.parametrize("n_steps", [1, 2, 3])
+def test_weights_that_are_no_numbers_are_not_kept(train, tmp_path, n_steps):
+    """Neither as last nor as best network, whether a log line comes after the bad step or not; nor is there a NaN."""
+    batch_size = {1: 8, 2: 4, 3: 3}[n_steps]
+    sizes = "--lr", 1e38, "--no_lr_warmup", "--batch_size", batch_size, "--nepochs", 2
+    assert_one_line(train("net", *sizes, "--save_best", "--save_best_skip", 0), "train.py", " at step", "--lr")
+    for path in tmp_path.glob("*.tar"):
+        load_network(path, CPU)
+    assert "nan" not in (tmp_path / "net.csv").read_text()
+
+
+def test_a_small_network_learns_from_study_examples(tmp_path):
+    """What a word means, and to put it together: answers of 54 grammars, 9 held out, that no weight can know.
+
+    An episode shows two of `dax`, `dax dax` and `dax dax dax` with their answers and asks for the third.
+    """
+    drawn = [sample_episode(rng(seed), (), EpisodeSizes(1, 0, 3, 3, 2, 1)) for seed in range(1500)]
+    held_out = {one.grammar.identifier for one in drawn[:9]}
+    for split, is_held_out in (("train", False), ("val", True)):
+        kept = [one for one in drawn if (one.grammar.identifier in held_out) == is_held_out]
+        save_packed(tmp_path / "data_algebraic" / f"{split}.npz", pack(kept, {}))
+    network = ("--emb_size", 32, "--nlayers_encoder", 1, "--nlayers_decoder", 1, "--ff_mult", 2, "--dropout", 0)
+    trained = run_train(
+        *("--episode_type", "algebraic", "--batch_size", 32, "--nepochs", 6, "--lr", 0.002, *network, "--cpu"),
+        *("--data_dir", tmp_path, "--dir_model", tmp_path, "--fn_out_model", "net.tar"),
+    )
+    assert (trained.code, trained.err) == (0, "")
+    losses = [float(row["avg_train_loss"]) for row in rows(tmp_path / "net.csv")]
+    assert losses[0] > 1.5 and losses[-1] < 0.3
+    views = validation_views("algebraic", tmp_path)
+    found = accuracy(answer_views(load_network(tmp_path / "net.tar", CPU), list(views_of(views, 0)), 50, 5))
+    assert found.retrieve > 90 and found.novel > 90
 
 
 def test_the_vanilla_network_needs_no_data(train, tmp_path):
@@ -517,6 +553,9 @@ def world(tmp_path, data, finished):
     (tmp_path / "file").write_text("no folder\n")
     (tmp_path / "damaged" / "data_algebraic").mkdir(parents=True)
     (tmp_path / "damaged" / "data_algebraic" / "train.npz").write_bytes(b"PK\3\4")
+    for name, episodes in ODD.items():
+        save_packed(tmp_path / name / "data_algebraic" / "train.npz", pack(episodes, {}))
+        save_packed(tmp_path / name / "data_algebraic" / "val.npz", pack(episodes, {}))
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "text.tar").write_text("no network\n")
     (tmp_path / "models" / "half.tar").write_bytes(finished[: len(finished) // 2])
@@ -525,7 +564,21 @@ def world(tmp_path, data, finished):
     return tmp_path
 
 
+RED = Example(("dax",), ("RED",))
+ODD = {  # episodes that cannot be trained on
+    "nothing": [],
+    "strange": [Episode((Example(("jump",), ("RED",)),), (RED,), None)],
+    "unstudied": [Episode((), (RED,), None)],
+    "endless": [Episode((RED,) * 1300, (RED,), None)],
+}
 MISTAKES = {  # the command line and what the message must say
+    "no episodes": ("--fn_out_model net.tar --data_dir {world}/nothing", ["train.npz holds no episodes"]),
+    "other words": ("--fn_out_model net.tar --data_dir {world}/strange", ["train.npz", "unknown word 'jump'"]),
+    "nothing to study": (
+        "--fn_out_model net.tar --episode_type retrieve --data_dir {world}/unstudied",
+        ["no study examples", "retrieve"],
+    ),
+    "endless episodes": ("--fn_out_model net.tar --data_dir {world}/endless", ["up to 5000 symbols, found 5203"]),
     "no name": ("", ["--fn_out_model"]),
     "unknown option": ("--fn_out_model net.tar --speed 3", ["--speed"]),
     "unknown type": ("--fn_out_model net.tar --episode_type mlc", ["--episode_type", "mlc"]),
@@ -690,10 +743,26 @@ def test_a_strange_file_is_one_message_with_its_name(published, case):
     assert "\n" not in str(error.value)
 
 
-def test_a_network_of_another_size_is_refused(published):
+def test_a_file_with_other_numbers_for_its_symbols_is_refused(published):
+    """Its weights would be of use with its own vocabularies only; the message has the first such symbol."""
+    for side, vocabulary in (("in", MAIN.source), ("out", MAIN.target)):
+        path = published(tiny_network(), **{f"lang{side}": Lang([*reversed(vocabulary.words), "SOS", "EOS", "PAD"])})
+        with pytest.raises(ValueError, match=f"net-published.*its number of {vocabulary.words[0]} is") as error:
+            load_network(path, CPU)
+        assert "\n" not in str(error.value)
+
+
+def test_arguments_of_any_kind_can_be_written_as_json(published):
+    """What JSON has no kind for becomes text."""
+    path = published(tiny_network(), args=argparse.Namespace(act="relu", nepochs=5, device=torch.Size([3])))
+    assert load_network(path, CPU).arguments == {"act": "relu", "nepochs": 5, "device": "torch.Size([3])"}
+
+
+@pytest.mark.parametrize("sizes", [(20, 9), (19, 7), (11, 9)])
+def test_a_network_of_another_size_is_refused(published, sizes):
     """Its vocabulary is none that is known here."""
-    path = published(tiny_network(config=ModelConfig(20, 9, 16, ff_mult=1)))
-    with pytest.raises(ValueError, match="19 or 11 symbols, found 20"):
+    path = published(tiny_network(config=ModelConfig(*sizes, 16, ff_mult=1)))
+    with pytest.raises(ValueError, match="19 and 9 or 11 and 7 symbols .*, found {} and {}".format(*sizes)):
         load_network(path, CPU)
 
 
