@@ -534,6 +534,18 @@ def test_a_small_network_learns_from_study_examples(tmp_path):
     assert found.retrieve > 90 and found.novel > 90
 
 
+def test_bf16_is_nearly_the_same(train, tmp_path):
+    """Products are rounded, weights are not: losses differ by less than a hundredth of their size, but differ."""
+    assert [train("net").code, train("half", "--bf16").code] == [0, 0]
+    exact, rounded = (
+        [float(row[kind]) for row in rows(tmp_path / f"{name}.csv") for kind in ("avg_train_loss", "val_loss")]
+        for name in ("net", "half")
+    )
+    assert rounded == pytest.approx(exact, rel=0.01) and rounded != exact
+    state = load_network(tmp_path / "half.tar", CPU).model.state_dict()
+    assert {weights.dtype for weights in state.values()} == {torch.float32}
+
+
 def test_the_vanilla_network_needs_no_data(train, tmp_path):
     """It has the canonical vocabularies."""
     outcome = train(
