@@ -441,6 +441,17 @@ def test_roles_flip_rule_by_rule():
         assert {role_flip(words, grammar, thrown) for _ in range(20)} == {grammar.interpret(words)}
 
 
+@pytest.mark.parametrize("left", ["lug u1 x1", "u1 lug x1", "u1 x1 lug"])
+def test_a_function_may_stand_anywhere(left):
+    """In grammars of one's own the arguments may come after it, or before it; they are confused all the same."""
+    grammar = parse_grammar(["dax -> RED", "wif -> BLUE", f"{left} -> [u1] [x1] [x1]", "u1 x1 -> [u1] [x1]"])
+    asked = tuple(left.replace("u1", "dax").replace("x1", "wif").split())
+    assert {role_flip(asked, grammar, dice(seed)) for seed in range(30)} == {
+        ("RED", "BLUE", "BLUE"),
+        ("BLUE", "RED", "RED"),
+    }
+
+
 @pytest.mark.parametrize(("right_side", "flipped"), [("[x1] [x1] [u1] [u1] [u1]", 8), ("[x1] [u1] [u1] [u1] [u1]", 9)])
 def test_a_flipped_answer_of_more_than_eight_symbols_is_not_given(right_side, flipped):
     """Then the right one stays; with eight the flipped one stands."""
