@@ -20,7 +20,7 @@ import torch
 
 from biml.batch import QueryArrays
 from biml.episode_types import TRAINED, ViewSet, training_views, validation_views
-from biml.model import BIML, ModelConfig
+from biml.model import BIML, LONGEST, ModelConfig
 from biml.network_file import TrainedNetwork, load_network, save_network
 from biml.stream import batches, evaluation_batches
 from biml.training_step import learning_rate, make_optimizer, total_loss, train_on_batch
@@ -139,11 +139,19 @@ class Training:
     """A run in progress."""
 
     def __init__(self, args: argparse.Namespace, views: ViewSet, validation: ViewSet, device: torch.device) -> None:
-        """Start from the seed."""
+        """Start from the seed.
+
+        Raises:
+            ValueError: if the episodes are too long for a network.
+        """
         self.args, self.views, self.device = args, views, device
         self.provenance = provenance()
         self.validation = list(evaluation_batches(validation, args.batch_size, args.seed))
-        self.data = fingerprint([*self.validation, next(batches(views, args.batch_size, args.seed, epoch=1))])
+        met = [*self.validation, next(batches(views, args.batch_size, args.seed, epoch=1))]
+        longest = max(arrays.source.shape[1] for arrays in met)
+        if longest > LONGEST:
+            raise ValueError(f"expected episodes of up to {LONGEST} symbols in all, found {longest}")
+        self.data = fingerprint(met)
         torch.manual_seed(args.seed)
         self.model = BIML(model_config(args, views)).to(device)
         self.optimizer = make_optimizer(self.model, args.lr)

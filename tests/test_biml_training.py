@@ -590,7 +590,10 @@ MISTAKES = {  # the command line and what the message must say
         "--fn_out_model net.tar --episode_type retrieve --data_dir {world}/unstudied",
         ["no study examples", "retrieve"],
     ),
-    "endless episodes": ("--fn_out_model net.tar --data_dir {world}/endless", ["up to 5000 symbols, found 5203"]),
+    "endless episodes": (
+        "--fn_out_model net.tar --data_dir {world}/endless",
+        ["up to 5000 symbols in all, found 5203"],
+    ),
     "no name": ("", ["--fn_out_model"]),
     "unknown option": ("--fn_out_model net.tar --speed 3", ["--speed"]),
     "unknown type": ("--fn_out_model net.tar --episode_type mlc", ["--episode_type", "mlc"]),
