@@ -23,7 +23,7 @@ from biml.model import BIML, ModelConfig
 from biml.plain_reference import plain_batch, plain_decode
 from biml.stream import EPISODES, dice_of
 from biml.training_step import make_optimizer, train_on_batch
-from biml.views import View, in_numbers_of
+from biml.views import View
 from biml.vocabulary import MAIN
 from checkpoint import add_device_options, choose_device, describe_device, provenance
 from script_util import OneLineParser, json_path, positive_int, run_script, save_json
@@ -54,7 +54,7 @@ def bench_generation() -> tuple[ViewSet, float]:
         lambda: made.append(generate(EpisodeSet(seed=1, split="train"), N_EPISODES)),
         torch.device("cpu"),
     )
-    return random_views(in_numbers_of(MAIN, made[0]), FULL, bent=True), total / N_EPISODES
+    return random_views(made[0].renumbered(MAIN), FULL, bent=True), total / N_EPISODES
 
 
 def bench_batches(views: ViewSet, repeats: int) -> dict[str, float]:

@@ -22,7 +22,6 @@ from biml.views import (
     UNDEFINED,
     Recipe,
     View,
-    in_numbers_of,
     random_episode_view,
     rename,
     shuffled_query,
@@ -159,7 +158,7 @@ def load_random(data_dir: Path, split: str) -> PackedEpisodes:
     if not len(packed):
         raise ValueError(f"{path} holds no episodes")
     try:
-        return in_numbers_of(MAIN, packed)
+        return packed.renumbered(MAIN)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 

@@ -23,6 +23,7 @@ from biml.kinds_text import few_shot_table, open_ended_table
 from biml.network_file import TrainedNetwork, load_network
 from biml.pages import few_shot_page, listing, open_ended_page
 from biml.scoring import Likelihood, accuracy, fit_lapse, likelihood, symbol_log_p
+from biml.views import View
 from checkpoint import add_device_options, choose_device, describe_device, provenance
 from script_util import (
     OneLineParser,
@@ -181,14 +182,14 @@ def write_answers(
     return answers.kinds()
 
 
-def check_length(views: ViewSet, args: argparse.Namespace) -> None:
+def check_length(views: Sequence[View], longest_answer: int) -> None:
     """Make sure that every answer could be right.
 
     Raises:
         ValueError: if some would be cut off.
     """
-    longest = max(len(target) for view in views_of(views, args.seed) for _, target in view.query)
-    if longest > args.max_length_eval:
+    longest = max(len(target) for view in views for _, target in view.query)
+    if longest > longest_answer:
         raise ValueError(f"some right answers have {longest} symbols; pass --max_length_eval {longest} or more")
 
 
@@ -198,20 +199,21 @@ def evaluate(
     """Do what the command line asks for, print it, and return it."""
     chance = torch.Generator(next(trained.model.parameters()).device).manual_seed(args.seed)
     length = args.max_length_eval
+    made = list(views_of(views, args.seed))
     report: dict[str, Any] = {}
     if args.max or args.sample:
-        check_length(views, args)
+        check_length(made, length)
     if args.max:
-        likeliest = answer_views(trained, list(views_of(views, args.seed)), args.batch_size, length)
+        likeliest = answer_views(trained, made, args.batch_size, length)
         report["max"] = score("max", args, likeliest)
     if args.sample or args.sample_html:
-        sampled = answer_views(trained, list(views_of(views, args.seed)), args.batch_size, length, chance)
+        sampled = answer_views(trained, made, args.batch_size, length, chance)
         if args.sample:
             report["sample"] = score("sample", args, sampled)
         if args.sample_html:
             report["sample_html"] = write_answers(args, about, sampled, trained.episode_type)
     if args.sample_iterative:
-        sampled = answer_one_by_one(trained, list(views_of(views, args.seed)), length, chance)
+        sampled = answer_one_by_one(trained, made, length, chance)
         report["sample_iterative"] = write_answers(args, about, sampled, trained.episode_type)
     if args.ll or args.fit_lapse:
         report |= score_targets(args, trained, views)

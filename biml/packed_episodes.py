@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from biml.episode import Episode, Example
 from biml.grammar import ARROW, INPUT_WORDS, INTERPRETED, OUTPUT_WORDS, VARIABLES, Grammar, Rule, Words, parse_rule
+from biml.vocabulary import Language
 from script_util import written_whole
 
 Bytes = npt.NDArray[np.uint8]
@@ -76,9 +77,9 @@ class Column:
         text, starts = self._text, self._starts[self._first[index] : self._first[index + 1] + 1].tolist()
         return [text[start:end] for start, end in itertools.pairwise(starts)]
 
-    def renumbered(self, numbers: Sequence[int]) -> "Column":
+    def renumbered(self, numbers: bytes) -> "Column":
         """Put `numbers[i]` in place of each number `i`."""
-        return Column(np.array(numbers, np.uint8)[self.symbols], self.lengths, self.counts)
+        return Column(np.frombuffer(numbers, np.uint8)[self.symbols], self.lengths, self.counts)
 
 
 class Columns(NamedTuple):
@@ -135,21 +136,21 @@ class PackedEpisodes:
         self._check(index)
         return NumberedEpisode(self.columns.inputs[index], self.columns.outputs[index], int(self.num_support[index]))
 
-    def renumbered(self, inputs: Words, outputs: Words) -> "PackedEpisodes":
-        """Number the words of inputs and outputs as other lists do.
+    def renumbered(self, language: Language) -> "PackedEpisodes":
+        """Number the words of inputs and outputs as the vocabularies of a language do.
 
         Raises:
-            ValueError: if such a list lacks a word.
+            ValueError: if these lack a word.
         """
-        known = self.symbols
-        new_inputs, new_outputs = _places(known.inputs, inputs), _places(known.outputs, outputs)
+        inputs, outputs = language.source.encode(self.symbols.inputs), language.target.encode(self.symbols.outputs)
         columns = Columns(
-            self.columns.inputs.renumbered(new_inputs),
-            self.columns.outputs.renumbered(new_outputs),
+            self.columns.inputs.renumbered(inputs),
+            self.columns.outputs.renumbered(outputs),
             self.columns.rules,
-            self.columns.allowed_outputs.renumbered(new_outputs),
+            self.columns.allowed_outputs.renumbered(outputs),
         )
-        return PackedEpisodes(Symbols(inputs, outputs, known.rules), self.num_support, columns, self.about)
+        symbols = Symbols(language.source.words, language.target.words, self.symbols.rules)
+        return PackedEpisodes(symbols, self.num_support, columns, self.about)
 
     def grammar(self, index: int) -> Grammar | None:
         """Rebuild an episode's grammar; None if it has none."""
@@ -184,15 +185,6 @@ class PackedEpisodes:
 
 def _words(text: bytes, symbols: Words) -> Words:
     return tuple(symbols[number] for number in text)
-
-
-def _places(words: Words, among: Words) -> list[int]:
-    """Find words in another list."""
-    place = {word: number for number, word in enumerate(among)}
-    missing = [word for word in words if word not in place]
-    if missing:
-        raise ValueError(f"unknown word {missing[0]!r}; known are {' '.join(among)}")
-    return [place[word] for word in words]
 
 
 class _Filling:

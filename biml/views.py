@@ -64,7 +64,7 @@ def random_episode_view(
     """Make the view of a packed episode; without dice everything stays as and where it is.
 
     Args:
-        packed: episodes with the numbers of the language's vocabularies (`in_numbers_of`).
+        packed: episodes with the numbers of the language's vocabularies (`PackedEpisodes.renumbered`).
         index: which of them.
         recipe: what to ask, and how to bend it.
         dice: what decides.
@@ -83,15 +83,6 @@ def random_episode_view(
             query = [(given, _noisy(target, recipe.noise, dice, language)) for given, target in query]
     copies, novel = support if recipe.copies else [], query if recipe.novel else []
     return View(support, [*copies, *novel], [True] * len(copies) + [False] * len(novel))
-
-
-def in_numbers_of(language: Language, packed: PackedEpisodes) -> PackedEpisodes:
-    """Number the symbols of packed episodes as the vocabularies do.
-
-    Raises:
-        ValueError: if these lack a word.
-    """
-    return packed.renumbered(language.source.words, language.target.words)
 
 
 def _answered_by_people(

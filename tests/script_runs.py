@@ -44,6 +44,7 @@ def assert_one_line(outcome, script, *said):
     assert outcome.err.startswith(f"{script}: error: ")
     assert outcome.err.endswith("\n")
     assert outcome.err.count("\n") == 1, outcome.err
+    assert "Traceback" not in outcome.err + outcome.out
     for text in said:
         assert text in outcome.err
 

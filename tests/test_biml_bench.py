@@ -20,7 +20,7 @@ from biml.model import BIML, ModelConfig
 from biml.packed_episodes import pack
 from biml.plain_reference import plain_batch, plain_decode
 from biml.stream import dice_of
-from biml.views import in_numbers_of, rename, view_of
+from biml.views import rename, view_of
 from biml.vocabulary import MAIN, VANILLA
 
 CPU = torch.device("cpu")
@@ -29,7 +29,7 @@ SMALL = ModelConfig(emb_size=16, nlayers_encoder=1, nlayers_decoder=2, ff_mult=2
 
 def random_made(recipe):
     """Views of a few random episodes."""
-    packed = in_numbers_of(MAIN, pack([sample_episode(np.random.default_rng(seed)) for seed in range(4)], {}))
+    packed = pack([sample_episode(np.random.default_rng(seed)) for seed in range(4)], {}).renumbered(MAIN)
     views = random_views(packed, recipe, bent=True)
     return [view for index in range(4) for view in views.make(index, dice_of(1, 1, 1, index))]
 

@@ -18,12 +18,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from script_runs import contents
 
 from biml.episode import PAPER_SIZES, Episode, EpisodeSizes, Example, sample_episode
 from biml.episode_files import format_episode, read_episode
 from biml.episode_sets import PART, EpisodeSet, generate, identifiers
 from biml.grammar import INPUT_WORDS, MINI_SCAN, OUTPUT_WORDS
 from biml.packed_episodes import join, load_packed, pack, save_packed
+from biml.vocabulary import Language, Vocabulary
 
 ROOT = Path(__file__).resolve().parent.parent
 PILOT = EpisodeSizes(3, 2, 5, 5, 8, 4)
@@ -187,7 +189,7 @@ def test_other_numbers_are_the_same_episodes():
     """Lists of symbols in another order, with others among them; a list that lacks a word is refused."""
     packed = pack([*RANDOM, RANDOM[0]._replace(allowed_outputs=OUTPUT_WORDS[:2])], {"made": "here"})
     inputs, outputs = ("jump", *reversed(INPUT_WORDS)), (*OUTPUT_WORDS[3:], "JUMP", *OUTPUT_WORDS[:3])
-    renumbered = packed.renumbered(inputs, outputs)
+    renumbered = packed.renumbered(Language(Vocabulary(inputs), Vocabulary(outputs)))
     assert renumbered.symbols[:2] == (inputs, outputs)
     assert renumbered.about == packed.about
     for index in range(len(packed)):
@@ -195,7 +197,7 @@ def test_other_numbers_are_the_same_episodes():
         assert renumbered.episode(index) == packed.episode(index)
     for lists in ((INPUT_WORDS[1:], OUTPUT_WORDS), (INPUT_WORDS, OUTPUT_WORDS[1:])):
         with pytest.raises(ValueError, match="unknown word"):
-            packed.renumbered(*lists)
+            packed.renumbered(Language(*map(Vocabulary, lists)))
 
 
 @pytest.mark.parametrize("index", [-1, len(RANDOM)])
@@ -342,11 +344,6 @@ def run_generate(*arguments):
     ):
         runpy.run_module("biml.generate", run_name="__main__")
     return end.value.code, out.getvalue(), err.getvalue()
-
-
-def contents(folder):
-    """Every file below a folder with its bytes."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 SMALL = shlex.split(

@@ -37,7 +37,6 @@ from biml.views import (
     NOISE,
     UNDEFINED,
     Recipe,
-    in_numbers_of,
     one_to_one,
     random_episode_view,
     rename,
@@ -77,7 +76,7 @@ def episode(support, query, grammar=None, allowed=""):
 
 def packed_one(*parts):
     """Packed episodes that are just one."""
-    return in_numbers_of(MAIN, pack([episode(*parts)], {}))
+    return pack([episode(*parts)], {}).renumbered(MAIN)
 
 
 def in_words(pairs, language=MAIN):
@@ -255,7 +254,7 @@ def random_episodes():
 
 @pytest.fixture(scope="module")
 def packed(random_episodes):
-    return in_numbers_of(MAIN, pack(random_episodes, {}))
+    return pack(random_episodes, {}).renumbered(MAIN)
 
 
 def test_without_dice_a_view_is_the_stored_episode(packed, random_episodes):
@@ -272,7 +271,7 @@ def test_a_file_with_other_words_is_refused(random_episodes):
     """Its numbers would not be those of the vocabularies; the message has the word."""
     other = pack([*random_episodes, episode(["jump : JUMP"], ["run : RUN"])], {})
     with pytest.raises(ValueError, match="unknown word 'jump'"):
-        in_numbers_of(MAIN, other)
+        other.renumbered(MAIN)
 
 
 def test_numbers_of_a_file_are_not_those_of_the_vocabulary():
@@ -280,7 +279,7 @@ def test_numbers_of_a_file_are_not_those_of_the_vocabulary():
     one = episode(
         [f"{word} : {colour}" for word, colour in zip(INPUT_WORDS, OUTPUT_WORDS * 2, strict=False)], ["dax : RED"]
     )
-    view = random_episode_view(in_numbers_of(MAIN, pack([one], {})), 0, AS_STORED, None, MAIN)
+    view = random_episode_view(pack([one], {}).renumbered(MAIN), 0, AS_STORED, None, MAIN)
     assert in_words(view.support) == list(one.support)
     assert [words[0] for words, _ in view.support] == [MAIN_SOURCE.index(word) for word in INPUT_WORDS]
 

@@ -4,25 +4,20 @@ Most commands run inside this process, since each new one has to import torch fi
 `as_a_process` start real ones.
 """
 
-import contextlib
-import io
 import os
 import pickle
-import runpy
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import tarfile
-import warnings
 import zipfile
 from pathlib import Path
-from typing import NamedTuple
-from unittest import mock
 
 import pytest
 import torch
+from script_runs import Outcome, assert_one_line, contents, run_file
 from test_checkpoint import Lang, original_contents
 
 from checkpoint import FORMAT, load_checkpoint
@@ -31,29 +26,9 @@ from scan_util import Item, all_items, write_items
 ROOT = Path(__file__).resolve().parent.parent
 
 
-class Outcome(NamedTuple):
-    """How a command ended and what it printed."""
-
-    code: int
-    out: str
-    err: str
-
-
 def run_here(script, *arguments):
-    """Run a script as if from the command line, in this process; a warning counts as a line on stderr."""
-    out, err = io.StringIO(), io.StringIO()
-    with (
-        mock.patch.object(sys, "argv", [script, *map(str, arguments)]),
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
-        warnings.catch_warnings(record=True) as warned,
-        pytest.raises(SystemExit) as end,
-    ):
-        warnings.resetwarnings()
-        for category in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
-            warnings.simplefilter("ignore", category)  # as Python does by default
-        runpy.run_path(str(ROOT / script), run_name="__main__")
-    return Outcome(end.value.code, out.getvalue(), err.getvalue() + "".join(f"{warning}\n" for warning in warned))
+    """Run a script as if from the command line, in this process."""
+    return run_file(ROOT / script, *arguments)
 
 
 def command(script, *arguments):
@@ -64,22 +39,6 @@ def run_process(script, *arguments):
     """Run a script in a process of its own."""
     done = subprocess.run(command(script, *arguments), capture_output=True, text=True, timeout=300)
     return Outcome(done.returncode, done.stdout, done.stderr)
-
-
-def contents(folder):
-    """Every file below a folder with its bytes."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def assert_one_line(outcome, script, *said):
-    """Exit code 2 and one line on stderr that names the script and says all that it should."""
-    assert outcome.code == 2, outcome
-    assert outcome.err.startswith(f"{script}: error: ")
-    assert outcome.err.endswith("\n")
-    assert outcome.err.count("\n") == 1, outcome.err
-    assert "Traceback" not in outcome.err + outcome.out
-    for text in said:
-        assert text in outcome.err
 
 
 TRAIN = ("--cpu", "--emb_size", "4", "--num_episodes", "2")

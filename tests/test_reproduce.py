@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 import pytest
+from script_runs import contents
 
 import reproduce
 from cells import CELLS, Cell
@@ -84,10 +85,6 @@ def start(monkeypatch, capsys):
         return end.value.code, printed.out, printed.err
 
     return run
-
-
-def contents(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def is_worked_on(log):
