@@ -89,7 +89,7 @@ def read_result(path: Path) -> dict[str, Any] | None:
     """Read a run's result; None if there is none, if the run failed, or if the file is damaged."""
     try:
         contents = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):
         return None
     return contents if isinstance(contents, dict) and contents.get("accuracy") is not None else None
 
@@ -162,11 +162,16 @@ def select_runs(cells: Mapping[str, Cell], names: Sequence[str], seeds: Sequence
 
 
 def device_flags(args: argparse.Namespace) -> list[str]:
-    """Options that tell train.py and test.py where to run; runs side by side share the cores."""
+    """Options that tell train.py and test.py where to run; runs side by side share the cores.
+
+    Commands that are only printed may run anywhere, so this machine's cores say nothing about them.
+    """
     if args.ray:  # a node's Ray shows a run the GPUs that it may use
         return ["--threads", str(max(1, int(args.cpus_per_run or 1))), *([] if args.gpus_per_run else ["--cpu"])]
-    n_cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    flags = ["--threads", str(max(1, n_cores // (args.jobs or 1)))]
+    flags = []
+    if args.jobs or not args.dry_run:
+        n_cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+        flags = ["--threads", str(max(1, n_cores // (args.jobs or 1)))]
     if args.gpu is not None:
         flags += ["--gpu", str(args.gpu)]
     return flags + ["--cpu"] * args.cpu
@@ -215,9 +220,12 @@ def work_on(run: Run, device: Sequence[str], folder: Path) -> Generator[None, No
 
 
 def write_error(run: Run, error: str, folder: Path) -> str:
-    """Write in a result's place why there is none, with relative paths; returns it."""
+    """Write in a result's place why there is none, with relative paths; returns it, also if it cannot be written."""
     error = error.replace(f"{HERE}{os.sep}", "").replace(f"{folder}{os.sep}", "")
-    save_json(folder / run.result, {"cell": run.cell.name, "seed": run.seed, "error": error})
+    try:
+        save_json(folder / run.result, {"cell": run.cell.name, "seed": run.seed, "error": error})
+    except OSError as problem:
+        error += f"; nor can {run.result} be written: {problem}"
     return error
 
 
@@ -240,7 +248,7 @@ def wait_for_lock(log: IO[bytes]) -> Generator[None, None, None]:
 
 def train_and_score(run: Run, device: Sequence[str], folder: Path, log: IO[bytes]) -> Generator[None, None, str]:
     """Run a run's commands and gather what they wrote, the result last; returns what went wrong."""
-    started = time.monotonic()
+    trained = math.nan  # when train.py ended
     models, results = folder / run.models, (folder / run.result).parent
     commands = commands_of(run, device)
     n_pictures = 0
@@ -248,6 +256,8 @@ def train_and_score(run: Run, device: Sequence[str], folder: Path, log: IO[bytes
         code = yield from execute(command, folder, log)
         if code != 0:
             return f"{command[0]} ended with exit code {code}; the end of {run.log}:\n{end_of_log(folder / run.log)}"
+        if command is commands[0]:
+            trained = time.monotonic()
         if "--plot_attention" in command:  # each writes over the one before
             n_pictures += 1
             name = f"attention_seed{run.seed}"
@@ -255,7 +265,8 @@ def train_and_score(run: Run, device: Sequence[str], folder: Path, log: IO[bytes
     copy_whole(models / f"net_seed{run.seed}.csv", results / f"seed{run.seed}.csv")
     report = json.loads((models / f"res_test_seed{run.seed}.json").read_text(encoding="utf-8"))
     report.pop("wrong", None)  # long, and it stays in out_models
-    report["wall_seconds"] = round(time.monotonic() - started, 2)
+    since = time.monotonic() - trained  # the training may have had several sittings, which its checkpoint has added up
+    report["wall_seconds"] = round(report["training_seconds"] + since, 2)
     report["command"] = [typed(command, folder) for command in commands]
     save_json(folder / run.result, {"cell": run.cell.name, "seed": run.seed, **report})
     return ""
@@ -317,7 +328,7 @@ def last_command(path: Path) -> tuple[str, str]:
         with path.open("rb") as log:
             log.seek(max(0, log.seek(0, os.SEEK_END) - TAIL_BYTES))
             tail = log.read().decode(errors="replace")
-    except FileNotFoundError:
+    except OSError:
         return "", ""
     command, _, printed = tail.rpartition("\n$ ")[2].partition("\n")
     return command, printed

@@ -33,6 +33,7 @@ EXPECTED: dict[str, Any] = {  # of a run that did not fail; "?" marks what may b
     "training_device?": str,
     "arguments?": dict,
     "provenance?": dict,
+    "training_provenance?": dict,
     "command?": list,
     "breakdown?": dict,
 }
@@ -126,7 +127,8 @@ def read_cell(folder: Path) -> list[Run]:
 def read_object(path: Path) -> dict[str, Any]:
     """Read a JSON file that holds an object with finite numbers."""
     try:
-        contents = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+        text = path.read_text(encoding="utf-8")
+        contents = json.loads(text, parse_float=_finite, parse_int=_finite_int, parse_constant=_finite)
     except (ValueError, RecursionError) as error:  # of the decoder or of the parser
         raise ValueError(f"{path}: not a JSON file ({error})") from None
     if not isinstance(contents, dict):
@@ -134,8 +136,16 @@ def read_object(path: Path) -> dict[str, Any]:
     return contents
 
 
-def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a number")
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:20]} is no finite number")
+    return number
+
+
+def _finite_int(text: str) -> int:
+    _finite(text)
+    return int(text)
 
 
 def refuse(path: Path, expected: str, found: object) -> NoReturn:

@@ -300,7 +300,7 @@ def show_compute(results: Results) -> str:
         hours = [(result.get(name) or 0) / 3600 for name in ("training_seconds", "seconds")]
         device = result.get("training_device") or result.get("device") or "not recorded"
         spent[device] = [old + new for old, new in zip(spent[device], (1, *hours), strict=True)]
-        versions = result.get("provenance") or {}
+        versions = result.get("training_provenance") or result.get("provenance") or {}
         code[tuple(str(versions.get(name) or EMPTY) for name in CODE)] += 1
     if not spent:
         return ""

@@ -1,17 +1,14 @@
 """The report: what it reads, what it refuses, how it compares with the paper, and what it writes."""
 
-import contextlib
-import io
 import json
-import runpy
 import struct
-import sys
 import zlib
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
 import pytest
+from script_runs import run_file
 
 from cells import CELLS
 from reporting.paper_comparison import (
@@ -101,15 +98,7 @@ def grid(tmp_path):
 
 def run_report(folder):
     """Run the script as if from the command line: exit code, stdout, stderr."""
-    out, err = io.StringIO(), io.StringIO()
-    with (
-        mock.patch.object(sys, "argv", ["report.py", "--results_dir", str(folder)]),
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
-        pytest.raises(SystemExit) as end,
-    ):
-        runpy.run_path(str(ROOT / "report.py"), run_name="__main__")
-    return end.value.code, out.getvalue(), err.getvalue()
+    return run_file(ROOT / "report.py", "--results_dir", folder)
 
 
 def row_of(text, *starts):
@@ -318,6 +307,8 @@ def damage(grid, name, text):
 BAD = {
     "not JSON": ("me/seed1.json", "{", "not a JSON file"),
     "not a number": ("me/seed1.json", '{"correct": NaN}', "NaN"),
+    "an infinite time": ("me/seed1.json", '{"training_seconds": 1e999}', "1e999"),
+    "a count without end": ("me/seed1.json", f'{{"correct": 1{"0" * 400}}}', "1000"),
     "a list": ("me/seed1.json", "[]", "JSON object"),
     "no counts": ("me/seed1.json", "{}", "'correct'"),
     "no accuracy": ("me/seed1.json", json.dumps(result("me", 1, 0, total=0)), "0 of 0"),

@@ -1,15 +1,21 @@
 """Standard seq2seq training: batches of training commands, an empty support set, fixed meanings."""
 
+import json
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from script_runs import assert_one_line, run_file
 
 import scan_util
+from checkpoint import load_checkpoint
 from episode_batch import items_of, vocabularies_of
 from generate_episode import EXPERIMENTS, EpisodeSampler
 from scan_util import ACTION_OF, interpret, load_split
 
+ROOT = Path(__file__).resolve().parent.parent
 STANDARD = [name for name, row in EXPERIMENTS.items() if row.is_standard]
 SPLIT = {
     "standard_addprim_jump": "addprim_jump",
@@ -110,3 +116,25 @@ def test_training_commands_are_listed_once_each(batches, data_dir, name, count):
     if name in SPLIT:
         assert set(items) == set(load_split(data_dir, "train", SPLIT[name]))
         assert len(set(items)) == count
+
+
+def test_a_network_is_trained_without_memory_and_scored_on_training_commands_too(data_dir, tmp_path):
+    """--disable_memory is implied; train_correct of train_total stand beside the test's counts, and are percent."""
+    common = ("--cpu", "--data_dir", data_dir, "--dir_model", tmp_path)
+    tiny = ("--emb_size", 4, "--nlayers", 1, "--num_episodes", 1, "--max_length_eval", 2)
+    outcome = run_file(ROOT / "train.py", "--episode_type", AUGMENTED, *tiny, *common)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert load_checkpoint(tmp_path / f"net_{AUGMENTED}.tar", torch.device("cpu")).model.config.disable_memory
+    outcome = run_file(ROOT / "test.py", "--fn_in_model", f"net_{AUGMENTED}.tar", *common)
+    assert (outcome.code, outcome.err) == (0, "")
+    report = json.loads((tmp_path / f"res_test_{AUGMENTED}.json").read_text())
+    assert (report["total"], report["train_total"]) == (7706, 7706)
+    assert report["train_accuracy"] == 100 * report["train_correct"] / 7706
+    assert "of 7706 training commands)" in outcome.out
+
+
+def test_a_support_loss_without_support_items_is_refused(tmp_path):
+    """There is none to leave out, so asking for it is a mistake; nothing is written."""
+    flags = ("--episode_type", AUGMENTED, "--disable_recon_loss", "--cpu", "--dir_model", tmp_path / "models")
+    assert_one_line(run_file(ROOT / "train.py", *flags), "train.py", "--disable_recon_loss")
+    assert not (tmp_path / "models").exists()
