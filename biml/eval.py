@@ -199,7 +199,8 @@ def evaluate(
     """Do what the command line asks for, print it, and return it."""
     chance = torch.Generator(next(trained.model.parameters()).device).manual_seed(args.seed)
     length = args.max_length_eval
-    made = list(views_of(views, args.seed))
+    wants_answers = args.max or args.sample or args.sample_html or args.sample_iterative
+    made = list(views_of(views, args.seed)) if wants_answers else []
     report: dict[str, Any] = {}
     if args.max or args.sample:
         check_length(made, length)

@@ -196,10 +196,7 @@ def read_curve(path: Path) -> tuple[CurvePoint, ...]:
 
 def _curve_point(line: Mapping[str, str]) -> CurvePoint:
     episode, *texts = (line[name] for name in CURVE_COLUMNS)
-    values = [None if text == "" else float(text) for text in texts]
-    if any(value is not None and not math.isfinite(value) for value in values):
-        raise ValueError("not a finite number")
-    lr, loss, retrieval, generalize = values
+    lr, loss, retrieval, generalize = (None if text == "" else _finite(text) for text in texts)
     if lr is None or loss is None:
         raise ValueError("learning rate or loss is missing")
     return CurvePoint(int(episode), lr, loss, retrieval, generalize)

@@ -1,24 +1,21 @@
 """Episodes come back from files as they were, a set depends on its seed alone, and a mistake is one line."""
 
 import contextlib
-import io
 import json
 import os
 import re
-import runpy
 import shlex
 import signal
 import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from script_runs import contents
+from script_runs import contents, run_file
 
 from biml.episode import PAPER_SIZES, Episode, EpisodeSizes, Example, sample_episode
 from biml.episode_files import format_episode, read_episode
@@ -335,15 +332,7 @@ def test_progress_is_told():
 
 def run_generate(*arguments):
     """Run `python -m biml.generate` in this process; gives its exit code, output and errors."""
-    out, err = io.StringIO(), io.StringIO()
-    with (
-        mock.patch.object(sys, "argv", ["generate.py", *map(str, arguments)]),
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
-        pytest.raises(SystemExit) as end,
-    ):
-        runpy.run_module("biml.generate", run_name="__main__")
-    return end.value.code, out.getvalue(), err.getvalue()
+    return run_file(ROOT / "biml" / "generate.py", *arguments)
 
 
 SMALL = shlex.split(
