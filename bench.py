@@ -63,7 +63,7 @@ def make_subject(episode_type: str, data_dir: Path, device: torch.device) -> Sub
     sampler = EpisodeSampler(experiment, data_dir, support_loss=True)
     sizes = len(vocabularies[0]), len(vocabularies[1]), experiment.padded_length
     model = MetaSeq2Seq(ModelConfig(*sizes, disable_memory=experiment.is_standard)).to(device)
-    optimizer, _ = make_optimizer(model, 0.001, 10**6)
+    optimizer = make_optimizer(model, 0.001)
     batches = (encode(sampler.training_episode(rng, ()), *vocabularies).to(device) for _ in itertools.count())
     return Subject(model, optimizer, torch.optim.Adam(model.parameters(), 0.001), batches, device)
 

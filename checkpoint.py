@@ -10,7 +10,7 @@ import platform
 import subprocess
 import warnings
 import zipfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -169,12 +169,19 @@ def without_places(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in arguments.items() if name not in PLACES}
 
 
-def differing_arguments(saved: Mapping[str, Any], now: Mapping[str, Any], may_differ: Collection[str]) -> str:
-    """Write down the arguments in which a checkpoint's command and this one differ, for a message; empty if none."""
+def differing_arguments(
+    saved: Mapping[str, Any], now: Mapping[str, Any], may_differ: Collection[str], default_of: Callable[[str], Any]
+) -> str:
+    """Write down the arguments in which a checkpoint's command and this one differ, for a message; empty if none.
+
+    An argument that the checkpoint does not have, because the code that wrote it did not know it, counts as
+    `default_of` it: what the code did then.
+    """
+    before = {name: saved[name] if name in saved else default_of(name) for name in now}
     return ", ".join(
-        f"--{name} {saved.get(name)} (now {value})"
+        f"--{name} {before[name]} (now {value})"
         for name, value in now.items()
-        if name not in may_differ and saved.get(name) != value
+        if name not in may_differ and before[name] != value
     )
 
 

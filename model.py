@@ -21,10 +21,11 @@ linear layers have biases; dropout is on every symbol embedding and between LSTM
 
 Padded steps. In the original release the decoder also attends to the padded steps of shorter queries. A padded step has
 encoder state 0, so it attends to all of the memory alike, and its context tanh(W_c1 [0; mean of V]) sums up the support
-set. That is kept here, with every query padded to `padded_length` steps, so that a query's result never depends on the
-other queries of its batch. The padded steps of an episode are all alike, and n equal keys are one key with log n added
-to its score; so they are held as one further slot of the context. `mask_padding` gives the equations as the paper has
-them: then no padded step takes part.
+set. That is kept here: in training with every query padded to the longest one of its episode, as there; in evaluation
+with every query padded to `padded_length` steps, so that an answer never depends on the other queries of its batch. The
+padded steps of an episode are all alike, and n equal keys are one key with log n added to its score; so they are held
+as one further slot of the context. `mask_padding` gives the equations as the paper has them: then no padded step takes
+part.
 
 Source: Lake 2019, Section 3 and Figure 1.
 """
@@ -35,9 +36,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
-from packed_lstm import State, dropped, packed_lstm
+from packed_lstm import Packing, State, dropped, run_lstm
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class ModelConfig:
 
     input_size: int
     output_size: int
-    padded_length: int  # steps that every query counts as padded to, EOS included
+    padded_length: int  # steps that every query counts as padded to in evaluation, EOS included
     emb_size: int = 200
     nlayers: int = 2
     dropout: float = 0.5
@@ -94,44 +94,6 @@ def attention(query: Tensor, keys: Tensor, values: Tensor, log_count: Tensor | N
     return weights @ values, weights
 
 
-class Packing:
-    """Lays padded sequences out without their padding, in the order of torch's PackedSequence, and back.
-
-    Args:
-        lengths: (N,) int64 on the CPU, each at least 1.
-        device: where the tensors to be packed are.
-    """
-
-    def __init__(self, lengths: Tensor, device: torch.device) -> None:
-        self.shape = len(lengths), int(lengths.max())
-        numbers = torch.arange(math.prod(self.shape)).view(self.shape)
-        packed = pack_padded_sequence(numbers, lengths, batch_first=True, enforce_sorted=False)
-        self.cells = packed.data.to(device, non_blocking=True)  # (P,) number of each packed row's cell among (N * T)
-        self._batch_sizes = packed.batch_sizes
-        self._orders = [order.to(device, non_blocking=True) for order in packed[2:] if order is not None]
-
-    def pack(self, padded: Tensor) -> Tensor:
-        """(N, T, ...) -> (P, ...)."""
-        return padded.flatten(0, 1).index_select(0, self.cells)
-
-    def unpack(self, rows: Tensor) -> Tensor:
-        """(P, K) -> (N, T, K), zero in the padding."""
-        return (
-            rows.new_zeros(math.prod(self.shape), rows.shape[1]).index_copy(0, self.cells, rows).view(*self.shape, -1)
-        )
-
-    def sequence(self, rows: Tensor) -> PackedSequence:
-        """(P, K) -> the PackedSequence that an LSTM takes."""
-        return PackedSequence(rows, self._batch_sizes, *self._orders)
-
-
-def run_lstm(lstm: nn.LSTM, rows: Tensor, packing: Packing, state: State | None = None) -> tuple[Tensor, State]:
-    """Run an LSTM over packed rows, (P, K) -> (P, D * m): by cuDNN on a GPU, by `packed_lstm` on the CPU."""
-    run = lstm if rows.is_cuda else lambda packed, state: packed_lstm(lstm, packed, state)
-    after: tuple[PackedSequence, State] = run(packing.sequence(rows), state)
-    return after[0].data, after[1]
-
-
 class SequenceEncoder(nn.Module):
     """Embed symbols and run a biLSTM; the two directions are added, so the result keeps m units.
 
@@ -148,9 +110,8 @@ class SequenceEncoder(nn.Module):
     def forward(self, symbols: Tensor, packing: Packing) -> tuple[Tensor, Tensor]:
         """Encode sequences that `packing` describes."""
         embedded = dropped(self.embedding(packing.pack(symbols)), self.dropout, self.training)
-        steps, (h_n, _) = run_lstm(self.lstm, embedded, packing)
-        forward, backward = steps.chunk(2, dim=1)
-        return forward + backward, h_n[-2] + h_n[-1]
+        forward, backward = run_lstm(self.lstm, embedded, packing).chunk(2, dim=1)
+        return forward + backward, forward[packing.last] + backward[packing.first]
 
 
 class Decoder(nn.Module):
@@ -175,7 +136,7 @@ class Decoder(nn.Module):
     def forward(self, context: Context, symbols: Tensor, packing: Packing) -> Tensor:
         """Score the targets' symbols, all steps at once: decoder inputs (Q, U) int64 -> logits (Q, U, V)."""
         embedded = dropped(self.embedding(packing.pack(symbols)), self.dropout, self.training)
-        g, _ = run_lstm(self.lstm, embedded, packing, self.start(context))
+        g = run_lstm(self.lstm, embedded, packing, self.start(context))
         u = None
         if self.attention_layer is not None:
             u = packing.pack(self.attend(packing.unpack(g), context)[0])
@@ -238,22 +199,53 @@ class MetaSeq2Seq(nn.Module):
         """Encode queries (Q, T) int64 of the given lengths, (Q,) on the CPU, and look every step up in the memory."""
         packing = Packing(lengths, queries.device)
         steps, last = self.input_encoder(queries, packing)
+        return self._look_up(memory, steps, last, packing, lengths)
+
+    def store_and_recall(
+        self,
+        inputs: Tensor,
+        input_lengths: Tensor,
+        outputs: Tensor,
+        output_lengths: Tensor,
+        queries: Tensor,
+        lengths: Tensor,
+    ) -> Context:
+        """Do what `store` and then `recall` do, with their arguments.
+
+        Support inputs and queries go through the input encoder together: larger products, half as many steps.
+        """
+        if self.output_encoder is None:
+            return self.recall(self.store(inputs, input_lengths, outputs, output_lengths), queries, lengths)
+        n_steps = max(inputs.shape[1], queries.shape[1])
+        both = torch.cat([nn.functional.pad(one, (0, n_steps - one.shape[1])) for one in (inputs, queries)])
+        packing = Packing(torch.cat((input_lengths, lengths)), queries.device)
+        steps, last = self.input_encoder(both, packing)
+        keys, last = last.split((len(inputs), len(queries)))
+        of_queries = (packing.sequence_of_row >= len(inputs)).nonzero()[:, 0].to(queries.device, non_blocking=True)
+        _, values = self.output_encoder(outputs, Packing(output_lengths, outputs.device))
+        steps = steps.index_select(0, of_queries)  # in the order in which the queries alone are packed
+        return self._look_up(Memory(keys, values), steps, last, Packing(lengths, queries.device), lengths)
+
+    def _look_up(self, memory: Memory, steps: Tensor, last: Tensor, packing: Packing, lengths: Tensor) -> Context:
+        """Look the packed steps (P, m) of the queries up in the memory; `last`, (Q, m), is C_T where there is none."""
         weights = steps.new_zeros(len(steps), len(memory.keys))
         padded_step = steps.new_zeros(self.config.emb_size)
         if self.context_layer is not None:
             read, weights = attention(steps, memory.keys, memory.values)
             steps = self.context_layer(torch.cat((steps, read), dim=1)).tanh()
             padded_step = self.context_layer(torch.cat((padded_step, memory.values.mean(0)))).tanh()
-        contexts = packing.unpack(steps)
-        if self.context_layer is not None:
-            last = contexts[torch.arange(len(lengths)), lengths - 1]
-        n_padded = (self.config.padded_length - lengths).clamp(min=0)
+            last = steps[packing.last]
+        contexts = torch.cat((packing.unpack(steps), padded_step.expand(len(lengths), 1, -1)), dim=1)
+        return Context(contexts, self._log_count(lengths, contexts), last, packing.unpack(weights))
+
+    def _log_count(self, lengths: Tensor, contexts: Tensor) -> Tensor:
+        """Say how many steps each slot of the contexts (Q, T + 1, m) stands for, as a log: (Q, T + 1)."""
+        padded_length = int(lengths.max()) if self.training else self.config.padded_length
+        n_padded = (padded_length - lengths).clamp(min=0)
         if self.config.mask_padding:
             n_padded.zero_()
-        is_real = torch.arange(contexts.shape[1]) < lengths[:, None]
-        log_count = torch.cat((is_real, n_padded[:, None]), dim=1).to(steps).log()
-        contexts = torch.cat((contexts, padded_step.expand(len(lengths), 1, -1)), dim=1)
-        return Context(contexts, log_count, last, packing.unpack(weights))
+        is_real = torch.arange(contexts.shape[1] - 1) < lengths[:, None]
+        return torch.cat((is_real, n_padded[:, None]), dim=1).to(contexts).log()
 
     def decode(self, context: Context, targets: Tensor, lengths: Tensor) -> Tensor:
         """Score target sequences (Q, U) int64 of the given lengths, (Q,) on the CPU: logits (Q, U, V).

@@ -1,52 +1,71 @@
 """A packed LSTM for training on the CPU: what `torch.nn.LSTM` computes, laid out so that nothing is padded.
 
-It runs over an nn.LSTM's own parameters, so a checkpoint does not know which of the two was used. The sequences come
-as torch's PackedSequence: sorted by length and laid out step by step, so that step t of all sequences that are that
-long is one block of rows. All inputs go through one large product before the loop over time and all weight gradients
-through one after it; the loop keeps one small product per step. The backward direction of a biLSTM reads every
-sequence from its own end, so its blocks are as large as the forward direction's and both run in lock step.
+It runs over an nn.LSTM's own parameters, so a checkpoint does not know which of the two was used. All inputs go through
+one large product before the loop over time and all weight gradients through one after it; the loop keeps one small
+product per step. The backward direction of a biLSTM goes through the same rows from the last step to the first.
+
+Every gate is computed by a sigmoid, which on a CPU costs a sixth of a tanh: tanh x = 1 - 2 sigmoid(-2x). So in place of
+the gate g stands s with g = 1 - 2s, and in place of the cell state c stands z = -2c.
 
 Shapes: P packed steps of N sequences, D directions (1 or 2), m units, K inputs. Gates: i, f, g, o.
 Source: Hochreiter & Schmidhuber 1997, in the form of torch.nn.LSTM.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.utils.rnn import PackedSequence
 
-STEPS_WORTH_A_TRANSPOSE = 6
-
 State = tuple[Tensor, Tensor]
 """Hidden and cell state, each (layers * D, N, m)."""
 
 
-class Layout(NamedTuple):
-    """Where the steps of N packed sequences lie among the P rows."""
+class Packing:
+    """Lays padded sequences out without their padding, in the order of torch's PackedSequence, and back.
 
-    sizes: list[int]  # rows of each time step; they never grow
-    mirrored: Tensor  # (P,) row of the same sequence's step that is as far from its end as this one is from its start
-    last: Tensor  # (N,) row of each sequence's last step
-    previous: Tensor  # (P - N,) row of the step before, for every row after the first step
+    The sequences are sorted, the longest first, and laid out step by step: step t of all sequences that are that long
+    is one block of rows, and every sequence has the same place in each block that it reaches.
 
+    Args:
+        lengths: (N,) int64 on the CPU, each at least 1.
+        device: where the tensors to be packed are.
+    """
 
-def layout_of(batch_sizes: Tensor) -> Layout:
-    """Work out the layout from a PackedSequence's batch_sizes, (T,) int64."""
-    sizes = batch_sizes.tolist()
-    n_sequences = sizes[0]
-    start = torch.cumsum(batch_sizes, 0) - batch_sizes  # (T,) first row of each step
-    step = torch.repeat_interleave(batch_sizes)  # (P,) the time step of each row
-    sequence = torch.arange(len(step)) - start[step]  # (P,) the sequence of each row
-    length = torch.bincount(sequence, minlength=n_sequences)  # (N,)
-    return Layout(
-        sizes=sizes,
-        mirrored=start[length[sequence] - 1 - step] + sequence,
-        last=start[length - 1] + torch.arange(n_sequences),
-        previous=start[step[n_sequences:] - 1] + sequence[n_sequences:],
-    )
+    def __init__(self, lengths: Tensor, device: torch.device) -> None:
+        order = lengths.argsort(descending=True, stable=True)  # (N,) the sequence at each place
+        place = order.argsort()  # (N,) the place of each sequence
+        self.shape = len(lengths), int(lengths[order[0]])
+        step, place_of_row = (torch.arange(self.shape[1])[:, None] < lengths[order]).nonzero(as_tuple=True)
+        self._batch_sizes = torch.bincount(step)
+        self.sizes: list[int] = self._batch_sizes.tolist()  # rows of each block; they never grow
+        block = self._batch_sizes.cumsum(0) - self._batch_sizes  # (T,) first row of each
+        self.sequence_of_row = order[place_of_row]  # (P,), on the CPU
+        later = slice(self.shape[0], None)  # the rows after the first block
+        self.previous = block[step[later] - 1] + place_of_row[later]  # (P - N,) row of the step before each, on the CPU
+
+        def on_device(numbers: Tensor) -> Tensor:
+            return numbers.to(device, non_blocking=True)
+
+        self.cells = on_device(self.sequence_of_row * self.shape[1] + step)  # (P,) each row's cell among the (N * T)
+        self.order, self.first = on_device(order), on_device(place)  # first: (N,) row of each sequence's first step
+        self.last = on_device(block[lengths - 1] + place)  # (N,) row of each sequence's last step
+
+    def pack(self, padded: Tensor) -> Tensor:
+        """(N, T, ...) -> (P, ...)."""
+        return padded.flatten(0, 1).index_select(0, self.cells)
+
+    def unpack(self, rows: Tensor) -> Tensor:
+        """(P, K) -> (N, T, K), zero in the padding."""
+        empty = rows.new_zeros(math.prod(self.shape), rows.shape[1])
+        return empty.index_copy(0, self.cells, rows).view(*self.shape, -1)
+
+    def sequence(self, rows: Tensor) -> PackedSequence:
+        """(P, K) -> the PackedSequence that an nn.LSTM takes."""
+        return PackedSequence(rows, self._batch_sizes, self.order, self.first)
 
 
 def random_keep_mask(shape: torch.Size, dropout: float) -> tuple[Tensor, float]:
@@ -76,170 +95,205 @@ def dropped(values: Tensor, dropout: float, training: bool) -> Tensor:
     return values * keep.to(values.dtype).div_(kept_share)
 
 
-def packed_lstm(lstm: nn.LSTM, packed: PackedSequence, state: State | None = None) -> tuple[PackedSequence, State]:
-    """Run an nn.LSTM over packed sequences, as `lstm(packed, state)` does.
+def run_lstm(lstm: nn.LSTM, rows: Tensor, packing: Packing, start: State | None = None) -> Tensor:
+    """Run an LSTM over packed rows: by cuDNN on a GPU, by the packed layers below on the CPU.
 
     Args:
-        lstm: one or more layers in one or two directions, with biases, without projections.
-        packed: P rows of K inputs.
-        state: hidden and cell state before the first step, (layers * D, N, m) each, in the callers' order of
-            sequences; zeros if None.
+        lstm: one or more layers with biases, without projections.
+        rows: (P, K) inputs.
+        packing: where the steps of each sequence are.
+        start: the state before the first step, for an LSTM of one direction; zeros if None.
     Returns:
-        The top layer's output at each step, P rows of D * m, and the state after each sequence's last step.
+        The top layer's hidden state at each step, (P, D * m).
     """
-    layout = layout_of(packed.batch_sizes)
+    if rows.is_cuda:
+        after: tuple[PackedSequence, State] = lstm(packing.sequence(rows), start)
+        return after[0].data
+    return packed_lstm(lstm, rows, packing, start)
+
+
+def packed_lstm(lstm: nn.LSTM, rows: Tensor, packing: Packing, start: State | None = None) -> Tensor:
+    """Do what `run_lstm` says, on the CPU."""
+    assert start is None or not lstm.bidirectional, "a biLSTM starts from zero"
     directions = 2 if lstm.bidirectional else 1
-    if state is not None and packed.sorted_indices is not None:
-        state = (state[0][:, packed.sorted_indices], state[1][:, packed.sorted_indices])
-    rows, hidden, cell = packed.data, [], []
-    run_layer: Callable[..., tuple[Tensor, Tensor, Tensor]] = _PackedLayer.apply
+    run_layer: Callable[..., Tensor] = _PackedLayer.apply
     for layer in range(lstm.num_layers):
         if layer > 0:
             rows = dropped(rows, lstm.dropout, lstm.training)
-        own = slice(layer * directions, (layer + 1) * directions)
-        start = (None, None) if state is None else (state[0][own], state[1][own])
-        weights = [weight for direction in lstm.all_weights[own] for weight in direction]
-        rows, h, c = run_layer(layout, rows, *start, *weights)
-        hidden.append(h)
-        cell.append(c)
-    after = torch.cat(hidden), torch.cat(cell)
-    if packed.unsorted_indices is not None:
-        after = after[0][:, packed.unsorted_indices], after[1][:, packed.unsorted_indices]
-    return packed._replace(data=rows), after
+        own = lstm.all_weights[layer * directions : (layer + 1) * directions]
+        h0, c0 = (None, None) if start is None else (state[layer, packing.order] for state in start)
+        rows = run_layer(packing, rows, h0, c0, *(weight for direction in own for weight in direction))
+    return rows
 
 
 class _PackedLayer(torch.autograd.Function):
-    """One layer in D directions: (P, K) inputs -> (P, D * m) outputs and the states after each sequence, (D, N, m)."""
+    """One layer in D directions: (P, K) inputs -> (P, D * m) hidden states, starting from h0 and c0, (N, m) or None."""
 
     @staticmethod
-    def forward(ctx: Any, layout: Layout, rows: Tensor, h0: Tensor | None, c0: Tensor | None, *weights: Tensor) -> Any:
+    def forward(
+        ctx: Any, packing: Packing, rows: Tensor, h0: Tensor | None, c0: Tensor | None, *weights: Tensor
+    ) -> Tensor:
         w_inputs, w_hidden, b_inputs, b_hidden = weights[0::4], weights[1::4], weights[2::4], weights[3::4]
-        reading = (rows,) if len(w_inputs) == 1 else (rows, rows[layout.mirrored])  # as each direction reads them
-        gates = rows.new_empty(len(reading), len(rows), len(b_inputs[0]))
-        for d, read in enumerate(reading):
-            torch.addmm(b_inputs[d] + b_hidden[d], read, w_inputs[d].T, out=gates[d])
-        output, cells = _run_forward(gates, w_hidden, layout.sizes, h0, c0)
-        ctx.layout = layout
-        ctx.save_for_backward(rows, gates, output, cells, h0, c0, *w_inputs, *w_hidden)
-        joined = output[0] if len(reading) == 1 else torch.cat((output[0], output[1][layout.mirrored]), 1)
-        return joined, output[:, layout.last], cells[:, layout.last]
+        directions, n_units = len(w_inputs), w_hidden[0].shape[1]
+        output = rows.new_empty(len(rows), directions * n_units)
+        saved = []
+        for d, h in enumerate(output.chunk(directions, dim=1)):
+            gates = torch.addmm(b_inputs[d] + b_hidden[d], rows, w_inputs[d].T)
+            z0 = None if c0 is None else c0 * -2
+            z, squashed = _run_forward(packing.sizes, gates, w_hidden[d], h0, z0, h, d == 1)
+            saved += [gates, z, squashed]
+        ctx.packing = packing
+        ctx.save_for_backward(rows, output, h0, c0, *w_inputs, *w_hidden, *saved)
+        return output
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_joined: Tensor, grad_h: Tensor, grad_c: Tensor) -> Any:
-        layout = ctx.layout
-        rows, gates, output, cells, h0, c0, *weights = ctx.saved_tensors
-        directions, n_first = len(gates), layout.sizes[0]
-        w_inputs, w_hidden = weights[:directions], weights[directions:]
-        halves = grad_joined.chunk(directions, dim=1)
-        grad_output = torch.stack([halves[0], *(half[layout.mirrored] for half in halves[1:])])
-        grad_output.index_add_(1, layout.last, grad_h)
-        grad_gates, grad_c0 = _run_backward(layout, gates, output, cells, c0, grad_output, grad_c, w_hidden)
-        previous = output[:, layout.previous]
-        grad_rows, grad_weights = None, []
-        for d, grad in enumerate(grad_gates):
-            read = rows if d == 0 else rows[layout.mirrored]
-            grad_w_hidden = grad[n_first:].T @ previous[d]
+    def backward(ctx: Any, grad_output: Tensor) -> Any:
+        packing = ctx.packing
+        rows, output, h0, c0, *others = ctx.saved_tensors
+        directions = len(others) // 5
+        w_inputs, w_hidden, saved = others[:directions], others[directions : 2 * directions], others[2 * directions :]
+        grad_rows, grad_h0, grad_c0, grad_weights = None, None, None, []
+        pairs = zip(output.chunk(directions, 1), grad_output.clone().chunk(directions, 1), strict=True)
+        for d, (h, grad_h) in enumerate(pairs):
+            is_backward = d == 1
+            gates, z, squashed = saved[3 * d : 3 * d + 3]
+            before = _one_step_before(packing, z, None if c0 is None else c0 * -2, is_backward)
+            grad_gates, slope = _slopes(gates, h, squashed, before)
+            grad_c0 = _run_backward(packing.sizes, grad_gates, slope, gates, grad_h, w_hidden[d], is_backward)
+            grad_gates = grad_gates.flatten(1)
+            grad_w_hidden = grad_gates.T @ _one_step_before(packing, h, h0, is_backward)
+            grad_bias = grad_gates.sum(0)
+            grad_weights += [grad_gates.T @ rows, grad_w_hidden, grad_bias, grad_bias]
+            if ctx.needs_input_grad[1]:
+                grad_rows = grad_gates @ w_inputs[d] if grad_rows is None else grad_rows.addmm_(grad_gates, w_inputs[d])
             if h0 is not None:
-                grad_w_hidden.addmm_(grad[:n_first].T, h0[d])
-            grad_bias = grad.sum(0)
-            grad_weights += [grad.T @ read, grad_w_hidden, grad_bias, grad_bias]
-        if ctx.needs_input_grad[1]:
-            grad_rows = grad_gates[0] @ w_inputs[0]
-            if directions == 2:
-                grad_rows += (grad_gates[1] @ w_inputs[1])[layout.mirrored]
-        grad_h0 = None
-        if h0 is not None:
-            grad_h0 = torch.stack([grad[:n_first] @ w for grad, w in zip(grad_gates, w_hidden, strict=True)])
+                grad_h0 = grad_gates[: packing.sizes[0]] @ w_hidden[d]
         return None, grad_rows, grad_h0, None if c0 is None else grad_c0, *grad_weights
 
 
-def _run_forward(
-    gates: Tensor, w_hidden: Sequence[Tensor], sizes: list[int], h0: Tensor | None, c0: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """Step through time, all directions at once.
+def _one_step_before(packing: Packing, state: Tensor, start: Tensor | None, is_backward: bool) -> Tensor:
+    """Find the state that each row was computed from.
 
     Args:
-        gates: (D, P, 4m) the inputs' share of each gate with the biases; replaced by the gates themselves.
-        w_hidden: D times (4m, m), the recurrent weights.
-        sizes: rows of each step.
-        h0, c0: (D, N, m) each, or None for zeros.
+        state: (P, m) what each row led to.
+        start: (N, m) what the sequences started from, zeros if None.
+        is_backward: whether the rows were gone through from the last step to the first; then `start` is None.
     Returns:
-        Hidden and cell state at each step, (D, P, m) each.
+        (P, m).
     """
-    n_units = gates.shape[2] // 4
-    # Small products are a third faster with the weights laid out this way; that pays from a handful of steps on.
-    factors = [w.T.contiguous() if len(sizes) >= STEPS_WORTH_A_TRANSPOSE else w.T for w in w_hidden]
-    output, cells = (gates.new_empty(*gates.shape[:2], n_units) for _ in range(2))
-    parts = gates.split([2 * n_units, n_units, n_units], dim=2)
-    views = [tensor.split(sizes, dim=1) for tensor in (gates, *parts, output, cells)]
-    h, c = h0, c0
-    for size, gate, in_forget, new, out, h_now, c_now in zip(sizes, *views, strict=True):
-        if h is not None:
-            for d, factor in enumerate(factors):
-                gate[d].addmm_(h[d, :size], factor)
-        in_forget.sigmoid_()
-        new.tanh_()
-        out.sigmoid_()
-        torch.mul(in_forget[:, :, :n_units], new, out=c_now)
-        if c is not None:
-            c_now.addcmul_(in_forget[:, :, n_units:], c[:, :size])
-        torch.tanh(c_now, out=h_now).mul_(out)
-        h, c = h_now, c_now
-    return output, cells
+    n_first = packing.sizes[0]
+    before = torch.zeros_like(state, memory_format=torch.contiguous_format)
+    if is_backward:
+        return before.index_copy_(0, packing.previous, state[n_first:])
+    if start is not None:
+        before[:n_first] = start
+    torch.index_select(state, 0, packing.previous, out=before[n_first:])
+    return before
+
+
+def _run_forward(
+    sizes: list[int],
+    gates: Tensor,
+    w_hidden: Tensor,
+    h0: Tensor | None,
+    z0: Tensor | None,
+    output: Tensor,
+    is_backward: bool,
+) -> tuple[Tensor, Tensor]:
+    """Step through time in one direction.
+
+    Args:
+        sizes: rows of each block.
+        gates: (P, 4m) the inputs' share of each gate with the biases; replaced by i, f, s, o.
+        w_hidden: (4m, m), the recurrent weights.
+        h0, z0: (N, m) each, or None for zeros.
+        output: (P, m), receives the hidden state at each step.
+        is_backward: whether to go from the last step to the first; a sequence then joins at its own last step.
+    Returns:
+        z and sigmoid(z) at each step, (P, m) each.
+    """
+    n_units = w_hidden.shape[1]
+    third_gate = slice(2 * n_units, 3 * n_units)
+    gates[:, third_gate] *= -2
+    factor = w_hidden.T.contiguous()  # laid out so for the loop: many small products read it
+    factor[:, third_gate] *= -2
+    z_all, squashed_all = gates.new_zeros(len(gates), n_units), gates.new_empty(len(gates), n_units)
+    h, z = (gates.new_empty(0, n_units) if state is None else state for state in (h0, z0))
+    tensors = (gates, *gates.chunk(4, dim=1), z_all, squashed_all, output)
+    for gate, i, f, s, o, z_now, squashed, h_now in _blocks(tensors, sizes, is_backward):
+        n = min(len(h), len(gate))  # the sequences that have a step before this one
+        gate[:n].addmm_(h[:n], factor)
+        gate.sigmoid_()
+        torch.mul(f[:n], z[:n], out=z_now[:n])
+        z_now.sub_(i, alpha=2).addcmul_(i, s, value=4)  # z = fz - 2ig = fz - 2i + 4is
+        torch.sigmoid(z_now, out=squashed)
+        torch.addcmul(o, o, squashed, value=-2, out=h_now)  # h = o tanh c = o - 2o sigmoid(z)
+        h, z = h_now, z_now
+    return z_all, squashed_all
 
 
 def _run_backward(
-    layout: Layout,
+    sizes: list[int],
+    slopes: Tensor,
+    slope: Tensor,
     gates: Tensor,
-    output: Tensor,
-    cells: Tensor,
-    c0: Tensor | None,
     grad_output: Tensor,
-    grad_c: Tensor,
-    w_hidden: Sequence[Tensor],
-) -> tuple[Tensor, Tensor]:
-    """Step back through time, all directions at once.
+    w_hidden: Tensor,
+    is_backward: bool,
+) -> Tensor:
+    """Step back through time, against the direction in which the layer ran.
 
-    All that the chain rule needs of the forward pass is worked out before the loop. The loop adds to `grad_output`,
-    (D, P, m), what comes back from the following step.
+    All that the chain rule needs of the forward pass is worked out before the loop.
 
+    Args:
+        sizes: rows of each block.
+        slopes: (P, 4, m) of the gates; replaced by the gradients of the gates before their squashing.
+        slope: (P, m) of the hidden state in the cell state.
+        gates: (P, 4m) i, f, s, o.
+        grad_output: (P, m); what comes back from the following step is added.
+        w_hidden: (4m, m), the recurrent weights.
+        is_backward: whether the layer ran from the last step to the first.
     Returns:
-        The gradients of the gates before their squashing, (D, P, 4m), and of the first cell state, (D, N, m).
+        The gradient of the first cell state, (N, m).
     """
-    f = gates.chunk(4, dim=2)[1]
-    slopes, output_in_cell = _slopes(layout, gates, output, cells, c0)
-    grad_c, grad_later = grad_c.clone(), None
-    tensors = (slopes, slopes[:, :, :3], slopes[:, :, 3], grad_output, output_in_cell, f)
-    views = [tensor.split(layout.sizes, dim=1)[::-1] for tensor in tensors]
-    for grad_gate, through_cell, through_output, grad_h, slope, forget in zip(*views, strict=True):
-        if grad_later is not None:
-            for d, w in enumerate(w_hidden):
-                grad_h[d, : grad_later.shape[1]].addmm_(grad_later[d], w)
-        grad_c_now = grad_c[:, : grad_h.shape[1]]
-        grad_c_now.addcmul_(grad_h, slope)
-        through_cell.mul_(grad_c_now.unsqueeze(2))
-        through_output.mul_(grad_h)
-        grad_c_now.mul_(forget)
-        grad_later = grad_gate.flatten(2)
-    return slopes.flatten(2), grad_c
+    grad_c_all, later = grad_output.new_zeros(sizes[0], grad_output.shape[1]), slopes.new_empty(0, w_hidden.shape[0])
+    tensors = (slopes.flatten(1), slopes[:, :3], slopes[:, 3], grad_output, slope, gates.chunk(4, dim=1)[1])
+    for grad_gate, through_c, through_o, grad_h, slope_now, f in _blocks(tensors, sizes, not is_backward):
+        n = min(len(later), len(grad_gate))  # the sequences that have a step after this one
+        grad_h[:n].addmm_(later[:n], w_hidden)
+        grad_c = grad_c_all[: len(grad_gate)]
+        grad_c.addcmul_(grad_h, slope_now)
+        through_c.mul_(grad_c.unsqueeze(1))
+        through_o.mul_(grad_h)
+        grad_c.mul_(f)
+        later = grad_gate
+    return grad_c_all
 
 
-def _slopes(layout: Layout, gates: Tensor, output: Tensor, cells: Tensor, c0: Tensor | None) -> tuple[Tensor, Tensor]:
+def _blocks(tensors: Iterable[Tensor], sizes: list[int], from_the_last: bool) -> list[tuple[Tensor, ...]]:
+    """Cut tensors into the blocks of their rows, in the order in which a loop goes through them."""
+    blocks = list(zip(*(tensor.split(sizes) for tensor in tensors), strict=True))
+    return blocks[::-1] if from_the_last else blocks
+
+
+def _slopes(gates: Tensor, h: Tensor, squashed: Tensor, z_before: Tensor) -> tuple[Tensor, Tensor]:
     """Work out what the chain rule needs of the forward pass, for all steps together.
 
+    Args:
+        gates: (P, 4m) i, f, s, o.
+        h, squashed, z_before: (P, m) hidden state, sigmoid(z), and z one step before.
     Returns:
-        The slopes, (D, P, 4, m), of the cell state in i, f and g before their squashing and of the output in o, and
-        that of the output in the cell state, (D, P, m).
+        The slopes, (P, 4, m), of the cell state in i, f and g before their squashing and of the hidden state in o, and
+        that of the hidden state in the cell state, (P, m).
     """
-    i, f, g, o = gates.chunk(4, dim=2)
-    first = torch.zeros_like(cells[:, : layout.sizes[0]]) if c0 is None else c0
-    before = torch.cat((first, cells[:, layout.previous]), dim=1)  # the cell state one step earlier
-    slopes = gates.new_empty(*output.shape[:2], 4, output.shape[2])
+    i, f, s, o = gates.chunk(4, dim=1)
+    slopes = gates.new_empty(len(h), 4, h.shape[1])
+    g = torch.rsub(s, 1, alpha=2)
     new = i * g
-    torch.addcmul(new, new, i, value=-1, out=slopes[:, :, 0])
-    torch.addcmul(i, new, g, value=-1, out=slopes[:, :, 2])
-    kept = f * before
-    torch.addcmul(kept, kept, f, value=-1, out=slopes[:, :, 1])
-    torch.addcmul(output, output, o, value=-1, out=slopes[:, :, 3])
-    return slopes, torch.addcmul(o, output, cells.tanh(), value=-1)
+    kept = z_before.mul_(f).mul_(-0.5)
+    torch.addcmul(new, new, i, value=-1, out=slopes[:, 0])
+    torch.addcmul(kept, kept, f, value=-1, out=slopes[:, 1])
+    torch.addcmul(i, new, g, value=-1, out=slopes[:, 2])
+    torch.addcmul(h, h, o, value=-1, out=slopes[:, 3])
+    return slopes, torch.addcmul(o, h, torch.rsub(squashed, 1, alpha=2), value=-1)

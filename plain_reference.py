@@ -46,7 +46,8 @@ def plain_context(model: MetaSeq2Seq, batch: EpisodeBatch, padded_length: int) -
 
 def plain_logits(model: MetaSeq2Seq, batch: EpisodeBatch, n_steps: int | None = None) -> Tensor:
     """Score the target symbols step by step: logits (Q, U, V). With `n_steps`, feed back the network's own choices."""
-    padded_length = max(model.config.padded_length, int(batch.query_in.lengths.max()))
+    longest = int(batch.query_in.lengths.max())
+    padded_length = longest if model.training else max(model.config.padded_length, longest)
     context, last, takes_part = plain_context(model, batch, padded_length)
     targets, decoder = batch.query_out.symbols, model.decoder
     seed = last.expand(decoder.lstm.num_layers, -1, -1).contiguous()

@@ -10,7 +10,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn, TypeVar
@@ -103,6 +103,14 @@ def png_path(text: str) -> Path:
     if Path(text).suffix != ".png":
         raise argparse.ArgumentTypeError(f"expected PATH.png, found {text!r}")
     return Path(text)
+
+
+def with_what_was_done(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Complete the arguments of a training command by what train.py did before it had a flag for it.
+
+    Only what was not the flag's default is named: until there was `keep_moments`, Adam's moments were kept.
+    """
+    return {"keep_moments": True, **arguments}
 
 
 def add_model_folder(group: argparse._ActionsContainer) -> None:

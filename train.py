@@ -9,8 +9,10 @@ arguments: interrupted and started again it ends with the very weights of an uni
 import argparse
 import math
 import time
+from collections.abc import Callable
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -44,15 +46,16 @@ from script_util import (
     positive_float,
     positive_int,
     run_script,
+    with_what_was_done,
 )
-from training_step import make_optimizer, train_on_episode
+from training_step import drop_learning_rate, make_optimizer, train_on_episode
 
 LOG_EVERY = 100  # episodes; also after the first and the last
 SAVE_EVERY = 1000  # episodes
 
 
-def parse_arguments() -> argparse.Namespace:
-    """Read the command line; the flags of the original release keep their names and defaults."""
+def make_parser() -> OneLineParser:
+    """Declare the command line; the flags of the original release keep their names and defaults."""
     parser = OneLineParser(__doc__)
     add_training_options(parser)
     add_model_options(parser)
@@ -63,6 +66,11 @@ def parse_arguments() -> argparse.Namespace:
     add_data_folder(group)
     group.add_argument("--overwrite", action="store_true", help="start anew even if there is a checkpoint")
     add_device_options(parser)
+    return parser
+
+
+def parse_arguments(parser: OneLineParser) -> argparse.Namespace:
+    """Read the command line, and fill in what follows from other arguments."""
     args = parser.parse_args()
     args.fn_out_model = args.fn_out_model or f"net_{args.episode_type}.tar"
     if args.episode_type == "scan_around_right" and args.extra_directions is None:
@@ -81,8 +89,10 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     add("--episode_type", choices=list(EXPERIMENTS), default="ME", metavar="TYPE", help=told)
     add("--num_episodes", type=positive_int, default=10000, metavar="N", help="episodes, one gradient step each")
     add("--lr", type=positive_float, default=0.001, help="Adam's learning rate")
-    told = "multiply the learning rate by 0.1 every N episodes"
+    told = "every N episodes multiply the learning rate by 0.1 and start Adam anew"
     add("--lr_decay_schedule", type=positive_int, default=5000, metavar="N", help=told)
+    told = "keep Adam's moments when the learning rate drops (the original release does not)"
+    add("--keep_moments", action="store_true", help=told)
     add("--disable_recon_loss", action="store_true", help="do not also ask for the support items (no support loss)")
     told = f"scan_around_right only: further directions (default: {EXTRA_DIRECTIONS})"
     add("--extra_directions", type=natural_int, metavar="N", help=told)
@@ -152,7 +162,7 @@ class Training:
         self.validation: list[Episode] = []
         self.vocabularies = vocabularies_of(experiment)
         self.model = MetaSeq2Seq(model_config(args, experiment)).to(device)
-        self.optimizer, self.scheduler = make_optimizer(self.model, args.lr, args.lr_decay_schedule)
+        self.optimizer = make_optimizer(self.model, args.lr)
         self.episode = self.saved_episode = 0
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)  # since the last log line
         self.loss_count = 0
@@ -164,7 +174,6 @@ class Training:
         saved = checkpoint.saved
         self.model.load_state_dict(saved["model_state"])
         self.optimizer.load_state_dict(saved["optimizer_state"])
-        self.scheduler.load_state_dict(saved["scheduler_state"])
         restore_torch_states(saved["random_states"], self.device)
         self.rng.bit_generator.state = saved["random_states"]["episodes"]
         self.validation = checkpoint.validation
@@ -176,7 +185,6 @@ class Training:
         """Write a checkpoint from which training can go on."""
         contents = checkpoint_contents(self.model, self.experiment, self.validation, self.episode, vars(self.args))
         contents["optimizer_state"] = self.optimizer.state_dict()
-        contents["scheduler_state"] = self.scheduler.state_dict()
         contents["random_states"] = {**torch_states(self.device), "episodes": self.rng.bit_generator.state}
         contents["provenance"] = self.provenance
         contents["loss_sum"], contents["loss_count"] = self.loss_sum.item(), self.loss_count
@@ -194,8 +202,9 @@ class Training:
         batch = self.encode(self.sampler.training_episode(self.rng, excluded))
         self.loss_sum += train_on_episode(self.model, self.optimizer, batch)
         self.loss_count += 1
-        self.scheduler.step()
         self.episode += 1
+        if self.episode % self.args.lr_decay_schedule == 0:
+            drop_learning_rate(self.optimizer, self.args.keep_moments)
 
     def encode(self, episode: Episode) -> EpisodeBatch:
         """Turn an episode into tensors on the device."""
@@ -255,9 +264,13 @@ def model_config(args: argparse.Namespace, experiment: Experiment) -> ModelConfi
 
 
 def find_earlier_run(
-    path: Path, args: argparse.Namespace, experiment: Experiment, device: torch.device
+    path: Path,
+    args: argparse.Namespace,
+    experiment: Experiment,
+    device: torch.device,
+    default_of: Callable[[str], Any],
 ) -> Checkpoint | None:
-    """Load the checkpoint that this command goes on from, if there is one.
+    """Load the checkpoint that this command goes on from, if there is one; `default_of` gives a flag's default.
 
     Raises:
         ValueError: if the file is something else, or if it was trained with other arguments.
@@ -268,7 +281,11 @@ def find_earlier_run(
     anew = "pass --overwrite to start anew or another --fn_out_model"
     if checkpoint.is_original:
         raise ValueError(f"{path} is a file of the original release, which cannot be resumed; {anew}")
-    differing = differing_arguments(checkpoint.arguments, vars(args), {*PLACES, "num_episodes"})
+    arguments = with_what_was_done(checkpoint.arguments)
+    if arguments["keep_moments"] and not args.keep_moments:
+        kept = f"{path} was trained with Adam's moments kept when the learning rate drops"
+        raise ValueError(f"{kept}; pass --keep_moments to go on so, {anew.removeprefix('pass ')}")
+    differing = differing_arguments(arguments, vars(args), {*PLACES, "num_episodes"}, default_of)
     if differing:
         raise ValueError(f"{path} was trained with {differing}; {anew}")
     if checkpoint.vocabularies != vocabularies_of(experiment):
@@ -282,11 +299,12 @@ def find_earlier_run(
 
 def main() -> None:
     """Train, go on, or report that there is nothing left to do."""
-    args = parse_arguments()
+    parser = make_parser()
+    args = parse_arguments(parser)
     device = choose_device(args.gpu, args.cpu, args.threads)
     experiment = find_experiment(args.episode_type, args.extra_directions)
     path = args.dir_model / args.fn_out_model
-    earlier = find_earlier_run(path, args, experiment, device)
+    earlier = find_earlier_run(path, args, experiment, device, parser.get_default)
     print(f"{args.episode_type} on {describe_device(device)}, seed {args.seed}, to {path}", flush=True)
     training = Training(args, experiment, device)
     if earlier is None:

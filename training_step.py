@@ -8,7 +8,6 @@ from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from episode_batch import EpisodeBatch
-from evaluate import store
 from masked_cross_entropy import masked_cross_entropy
 from model import MetaSeq2Seq
 
@@ -16,18 +15,24 @@ MAX_GRADIENT_NORM = 50.0  # Lake 2019, Section 4.1
 LR_DECAY = 0.1  # Lake 2019, Section 4.1: from 0.001 to 0.0001
 
 
-def make_optimizer(
-    model: MetaSeq2Seq, lr: float, lr_decay_schedule: int
-) -> tuple[torch.optim.Adam, torch.optim.lr_scheduler.StepLR]:
-    """Make Adam and the schedule that multiplies its rate by 0.1 every `lr_decay_schedule` episodes."""
-    optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
-    return optimizer, torch.optim.lr_scheduler.StepLR(optimizer, lr_decay_schedule, LR_DECAY)
+def make_optimizer(model: MetaSeq2Seq, lr: float) -> torch.optim.Adam:
+    """Make Adam over all of the network's parameters."""
+    return torch.optim.Adam(model.parameters(), lr=lr, fused=True)
+
+
+def drop_learning_rate(optimizer: torch.optim.Adam, keep_moments: bool) -> None:
+    """Multiply the learning rate by 0.1 and, unless the moments are kept, start Adam anew, as the original release."""
+    for group in optimizer.param_groups:
+        group["lr"] *= LR_DECAY
+    if not keep_moments:
+        optimizer.state.clear()  # Adam makes moments of 0 and counts its steps from 0 where it finds no state
 
 
 def episode_loss(model: MetaSeq2Seq, batch: EpisodeBatch) -> Tensor:
     """Run the network over an episode and return its loss, a scalar in nats per target symbol."""
-    query_in, query_out = batch.query_in, batch.query_out
-    context = model.recall(store(model, batch), query_in.symbols, query_in.lengths)
+    support_in, support_out, query_in, query_out = batch.support_in, batch.support_out, batch.query_in, batch.query_out
+    support = support_in.symbols, support_in.lengths, support_out.symbols, support_out.lengths
+    context = model.store_and_recall(*support, query_in.symbols, query_in.lengths)
     logits = model.decode(context, query_out.symbols, query_out.lengths)
     return masked_cross_entropy(logits, query_out.symbols, query_out.lengths)
 

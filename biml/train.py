@@ -50,8 +50,8 @@ PLACES = ("gpu", "cpu", "threads", "dir_model", "fn_out_model", "data_dir", "res
 LOG_EVERY = 100  # steps; also after steps 1 and 25
 
 
-def parse_arguments() -> argparse.Namespace:
-    """Read the command line; the names and defaults are those of the published code."""
+def make_parser() -> OneLineParser:
+    """Declare the command line; the names and defaults are those of the published code."""
     parser = OneLineParser(__doc__)
     add = parser.add_argument_group("training").add_argument
     told = f"what to train on: {', '.join(TRAINED)}"
@@ -83,7 +83,7 @@ def parse_arguments() -> argparse.Namespace:
     add = parser.add_argument_group("speed, off by default").add_argument
     add("--compile", action="store_true", help="compile the network (torch.compile)")
     add("--bf16", action="store_true", help="compute products in bfloat16")
-    return parser.parse_args()
+    return parser
 
 
 def model_config(args: argparse.Namespace, views: ViewSet) -> ModelConfig:
@@ -304,7 +304,7 @@ def find_earlier_run(path: Path, args: argparse.Namespace, device: torch.device)
     trained = load_network(path, device)
     if not trained.saved.get("is_between_epochs", True):
         raise ValueError(f"{path} is the best network of a run, not its last; go on from that or choose another name")
-    differing = differing_arguments(trained.arguments, vars(args), PLACES)
+    differing = differing_arguments(trained.arguments, vars(args), PLACES, make_parser().get_default)
     if differing:
         raise ValueError(f"{path} was trained with {differing}; pass the same or another --fn_out_model")
     return trained
@@ -312,7 +312,7 @@ def find_earlier_run(path: Path, args: argparse.Namespace, device: torch.device)
 
 def main() -> None:
     """Train, go on, or report that there is nothing left to do."""
-    args = parse_arguments()
+    args = make_parser().parse_args()
     device = choose_device(args.gpu, args.cpu, args.threads)
     path = args.dir_model / args.fn_out_model
     earlier = find_earlier_run(path, args, device)

@@ -70,8 +70,8 @@ PLACES = ("device", "num_threads", "dir_model", "fn_out_model", "resume", "save_
 """Arguments that say where and how to run, not what to compute."""
 
 
-def parse_arguments() -> argparse.Namespace:
-    """Read the command line."""
+def make_parser() -> OneLineParser:
+    """Declare the command line."""
     parser = OneLineParser(__doc__)
     add_source_options(parser, Source())
     add_network_options(parser)
@@ -87,7 +87,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--fn_out_model", type=checkpoint_name, required=True, metavar="NAME.tar", help="the checkpoint")
     add_model_folder(parser)
     add_device_options(parser)
-    return parser.parse_args()
+    return parser
 
 
 def add_network_options(parser: argparse.ArgumentParser) -> None:
@@ -385,7 +385,7 @@ def find_earlier_run(path: Path, args: argparse.Namespace, device: torch.device)
         raise ValueError(f"{path} exists; pass --resume to go on with it, another --fn_out_model, or delete it")
     trained = load_network(path, device)
     may_change = {*PLACES, "train_steps"} if args.final_lr_fraction == 1 else {*PLACES}
-    differing = differing_arguments(trained.arguments, vars(args), may_change)
+    differing = differing_arguments(trained.arguments, vars(args), may_change, make_parser().get_default)
     if differing:
         raise ValueError(f"{path} was trained with {differing}; pass the same or another --fn_out_model")
     if trained.step > args.train_steps:
@@ -395,7 +395,7 @@ def find_earlier_run(path: Path, args: argparse.Namespace, device: torch.device)
 
 def main() -> None:
     """Train, go on, or report that there is nothing left to do."""
-    args = parse_arguments()
+    args = make_parser().parse_args()
     check(args, config_of(args))
     device = find_device(args.device, args.num_threads)
     path = args.dir_model / args.fn_out_model

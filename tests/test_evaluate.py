@@ -40,7 +40,7 @@ def make(data_dir, episode_type="scan_prim_permutation", **config):
 def learned(data_dir):
     """A small network that has learned a single ME episode by heart; its answers end at many different steps."""
     model, batch, _ = make(data_dir, "ME", emb_size=32)
-    optimizer, _ = make_optimizer(model, 0.01, 10**6)
+    optimizer = make_optimizer(model, 0.01)
     for _ in range(150):
         train_on_episode(model, optimizer, batch)
     return model, remember(model, batch), batch

@@ -14,7 +14,14 @@ from generate_episode import EpisodeSampler, find_experiment
 from masked_cross_entropy import masked_cross_entropy
 from model import MetaSeq2Seq, ModelConfig, attention
 from plain_reference import plain_logits, plain_loss, plain_train_on_episode
-from training_step import MAX_GRADIENT_NORM, clip_gradients, episode_loss, make_optimizer, train_on_episode
+from training_step import (
+    MAX_GRADIENT_NORM,
+    clip_gradients,
+    drop_learning_rate,
+    episode_loss,
+    make_optimizer,
+    train_on_episode,
+)
 
 VARIANTS = {
     "full": {},
@@ -58,13 +65,15 @@ def real_steps(sequences):
 
 
 @pytest.mark.parametrize("episode_type", ["ME", "scan_prim_permutation"])
+@pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])
 @every_variant
-def test_fused_computation_equals_the_plain_one(samplers, episode_type, variant):
+def test_fused_computation_equals_the_plain_one(samplers, episode_type, variant, training):
     """Without padding and all steps at once, the network gives the logits, loss and gradients of the plain equations.
 
     For the default this says also that one slot with the log of a count stands for plain padding to L steps.
     """
     model, batch, _ = make(samplers, episode_type, **variant)
+    model.train(training)
     expected = plain_logits(model, batch)
     found, targets = logits_of(model, batch)
     real = real_steps(targets)
@@ -114,6 +123,36 @@ def test_the_order_of_the_support_items_does_not_matter(samplers, mask_padding):
     after, _ = logits_of(model, dataclasses.replace(batch, **parts))
     real = real_steps(targets)
     torch.testing.assert_close(after[real], before[real], rtol=0, atol=1e-5)
+
+
+@both_paddings
+@every_variant
+def test_support_items_and_queries_may_be_encoded_together(samplers, variant, mask_padding):
+    """One batch for both gives the context that storing and recalling gives, with support items longer than queries."""
+    model, batch, vocabularies = make(samplers, **{**variant, "mask_padding": mask_padding})
+    for words in (["dax lug", "wif zup wif lug dax", "lug"], ["dax"]):
+        queries = encode_words([one.split() for one in words], vocabularies[0])
+        support = encode_words([["lug"], ["dax", "wif", "zup"], ["lug", "lug"]], vocabularies[0])
+        stored = (support.symbols, support.lengths, batch.support_out.symbols, batch.support_out.lengths)
+        together = model.store_and_recall(*stored, queries.symbols, queries.lengths)
+        apart = model.recall(model.store(*stored), queries.symbols, queries.lengths)
+        for one, other in zip(together, apart, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-11)
+
+
+def test_training_pads_to_the_longest_query_of_the_episode(samplers):
+    """As in the original release: in training the longest query of an episode has no padded step, in evaluation it may.
+
+    Therefore L plays no part in training.
+    """
+    model, batch, vocabularies = make(samplers)
+    queries = encode_words([["dax"] * 2, ["dax"] * 4], vocabularies[0])
+    memory = store(model, batch)
+    counts = {}
+    for training in (False, True):
+        context = model.train(training).recall(memory, queries.symbols, queries.lengths)
+        counts[training] = context.log_count[:, -1].exp().round().tolist()
+    assert counts == {False: [4, 2], True: [2, 0]}  # L is 7, EOS included
 
 
 def test_padding_to_a_longer_length_changes_nothing_where_it_is_masked(samplers):
@@ -188,7 +227,7 @@ def test_a_training_step_equals_the_plain_one(samplers):
     """Loss and updated weights are those of the plain step with torch's ordinary Adam."""
     fast, batch, _ = make(samplers)
     plain, _, _ = make(samplers)
-    optimizers = make_optimizer(fast, 1e-3, 100)[0], torch.optim.Adam(plain.parameters(), 1e-3)
+    optimizers = make_optimizer(fast, 1e-3), torch.optim.Adam(plain.parameters(), 1e-3)
     for _ in range(3):
         ours = train_on_episode(fast, optimizers[0], batch)
         torch.testing.assert_close(ours, plain_train_on_episode(plain, optimizers[1], batch))
@@ -212,17 +251,43 @@ def test_gradients_are_clipped_to_norm_50_in_each_part(samplers, scale):
                 torch.testing.assert_close(parameter.grad, before[name] * factor, rtol=1e-6, atol=1e-12)
 
 
-def test_the_learning_rate_falls_to_a_tenth_on_schedule(samplers):
-    """0.001 for the first episodes, then 0.0001, then 0.00001; Adam's moments stay."""
-    model, batch, _ = make(samplers)
-    optimizer, scheduler = make_optimizer(model, 0.001, 2)
-    rates = []
-    for _ in range(5):
-        rates.append(optimizer.param_groups[0]["lr"])
-        train_on_episode(model, optimizer, batch)
-        scheduler.step()
-    assert rates == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4, 1e-5])
-    assert optimizer.state[next(model.parameters())]["step"] == 5
+def naive_training(model, episodes, schedule, keep_moments):
+    """Train as the original release does, written plainly: two Adams, made anew when the learning rate drops."""
+    decoder = list(model.decoder.parameters())
+    encoders = [parameter for name, parameter in model.named_parameters() if not name.startswith("decoder.")]
+    lr = 1e-3
+    optimizers = [torch.optim.Adam(part, lr) for part in (encoders, decoder)]
+    for number, episode in enumerate(episodes, start=1):
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        plain_loss(plain_logits(model.train(), episode), episode.query_out).backward()
+        for part, optimizer in zip((encoders, decoder), optimizers, strict=True):
+            torch.nn.utils.clip_grad_norm_(part, 50.0)
+            optimizer.step()
+        if number % schedule == 0:
+            lr *= 0.1
+            for optimizer in optimizers:
+                optimizer.param_groups[0]["lr"] = lr
+            if not keep_moments:
+                optimizers = [torch.optim.Adam(part, lr) for part in (encoders, decoder)]
+
+
+@pytest.mark.parametrize("n_episodes", [2, 3, 4, 7, 9])  # before, at and after drops at 3 and 6
+@pytest.mark.parametrize("keep_moments", [False, True])
+def test_a_schedule_is_that_of_the_original_release(samplers, n_episodes, keep_moments):
+    """Weights after a schedule are those of its naive form: the rate falls to a tenth, and Adam starts anew."""
+    ours, theirs = make(samplers)[0], make(samplers)[0]
+    rng, sampler = np.random.default_rng(1), samplers["ME"]
+    vocabularies = vocabularies_of(sampler.experiment)
+    episodes = [encode(sampler.training_episode(rng, ()), *vocabularies) for _ in range(n_episodes)]
+    optimizer = make_optimizer(ours, 1e-3)
+    for number, episode in enumerate(episodes, start=1):
+        train_on_episode(ours, optimizer, episode)
+        if number % 3 == 0:
+            drop_learning_rate(optimizer, keep_moments)
+    naive_training(theirs, episodes, 3, keep_moments)
+    for our, their in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(our, their, rtol=1e-7, atol=1e-10)
 
 
 def test_dropout_is_on_every_embedding_and_between_layers(samplers, monkeypatch):

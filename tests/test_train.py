@@ -52,9 +52,13 @@ def interrupt(training, episode):
 
 @pytest.mark.parametrize("episode_type", ["ME", "scan_around_right"])
 @pytest.mark.parametrize("stop_after", [3, 9, 14])
-def test_interrupted_and_resumed_equals_uninterrupted(train, tmp_path, episode_type, stop_after):
-    """Stopped at any episode and started again by the same command, a run ends bit for bit as if never stopped."""
-    run = ["--episode_type", episode_type, "--num_episodes", "15", "--lr_decay_schedule", "7"]
+@pytest.mark.parametrize("schedule", [["4"], ["5"], ["6"], ["5", "--keep_moments"]], ids=" ".join)
+def test_interrupted_and_resumed_equals_uninterrupted(train, tmp_path, episode_type, stop_after, schedule):
+    """Stopped at any episode and started again by the same command, a run ends bit for bit as if never stopped.
+
+    Checkpoints are at 5 and 10; the learning rate drops before, at and after such an episode.
+    """
+    run = ["--episode_type", episode_type, "--num_episodes", "15", "--lr_decay_schedule", *schedule]
     assert train(*run, "--fn_out_model", "whole.tar", save_every=5)[0] == 0
     code, _, error = train(*run, "--fn_out_model", "broken.tar", save_every=5, stop_after=stop_after)
     assert (code, error.count("\n")) == (130, 1)
@@ -65,12 +69,14 @@ def test_interrupted_and_resumed_equals_uninterrupted(train, tmp_path, episode_t
     assert rows(tmp_path / "models/whole.csv") == rows(tmp_path / "models/broken.csv")
 
 
-def test_an_extended_run_equals_a_longer_one(train, tmp_path):
-    """More --num_episodes go on from a finished run; the last line out of turn leaves no trace."""
-    assert train("--num_episodes", "130", "--fn_out_model", "long.tar")[0] == 0
-    assert train("--num_episodes", "104", "--fn_out_model", "short.tar")[0] == 0
+@pytest.mark.parametrize("drop", ["100", "104", "120"])
+def test_an_extended_run_equals_a_longer_one(train, tmp_path, drop):
+    """More --num_episodes go on from a finished run, with the same drops; the last line out of turn leaves no trace."""
+    drop = ["--lr_decay_schedule", drop]
+    assert train("--num_episodes", "130", "--fn_out_model", "long.tar", *drop)[0] == 0
+    assert train("--num_episodes", "104", "--fn_out_model", "short.tar", *drop)[0] == 0
     assert [row["episode"] for row in rows(tmp_path / "models/short.csv")] == ["1", "100", "104"]
-    assert train("--num_episodes", "130", "--fn_out_model", "short.tar")[0] == 0
+    assert train("--num_episodes", "130", "--fn_out_model", "short.tar", *drop)[0] == 0
     assert rows(tmp_path / "models/long.csv") == rows(tmp_path / "models/short.csv")
     assert same_contents(*(torch.load(tmp_path / f"models/{name}.tar") for name in ("long", "short")), OF_THE_COMMAND)
 
@@ -95,6 +101,7 @@ def test_a_finished_run_is_not_trained_again(train, tmp_path):
         ("lr", "0.1"),
         ("emb_size", "7"),
         ("dropout", "0"),
+        ("keep_moments", None),
         ("mask_padding", None),
         ("disable_memory", None),
         ("episode_type", "scan_length"),
@@ -109,6 +116,39 @@ def test_other_arguments_do_not_go_on_from_a_checkpoint(train, tmp_path, name, a
     assert (code, error.count("\n")) == (2, 1)
     assert f"--{name}" in error
     assert (tmp_path / "models/net.tar").read_bytes() == before
+
+
+def without_arguments(path, names):
+    """Rewrite a checkpoint as if the code that wrote it had not known some arguments."""
+    saved = torch.load(path)
+    kept = {name: value for name, value in saved["arguments"].items() if name not in names}
+    torch.save(saved | {"arguments": kept}, path)
+
+
+def test_a_checkpoint_goes_on_though_the_command_has_new_flags(train, tmp_path):
+    """An argument that a file does not have counts as the flag's default, so files outlive new flags."""
+    path = tmp_path / "models/net_ME.tar"
+    assert train("--num_episodes", "1")[0] == 0
+    without_arguments(path, ["mask_padding", "lr", "lr_decay_schedule"])
+    code, _, error = train("--num_episodes", "2", "--mask_padding")
+    assert (code, "--mask_padding False (now True)" in error) == (2, True)
+    assert train("--num_episodes", "2")[0] == 0
+    assert torch.load(path)["episode"] == 2
+
+
+def test_a_checkpoint_from_before_keep_moments_goes_on_only_with_it(train, tmp_path):
+    """Code that did not know the flag kept the moments; the message says so and what to type."""
+    path = tmp_path / "models/net_ME.tar"
+    assert train("--num_episodes", "1", "--keep_moments")[0] == 0
+    without_arguments(path, ["keep_moments"])
+    before = path.read_bytes()
+    code, _, error = train("--num_episodes", "2")
+    assert (code, error.count("\n")) == (2, 1)
+    assert "moments kept" in error
+    assert "--keep_moments" in error
+    assert path.read_bytes() == before
+    assert train("--num_episodes", "2", "--keep_moments")[0] == 0
+    assert torch.load(path)["episode"] == 2
 
 
 def test_device_and_folders_may_differ_when_a_run_goes_on(train, tmp_path):
