@@ -82,13 +82,21 @@ def describe_device(device: torch.device) -> str:
 
 
 def provenance() -> dict[str, str | None]:
-    """Tell which code and versions are running: the commit (marked `+` if files differ from it), Python, packages."""
-    here = Path(__file__).resolve().parent
+    """Tell which code and versions are running: the commit, Python, packages.
+
+    The commit is marked `+` if files differ from it, `results/` left aside, which runs themselves replace.
+    """
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(Path(__file__).resolve().parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    commit = None
     try:
-        ask = ["git", "-C", str(here), "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
-        commit = subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
+        differing = git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(exclude,top)results")
+        commit = git("rev-parse", "HEAD") + ("+" if differing else "")
     except (OSError, subprocess.CalledProcessError):
-        commit = None
+        pass
     packages = {name: version(name) for name in ("torch", "numpy")}
     return {"commit": commit, "python": platform.python_version(), **packages}
 

@@ -18,7 +18,7 @@ from generate_episode import Episode, EpisodeSampler
 from model import Context, Memory, MetaSeq2Seq
 from scan_util import Item, interpret, load_split
 
-QUERIES_AT_ONCE = 1024  # enough rows for full-rate products even when most queries have ended
+QUERIES_AT_ONCE = 512  # enough rows for full-rate products even when most queries have ended
 COMPACT_BELOW = 0.85  # finished queries leave the batch once fewer than this share is still being decoded
 AUGMENTED_TRAINING_COMMANDS = 7706  # as many as addprim_jump tests
 END, PADDING = "<EOS>", "(padding)"  # labels of attention weights
@@ -88,9 +88,9 @@ def decode_steps(
     eos = model.config.output_size - 1
     numbers = torch.arange(len(context.last), device=context.last.device)
     symbols, running = torch.full_like(numbers, eos - 1), torch.ones_like(numbers, dtype=torch.bool)
-    state = model.decoder.start(context)
+    state, step = model.decoder.start(context), model.decoder_step()
     for _ in range(max_length):
-        logits, state, weights = model.step(symbols, state, context)
+        logits, state, weights = step(symbols, state, context)
         symbols = logits.argmax(dim=1)
         yield numbers, symbols, weights
         running = running & (symbols != eos)

@@ -94,6 +94,13 @@ def attention(query: Tensor, keys: Tensor, values: Tensor, log_count: Tensor | N
     return weights @ values, weights
 
 
+def tanh(values: Tensor) -> Tensor:
+    """Compute tanh; on a CPU and without gradients by a sigmoid, 1 - 2 sigmoid(-2x), in a fraction of the time."""
+    if values.requires_grad or values.device.type != "cpu":
+        return values.tanh()
+    return (values * -2).sigmoid_().mul_(-2).add_(1)
+
+
 class SequenceEncoder(nn.Module):
     """Embed symbols and run a biLSTM; the two directions are added, so the result keeps m units.
 
@@ -142,24 +149,6 @@ class Decoder(nn.Module):
             u = packing.pack(self.attend(packing.unpack(g), context)[0])
         return packing.unpack(self.score(g, u))
 
-    def step(self, symbols: Tensor, state: State, context: Context) -> tuple[Tensor, State, Tensor | None]:
-        """Take one step of greedy decoding.
-
-        Args:
-            symbols: (Q,) int64 the previous output symbols.
-            state: hidden and cell state, (layers, Q, m) each.
-            context: of the same Q queries.
-        Returns:
-            Logits (Q, V), the state after, and the attention weights (Q, T + 1), None without attention.
-        """
-        embedded = dropped(self.embedding(symbols), self.dropout, self.training)
-        outputs, state = self.lstm(embedded[None], state)
-        g = outputs[0]
-        if self.attention_layer is None:
-            return self.score(g, None), state, None
-        u, weights = self.attend(g[:, None], context)
-        return self.score(g, u[:, 0]), state, weights[:, 0]
-
     def attend(self, g: Tensor, context: Context) -> tuple[Tensor, Tensor]:
         """Read the context at each output step: (Q, U, m) -> u (Q, U, m), weights (Q, U, T + 1)."""
         return attention(g, context.steps, context.steps, context.log_count[:, None])
@@ -167,13 +156,62 @@ class Decoder(nn.Module):
     def score(self, g: Tensor, u: Tensor | None) -> Tensor:
         """Score the output symbols from the LSTM's state and, with attention, what was read: (..., m) -> (..., V)."""
         if self.attention_layer is not None and u is not None:
-            g = self.attention_layer(torch.cat((g, u), dim=-1)).tanh()
+            g = tanh(self.attention_layer(torch.cat((g, u), dim=-1)))
         scores: Tensor = self.output_layer(g)
         return scores
 
 
+class DecoderStep:
+    """One step of a decoder in evaluation, with all that is the same in every step worked out beforehand.
+
+    The first layer's share of the gates has one row for each symbol and is looked up; a further layer takes its input
+    and its own state in one product. As in packed_lstm.py all gates are sigmoids, with g = 1 - 2s.
+    """
+
+    def __init__(self, decoder: Decoder) -> None:
+        self._decoder, m = decoder, decoder.lstm.hidden_size
+        self._factors: list[Tensor] = []  # (m, 4m) of the first layer, (2m, 4m) of a further one
+        self._offsets: list[Tensor] = []  # (V, 4m) of the first layer, (4m,) of a further one
+        for w_input, w_hidden, b_input, b_hidden in decoder.lstm.all_weights:
+            offset = b_input + b_hidden
+            if not self._factors:
+                factor, offset = w_hidden.T.clone(), torch.addmm(offset, decoder.embedding.weight, w_input.T)
+            else:
+                factor = torch.cat((w_input, w_hidden), dim=1).T
+            for tensor in (factor, offset):
+                tensor[..., 2 * m : 3 * m] *= -2
+            self._factors.append(factor.contiguous())
+            self._offsets.append(offset)
+
+    def __call__(self, symbols: Tensor, state: State, context: Context) -> tuple[Tensor, State, Tensor | None]:
+        """Take one step of greedy decoding.
+
+        Args:
+            symbols: (Q,) int64 the previous output symbols, SOS before the first.
+            state: hidden and cell state, (layers, Q, m) each.
+            context: of the same Q queries.
+        Returns:
+            Logits (Q, V), the state after, and the attention weights (Q, T + 1), None without attention.
+        """
+        hidden: list[Tensor] = []
+        cells: list[Tensor] = []
+        for factor, offset, h, c in zip(self._factors, self._offsets, *state, strict=True):
+            if hidden:
+                gates = torch.addmm(offset, torch.cat((hidden[-1], h), dim=1), factor)
+            else:
+                gates = torch.addmm(offset[symbols], h, factor)
+            i, f, s, o = gates.sigmoid_().chunk(4, dim=1)
+            cells.append((f * c).add_(i).addcmul_(i, s, value=-2))
+            hidden.append(torch.addcmul(o, o, (cells[-1] * -2).sigmoid_(), value=-2))
+        g, weights, u = hidden[-1], None, None
+        if self._decoder.attention_layer is not None:
+            read, weights = self._decoder.attend(g[:, None], context)
+            u, weights = read[:, 0], weights[:, 0]
+        return self._decoder.score(g, u), (torch.stack(hidden), torch.stack(cells)), weights
+
+
 class MetaSeq2Seq(nn.Module):
-    """Meta seq2seq learning. The same four calls serve every variant: store, recall, decode, step.
+    """Meta seq2seq learning. The same four calls serve every variant: store, recall, decode, decoder_step.
 
     Source: Lake 2019, Section 3; without memory: Section 4.3, "Alternative models".
     """
@@ -232,8 +270,8 @@ class MetaSeq2Seq(nn.Module):
         padded_step = steps.new_zeros(self.config.emb_size)
         if self.context_layer is not None:
             read, weights = attention(steps, memory.keys, memory.values)
-            steps = self.context_layer(torch.cat((steps, read), dim=1)).tanh()
-            padded_step = self.context_layer(torch.cat((padded_step, memory.values.mean(0)))).tanh()
+            steps = tanh(self.context_layer(torch.cat((steps, read), dim=1)))
+            padded_step = tanh(self.context_layer(torch.cat((padded_step, memory.values.mean(0)))))
             last = steps[packing.last]
         contexts = torch.cat((packing.unpack(steps), padded_step.expand(len(lengths), 1, -1)), dim=1)
         return Context(contexts, self._log_count(lengths, contexts), last, packing.unpack(weights))
@@ -258,9 +296,9 @@ class MetaSeq2Seq(nn.Module):
         )
         return logits
 
-    def step(self, symbols: Tensor, state: State, context: Context) -> tuple[Tensor, State, Tensor | None]:
-        """Take one decoding step; see Decoder.step. The state before the first is `decoder.start(context)`."""
-        return self.decoder.step(symbols, state, context)
+    def decoder_step(self) -> DecoderStep:
+        """Prepare for decoding step by step, with the weights of now; the first state is `decoder.start(context)`."""
+        return DecoderStep(self.decoder)
 
 
 def make_lstm(config: ModelConfig, bidirectional: bool = False) -> nn.LSTM:

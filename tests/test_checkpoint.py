@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+import checkpoint
 from checkpoint import (
     checkpoint_contents,
     choose_device,
@@ -157,6 +158,30 @@ def test_whatever_is_no_checkpoint_is_refused_with_one_line_and_not_run(tmp_path
             load_checkpoint(path, CPU)
         assert "\n" not in str(caught.value), path
     assert not (tmp_path / "files" / "ran").exists()
+
+
+def test_provenance_names_the_commit_and_marks_changed_code(tmp_path, monkeypatch):
+    """The commit has a + if code differs from it; results that runs put in place of others do not count."""
+
+    def git(*arguments):
+        who = ["-c", "user.name=someone", "-c", "user.email=someone@example.org"]
+        run = subprocess.run(["git", "-C", str(tmp_path), *who, *arguments], check=True, capture_output=True, text=True)
+        return run.stdout.strip()
+
+    monkeypatch.setattr(checkpoint, "__file__", str(tmp_path / "checkpoint.py"))
+    (tmp_path / "results").mkdir()
+    code, result = tmp_path / "checkpoint.py", tmp_path / "results" / "seed1.json"
+    for path in (code, result):
+        path.write_text("before\n")
+    git("init", "--quiet")
+    git("add", ".")
+    git("commit", "--quiet", "--message", "first")
+    commit = git("rev-parse", "HEAD")
+    result.write_text("after\n")
+    (tmp_path / "untracked").write_text("")
+    assert checkpoint.provenance()["commit"] == commit
+    code.write_text("after\n")
+    assert checkpoint.provenance()["commit"] == f"{commit}+"
 
 
 def test_a_missing_gpu_is_an_error():

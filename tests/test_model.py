@@ -90,10 +90,10 @@ def test_step_by_step_decoding_gives_the_same_logits(samplers, variant):
     model, batch, vocabularies = make(samplers, **variant)
     together, targets = logits_of(model, batch)
     context = model.recall(store(model, batch), batch.query_in.symbols, batch.query_in.lengths)
-    state = model.decoder.start(context)
+    state, step_of = model.decoder.start(context), model.decoder_step()
     symbols = torch.full_like(targets.symbols[:, 0], vocabularies[1].sos)
     for step in range(targets.symbols.shape[1]):
-        logits, state, _ = model.step(symbols, state, context)
+        logits, state, _ = step_of(symbols, state, context)
         real = targets.lengths > step
         torch.testing.assert_close(logits[real], together[real, step])
         symbols = targets.symbols[:, step]
