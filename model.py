@@ -15,9 +15,10 @@
 | softmax output layer | `decoder.output_layer` | (Q, U, V) |
 
 S support items, Q queries, T input steps, U output steps, m units, V output symbols. The networks know neither words
-nor the loss. Where the paper is silent the original release decides: keys, values and, without memory, the decoder's
-start are the top layer's final states of both directions, added up; both attentions are scaled by 1/sqrt(m); all three
-linear layers have biases; dropout is on every symbol embedding and between LSTM layers.
+nor the loss. Where the paper is silent the original release decides: the two directions of an encoder are added up;
+keys, values and, without memory, C_T are their final states in the top layer; C_T starts the hidden and the cell state
+of every layer of the decoder; both attentions are scaled by 1/sqrt(m); all three linear layers have biases; dropout is
+on every symbol embedding and between LSTM layers.
 
 Padded steps. In the original release the decoder also attends to the padded steps of shorter queries. A padded step has
 encoder state 0, so it attends to all of the memory alike, and its context tanh(W_c1 [0; mean of V]) sums up the support
