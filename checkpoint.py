@@ -61,7 +61,7 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
 
 
 def choose_device(gpu: int | None, cpu: bool, threads: int) -> torch.device:
-    """Pick the device and set the number of CPU threads.
+    """Pick the device, set the number of CPU threads, and have a GPU compute in float32 as the CPU does, not in TF32.
 
     Raises:
         ValueError: if GPU number `gpu` is not there, or if there are fewer cores than threads.
@@ -73,6 +73,7 @@ def choose_device(gpu: int | None, cpu: bool, threads: int) -> torch.device:
     n_gpus = torch.cuda.device_count()
     if gpu is not None and gpu >= n_gpus:
         raise ValueError(f"GPU {gpu}: this machine has {n_gpus or 'no'} usable GPU(s); ask for another or for the CPU")
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     return torch.device("cpu") if cpu or n_gpus == 0 else torch.device("cuda", gpu or 0)
 
 

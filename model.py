@@ -259,7 +259,7 @@ class MetaSeq2Seq(nn.Module):
         both = torch.cat([nn.functional.pad(one, (0, n_steps - one.shape[1])) for one in (inputs, queries)])
         packing = Packing(torch.cat((input_lengths, lengths)), queries.device)
         steps, last = self.input_encoder(both, packing)
-        keys, last = last.split((len(inputs), len(queries)))
+        keys, last = last[: len(inputs)], last[len(inputs) :]
         of_queries = (packing.sequence_of_row >= len(inputs)).nonzero()[:, 0].to(queries.device, non_blocking=True)
         _, values = self.output_encoder(outputs, Packing(output_lengths, outputs.device))
         steps = steps.index_select(0, of_queries)  # in the order in which the queries alone are packed
@@ -275,16 +275,17 @@ class MetaSeq2Seq(nn.Module):
             padded_step = tanh(self.context_layer(torch.cat((padded_step, memory.values.mean(0)))))
             last = steps[packing.last]
         contexts = torch.cat((packing.unpack(steps), padded_step.expand(len(lengths), 1, -1)), dim=1)
-        return Context(contexts, self._log_count(lengths, contexts), last, packing.unpack(weights))
+        log_count = self._step_counts(lengths).to(contexts.dtype).log().to(contexts.device, non_blocking=True)
+        return Context(contexts, log_count, last, packing.unpack(weights))
 
-    def _log_count(self, lengths: Tensor, contexts: Tensor) -> Tensor:
-        """Say how many steps each slot of the contexts (Q, T + 1, m) stands for, as a log: (Q, T + 1)."""
+    def _step_counts(self, lengths: Tensor) -> Tensor:
+        """Say how many steps each slot of a context stands for, (Q, T + 1) int64, on the CPU as the lengths are."""
         padded_length = int(lengths.max()) if self.training else self.config.padded_length
         n_padded = (padded_length - lengths).clamp(min=0)
         if self.config.mask_padding:
             n_padded.zero_()
-        is_real = torch.arange(contexts.shape[1] - 1) < lengths[:, None]
-        return torch.cat((is_real, n_padded[:, None]), dim=1).to(contexts).log()
+        is_real = torch.arange(int(lengths.max())) < lengths[:, None]
+        return torch.cat((is_real, n_padded[:, None]), dim=1)
 
     def decode(self, context: Context, targets: Tensor, lengths: Tensor) -> Tensor:
         """Score target sequences (Q, U) int64 of the given lengths, (Q,) on the CPU: logits (Q, U, V).
