@@ -4,6 +4,7 @@ Takes encoded queries and a model, returns predictions and counts. Saves nothing
 An answer is correct only if every symbol and the stopping point match (Lake 2019, Section 4.3).
 """
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -113,19 +114,25 @@ def answer(model: MetaSeq2Seq, memory: Memory, queries: Sequences, max_length: i
         The symbols of each answer, with EOS unless it was cut off.
     """
     answers: list[list[int]] = [[] for _ in queries.lengths]
-    eos = model.config.output_size - 1
     model.eval()
     with torch.inference_mode():
         for chosen in queries.lengths.argsort(descending=True, stable=True).split(at_once):
             batch = queries.rows(chosen)
             context = model.recall(memory, batch.symbols, batch.lengths)
-            produced = torch.full((len(chosen), max_length), eos, device=context.last.device)
-            length = 0
-            for length, (numbers, symbols, _) in enumerate(decode_steps(model, context, max_length), start=1):
-                produced[numbers, length - 1] = symbols
-            for number, symbols in zip(chosen.tolist(), produced[:, :length].tolist(), strict=True):
-                answers[number] = symbols[: symbols.index(eos) + 1] if eos in symbols else symbols
+            for number, symbols in zip(chosen.tolist(), decode(model, context, max_length), strict=True):
+                answers[number] = symbols
     return answers
+
+
+def decode(model: MetaSeq2Seq, context: Context, max_length: int) -> list[list[int]]:
+    """Decode greedily; gives the symbols of each answer, with EOS unless it was cut off after `max_length`."""
+    eos = model.config.output_size - 1
+    produced = torch.full((len(context.last), max_length), eos, device=context.last.device)
+    length = 0
+    for length, (numbers, symbols, _) in enumerate(decode_steps(model, context, max_length), start=1):
+        produced[numbers, length - 1] = symbols
+    rows = produced[:, :length].tolist()
+    return [row[: row.index(eos) + 1] if eos in row else row for row in rows]
 
 
 def judge(answers: Sequence[Sequence[int]], targets: Sequences) -> list[bool]:
@@ -135,11 +142,16 @@ def judge(answers: Sequence[Sequence[int]], targets: Sequences) -> list[bool]:
 
 
 def evaluate_episodes(model: MetaSeq2Seq, batches: Iterable[EpisodeBatch], max_length: int) -> Accuracy:
-    """Answer the queries of whole episodes and count."""
-    accuracy = Accuracy()
+    """Answer the queries of whole episodes, all in one decoding, and count."""
+    batches, accuracy = list(batches), Accuracy()
+    with torch.inference_mode():
+        contexts = [
+            model.recall(remember(model, batch), batch.query_in.symbols, batch.query_in.lengths) for batch in batches
+        ]
+        answers = iter(decode(model, Context.joined(contexts), max_length))
     for batch in batches:
-        answers = answer(model, remember(model, batch), batch.query_in, max_length, QUERIES_AT_ONCE)
-        accuracy = accuracy.plus(judge(answers, batch.query_out), batch.is_support.tolist())
+        own = list(itertools.islice(answers, len(batch.query_in.lengths)))
+        accuracy = accuracy.plus(judge(own, batch.query_out), batch.is_support.tolist())
     return accuracy
 
 

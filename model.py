@@ -32,6 +32,7 @@ Source: Lake 2019, Section 3 and Figure 1.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -78,6 +79,21 @@ class Context(NamedTuple):
     def rows(self, chosen: Tensor) -> "Context":
         """Pick queries by number."""
         return Context(*(tensor[chosen] for tensor in self))
+
+    @staticmethod
+    def joined(contexts: "Sequence[Context]") -> "Context":
+        """Put queries of several contexts together, without their memory weights, which are on different items."""
+        n_slots = max(one.steps.shape[1] for one in contexts)
+
+        def widened(slots: Tensor, nothing: float) -> Tensor:
+            """Fill slots (Q, T + 1, ...) up to `n_slots`, with the one of the padded steps still the last."""
+            missing = slots.new_full((len(slots), n_slots - slots.shape[1], *slots.shape[2:]), nothing)
+            return torch.cat((slots[:, :-1], missing, slots[:, -1:]), dim=1)
+
+        steps = torch.cat([widened(one.steps, 0.0) for one in contexts])
+        log_count = torch.cat([widened(one.log_count, -math.inf) for one in contexts])
+        last = torch.cat([one.last for one in contexts])
+        return Context(steps, log_count, last, last.new_zeros(len(last), n_slots - 1, 0))
 
 
 def attention(query: Tensor, keys: Tensor, values: Tensor, log_count: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,7 @@
 """Greedy decoding, scoring and the test sets."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -50,6 +52,28 @@ def test_a_small_network_learns_one_episode_by_heart(learned):
     """Trained on a single ME episode, a small network answers all of it, retrieval and generalization."""
     model, _, batch = learned
     assert evaluate_episodes(model, [batch], 50) == ((3, 3), (20, 20))
+
+
+def test_episodes_decoded_together_are_answered_as_each_alone(learned):
+    """What an episode counts does not depend on the others, whatever the lengths of their queries."""
+    model, _, batch = learned
+    parts = [torch.arange(3), torch.arange(3, 20), torch.arange(20, 23)]  # the last are the support items, of one word
+    batches = [
+        dataclasses.replace(
+            batch,
+            query_in=batch.query_in.rows(part),
+            query_out=batch.query_out.rows(part),
+            is_support=batch.is_support[part],
+        )
+        for part in parts
+    ]
+    assert len({one.query_in.symbols.shape[1] for one in batches}) > 1
+    for max_length in (4, 20):
+        alone = [evaluate_episodes(model, [one], max_length) for one in batches]
+        together = evaluate_episodes(model, batches, max_length)
+        assert together.retrieval == tuple(map(sum, zip(*(one.retrieval for one in alone), strict=True)))
+        assert together.generalize == tuple(map(sum, zip(*(one.generalize for one in alone), strict=True)))
+    assert 0 < evaluate_episodes(model, batches, 4).generalize.correct < 20  # some answers are longer than 4
 
 
 def test_early_stop_and_dropping_finished_queries_change_no_answer(learned):
