@@ -27,7 +27,8 @@ def test_commands_are_understood(command, monkeypatch):
     monkeypatch.setattr(sys, "argv", [module, *arguments])
     if "-h" not in arguments:
         path = ROOT / f"{module.replace('.', '/')}.py"
-        runpy.run_path(str(path))["parse_arguments"]()  # not imported, so that other tests may run it afresh
+        names = runpy.run_path(str(path))  # not imported, so that other tests may run it afresh
+        names["make_parser"]().parse_args() if "make_parser" in names else names["parse_arguments"]()
 
 
 def test_there_are_commands():
