@@ -1,11 +1,16 @@
 """The cells of the paper's evaluation: what each one trains, and what the paper reports for it.
 
-One table for the script that runs the cells and the one that reports them. Standard library only.
+One table for the script that runs the cells and the one that reports them, and a way to say whether a result was
+trained as its cell says. Needs no torch.
 
 Source: Lake 2019, Sections 4.2 to 4.6, Tables 2 and 3; means and standard deviations over five runs, in percent.
 """
 
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
+from typing import Any, NamedTuple
+
+from script_util import with_what_was_done
 
 
 class Cell(NamedTuple):
@@ -87,7 +92,44 @@ CELLS = {
         ),
         Cell("length", ("--episode_type", "scan_length"), "meta seq2seq, length", 16.64, 2.10, 2.4),
         Cell("length_standard", ("--episode_type", "standard_length"), "standard seq2seq, length", 7.71, 1.90, 0.7),
+        Cell(
+            "me_kept_moments",
+            ("--episode_type", "ME", "--keep_moments"),
+            "as me, Adam's moments kept when the learning rate drops",
+            None,
+            None,
+            0.28,
+        ),
         Cell("me_masked", ("--episode_type", "ME", "--mask_padding"), "as me, padded steps masked", None, None, 0.28),
         Cell("jump_perm_masked", (*_PERMUTATION, "--mask_padding"), "as jump_perm, padded steps masked", None, None),
     )
 }
+
+
+def flag_values(flags: Sequence[str]) -> dict[str, str | bool]:
+    """Read flags of train.py as its arguments: the text of those with a value, True for the others."""
+    values: dict[str, str | bool] = {}
+    for flag, follower in zip_longest(flags, flags[1:], fillvalue="--"):
+        if flag.startswith("--"):
+            values[flag.removeprefix("--")] = True if follower.startswith("--") else follower
+    return values
+
+
+def unlike_recipe(cell: Cell, arguments: Mapping[str, Any]) -> list[str]:
+    """Name the arguments of a training command in which it is not the cell's recipe.
+
+    Every flag of the cell has to have the cell's value. A flag that only other cells have must not have theirs: so a
+    run with `keep_moments` is of a cell only if the cell says so, and no run is of two cells. What is the same for all
+    cells, such as the number of units, is not looked at.
+    """
+    done, own = with_what_was_done(arguments), flag_values(cell.flags)
+    unlike = {name for name, value in own.items() if not _is_given(done.get(name), value)}
+    for other in CELLS.values():
+        others = flag_values(other.flags).items() - own.items()
+        unlike |= {name for name, value in others if name not in own and _is_given(done.get(name), value)}
+    return sorted(unlike)
+
+
+def _is_given(found: Any, value: str | bool) -> bool:
+    """Say whether an argument has the value that a flag gives it."""
+    return found is True if value is True else str(found) == value

@@ -27,7 +27,7 @@ MAY_IMPORT = {  # each module and what it may import of this project
     "timing": set(),
     "learning_curve": {"script_util"},
     "attention_plot": {"script_util"},
-    "cells": set(),
+    "cells": {"script_util"},
     "reporting.run_results": {"cells"},
     "reporting.paper_comparison": set(),
     "reporting.text": {"reporting.run_results", "reporting.paper_comparison", "cells"},
