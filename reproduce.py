@@ -6,7 +6,9 @@
 
 A run is one cell with one seed: train.py, then test.py, as processes of their own. They write to out_models/<cell>/,
 and what they print goes to seed<k>.log there. The result is results/<cell>/seed<k>.json, the learning curve the .csv
-beside it. Stopped at any point, the same command goes on from the last checkpoints and repeats no finished run.
+beside it. Stopped at any point, the same command goes on from the last checkpoints and repeats no finished run. Where a
+result was trained with another recipe than its cell's, such as one from before Adam started anew when the learning rate
+drops, the run is done anew and replaces it.
 """
 
 import argparse
@@ -31,7 +33,7 @@ from contextlib import closing, contextmanager, redirect_stdout
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from cells import CELLS, Cell
+from cells import CELLS, Cell, unlike_recipe
 from script_util import OneLineParser, natural_int, positive_float, positive_int, run_script, save_json, written_whole
 
 HERE = Path(__file__).resolve().parent
@@ -92,6 +94,13 @@ def read_result(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return contents if isinstance(contents, dict) and contents.get("accuracy") is not None else None
+
+
+def result_of(run: Run, folder: Path) -> dict[str, Any] | None:
+    """Read the result of a run; None also if what is there was trained with another recipe than the cell's."""
+    result = read_result(folder / run.result) or {}
+    arguments = result.get("arguments")
+    return result if isinstance(arguments, dict) and not unlike_recipe(run.cell, arguments) else None
 
 
 def copy_whole(source: Path, target: Path) -> None:
@@ -211,7 +220,7 @@ def work_on(run: Run, device: Sequence[str], folder: Path) -> Generator[None, No
         (folder / run.models).mkdir(parents=True, exist_ok=True)
         with (folder / run.log).open("ab") as log:
             yield from wait_for_lock(log)
-            if read_result(folder / run.result) is not None:
+            if result_of(run, folder) is not None:
                 return ""
             error = yield from train_and_score(run, device, folder, log)
     except (OSError, ValueError) as problem:
@@ -392,7 +401,7 @@ class Board:
             self.say(f"failed {run.name}: {error}")
             return
         self.finished.append(run)
-        result = read_result(self._folder / run.result) or {}
+        result = result_of(run, self._folder) or {}
         if result.get("training_seconds"):
             self._spent.append((run.cell.cost, result["training_seconds"]))
         score = f"{result.get('accuracy', math.nan):.2f} % ({result.get('correct')} of {result.get('total')})"
@@ -595,8 +604,7 @@ def outcome(ray: Any, done: Any, run: Run, folder: Path) -> str:
     try:
         return str(ray.get(done))
     except ray.exceptions.RayError as error:
-        has_result = read_result(folder / run.result) is not None
-        return "" if has_result else write_error(run, f"{type(error).__name__}: {error}", folder)
+        return "" if result_of(run, folder) else write_error(run, f"{type(error).__name__}: {error}", folder)
 
 
 def main(cells: Mapping[str, Cell] = CELLS) -> None:
@@ -604,7 +612,7 @@ def main(cells: Mapping[str, Cell] = CELLS) -> None:
     args = parse_arguments(cells)
     folder = Path.cwd()
     selected = select_runs(cells, args.only, args.seeds)
-    runs = [run for run in selected if read_result(folder / run.result) is None]
+    runs = [run for run in selected if result_of(run, folder) is None]
     if args.dry_run:
         for run in runs:
             print(" && ".join(typed(command, folder) for command in commands_of(run, device_flags(args))))

@@ -16,18 +16,19 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from script_runs import contents
 
 import reproduce
-from cells import CELLS, Cell
+from cells import CELLS, Cell, flag_values
 from reproduce import Board, Run, main, progress_of, read_result, select_runs, work_on
 
 ROOT = Path(__file__).resolve().parent.parent
 LINE = "1m 40s (- 2m 5s) (4400 44% finished) TrainLoss: 0.4123, ValAccRetrieval: 99.0, ValAccGeneralize: 87.5\n"
 FAKE_TRAIN = """
-import pathlib, sys, time
+import json, pathlib, sys, time
 options = dict(zip(sys.argv, sys.argv[1:]))
 if "--fail" in sys.argv and not pathlib.Path("repaired").exists():
     print("some lines\\nthe last line")
@@ -37,6 +38,9 @@ if "--long" in sys.argv:
     time.sleep(60)
 folder = pathlib.Path(options["--dir_model"])
 (folder / options["--fn_out_model"]).with_suffix(".csv").write_text("episode,seconds\\n")
+given = {word[2:]: True if value.startswith("--") else value for word, value in options.items() if word[:2] == "--"}
+with (folder / options["--fn_out_model"]).with_suffix(".json").open("w") as file:
+    json.dump({"keep_moments": False, **given}, file)
 """
 FAKE_TEST = """
 import json, pathlib, sys
@@ -46,6 +50,7 @@ if "--plot_attention" in sys.argv:
     (folder / f"attention_seed{seed}.json").write_text(json.dumps({"query": options["--plot_attention"]}))
 else:
     report = {"accuracy": 50.0, "correct": 1, "total": 2, "training_seconds": 5.0, "wrong": [{"query": "jump"}]}
+    report["arguments"] = json.loads((folder / f"net_seed{seed}.json").read_text())
     (folder / f"res_test_seed{seed}.json").write_text(json.dumps(report))
 """
 TINY = ("--episode_type", "ME", "--emb_size", "2", "--nlayers", "1", "--disable_recon_loss", "--num_episodes")
@@ -57,6 +62,12 @@ def cell(name, *flags, cost=1.0):
 
 def table(*cells):
     return {one.name: one for one in cells}
+
+
+def a_result(one, **arguments):
+    """What is read of a result that was trained as a cell says, but for the arguments given here."""
+    done = {"keep_moments": False, **flag_values(one.flags), **arguments}
+    return {"accuracy": 99.0, "arguments": {name: value for name, value in done.items() if value is not None}}
 
 
 @pytest.fixture
@@ -145,12 +156,13 @@ def test_a_dry_run_prints_what_a_user_types(start, tmp_path, monkeypatch):
 
 
 def test_every_cell_of_the_paper_has_its_runs(start, world):
-    """Sixteen cells with five seeds, seed 1 of each first, but for what has a result already."""
+    """Seventeen cells with five seeds, seed 1 of each first, but for what has a result already."""
     _, out, _ = start(CELLS, "--dry_run")
     lines = out.splitlines()
-    assert len(lines) == 80
-    assert all(" --seed 1 " in line for line in lines[:16])
-    for name, contents_of_it in (("me", '{"accuracy": 99.0}'), ("length", '{"error": "no"}'), ("jump_aug", '{"accu')):
+    assert len(lines) == 85
+    assert all(" --seed 1 " in line for line in lines[:17])
+    me = json.dumps(a_result(CELLS["me"]))
+    for name, contents_of_it in (("me", me), ("length", '{"error": "no"}'), ("jump_aug", '{"accu')):
         (world / "results" / name).mkdir(parents=True)
         (world / "results" / name / "seed1.json").write_text(contents_of_it)
     _, out, _ = start(CELLS, "--dry_run")
@@ -218,6 +230,7 @@ def test_a_result_holds_what_test_py_wrote_but_for_the_wrong_answers(start, worl
     result = json.loads((world / "results/me/seed1.json").read_text())
     assert 5.0 < result.pop("wall_seconds") < 30.0  # of training, as test.py tells, and since
     commands = result.pop("command")
+    assert result.pop("arguments")["lr"] == "0.1"
     assert result == {
         "cell": "me", "seed": 1, "accuracy": 50.0, "correct": 1, "total": 2, "training_seconds": 5.0
     }  # fmt: skip
@@ -231,6 +244,62 @@ def test_a_result_holds_what_test_py_wrote_but_for_the_wrong_answers(start, worl
     code, out, err = start(table(cell("me", "--lr", "0.1")), "--seeds", "1,2", "--cpu")
     assert (code, out, err) == (0, "2 of 2 runs done, 0 failed\n", "")
     assert contents(world) == before
+
+
+OTHER_RECIPES = {  # what jump_perm's result may have been trained with
+    "before keep_moments": {"keep_moments": None},
+    "kept moments": {"keep_moments": True},
+    "another type of episode": {"episode_type": "scan_prim_augmentation"},
+    "without support loss": {"disable_recon_loss": True},
+    "with masked padding": {"mask_padding": True},
+}
+
+
+@pytest.mark.parametrize("case", OTHER_RECIPES)
+def test_a_result_of_another_recipe_is_replaced(start, world, case):
+    """It does not count as there, is never shown as the run's, and the run is done anew."""
+    path = world / "results/jump_perm/seed1.json"
+    earlier = a_result(CELLS["jump_perm"], **OTHER_RECIPES[case])
+    reproduce.save_json(path, earlier)
+    _, out, _ = start(CELLS, "--dry_run", "--only", "jump_perm", "--seeds", "1")
+    assert out.count("python ") == 3
+    code, out, _ = start(CELLS, "--only", "jump_perm", "--seeds", "1")
+    assert code == 0
+    assert "99.00" not in out
+    assert "finished jump_perm seed 1: 50.00 % (1 of 2)" in out
+    assert json.loads(path.read_text())["accuracy"] == 50.0
+    before = contents(world)
+    assert start(CELLS, "--only", "jump_perm", "--seeds", "1") == (0, "1 of 1 runs done, 0 failed\n", "")
+    assert contents(world) == before
+
+
+@pytest.mark.parametrize("arguments", [None, [], "ME", {}])
+def test_a_result_that_does_not_tell_its_arguments_does_not_count(world, arguments):
+    run = Run(CELLS["me"], 1)
+    reproduce.save_json(world / run.result, {"accuracy": 99.0, "arguments": arguments})
+    assert reproduce.result_of(run, world) is None
+
+
+def test_a_kept_moments_result_counts_where_the_cell_keeps_them(world):
+    """The ones from before there was the flag count for the cell that has it."""
+    run = Run(CELLS["me_kept_moments"], 1)
+    for kept in (None, True):
+        reproduce.save_json(world / run.result, a_result(run.cell, keep_moments=kept))
+        assert reproduce.result_of(run, world)["accuracy"] == 99.0
+    reproduce.save_json(world / run.result, a_result(run.cell, keep_moments=False))
+    assert reproduce.result_of(run, world) is None
+
+
+def test_a_node_that_died_over_another_recipes_result_left_none(world):
+    """On a cluster too an earlier result does not stand for the run."""
+    run = Run(CELLS["jump_perm"], 1)
+    ray = mock.Mock()
+    ray.exceptions.RayError = RuntimeError
+    ray.get.side_effect = RuntimeError("the node died")
+    reproduce.save_json(world / run.result, a_result(run.cell))
+    assert reproduce.outcome(ray, None, run, world) == ""
+    reproduce.save_json(world / run.result, a_result(run.cell, keep_moments=True))
+    assert reproduce.outcome(ray, None, run, world) == "RuntimeError: the node died"
 
 
 def test_a_failed_run_is_reported_and_tried_again(start, world):
@@ -289,7 +358,7 @@ def test_two_processes_do_not_work_on_the_same_run(world):
     for _ in range(10):
         next(second)
     assert (world / run.log).read_text().count("train.py") == 1
-    reproduce.save_json(world / run.result, {"accuracy": 1.0})
+    reproduce.save_json(world / run.result, a_result(run.cell))
     first.close()  # stops the process, which gives the lock back
     with pytest.raises(StopIteration) as end:
         next(second)
