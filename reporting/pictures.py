@@ -8,6 +8,7 @@ import itertools
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,11 +19,15 @@ from matplotlib.patches import Patch
 from attention_plot import draw_attention
 from cells import CELLS
 from reporting.paper_comparison import TABLES
-from reporting.run_results import CurvePoint, Results
+from reporting.run_results import KEPT_MOMENTS, CurvePoint, Results, take_off
 from script_util import written_whole
 
 BLUE, SKY, VERMILLION, BLACK = "#0072B2", "#56B4E9", "#D55E00", "#000000"
 DOTS_AN_INCH = 100
+KEPT_STYLE: dict[str, Any] = {"hatch": "///", "edgecolor": "white"}  # of bars that are not of the cell's own recipe
+TAKES_OFF: dict[str, Any] = {"color": BLUE, "linewidth": 0.9}  # the line of an ME run
+STAYS_BELOW: dict[str, Any] = {"color": VERMILLION, "linewidth": 1.1, "linestyle": (0, (4, 1))}
+RECIPES = {"me": "Adam starts anew at the drop", "me_kept_moments": "Adam's moments are kept"}
 PANELS = (
     ("loss", "training loss, nats per symbol"),
     ("retrieval", "ValAccRetrieval, %"),
@@ -39,12 +44,10 @@ def draw_curves(title: str, curves: Sequence[Sequence[CurvePoint]], path: Path) 
     panels = [(name, label) for name, label in PANELS if any(_series(curve, name) for curve in curves)]
     figure = Figure(figsize=(4.3 * len(panels), 3.9), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
-    first = curves[0]
-    drops = [before.episode for before, point in itertools.pairwise(first) if point.lr != before.lr]
+    drops = _drops(curves[0])
     for ax, (name, label) in zip(axes, panels, strict=True):
         _draw_series(ax, [_series(curve, name) for curve in curves])
-        for episode in drops:
-            ax.axvline(episode, color=BLACK, linestyle=":", linewidth=1)
+        _mark_drops(ax, drops)
         ax.set_title(label, fontsize=10)
         ax.set_xlabel("episode")
         if name == "loss":
@@ -56,7 +59,7 @@ def draw_curves(title: str, curves: Sequence[Sequence[CurvePoint]], path: Path) 
     if len(curves) > 1:
         handles += [Line2D([], [], color=BLUE, linewidth=2, label="mean"), Patch(color=SKY, alpha=0.3, label="range")]
     if drops:
-        handles.append(Line2D([], [], color=BLACK, linestyle=":", linewidth=1, label="learning rate drops"))
+        handles.append(_drop_handle())
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9)
     _save(figure, path)
 
@@ -74,8 +77,52 @@ def _draw_series(ax: Axes, runs: Sequence[Mapping[int, float]]) -> None:
         ax.plot(list(run), list(run.values()), color=SKY, linewidth=0.8)
     if len(runs) > 1 and shared:
         ax.plot(shared, table.mean(axis=0), color=BLUE, linewidth=2)
+    _finish_panel(ax)
+
+
+def _finish_panel(ax: Axes) -> None:
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(color="lightgrey", linewidth=0.5)
+
+
+def _drops(curve: Sequence[CurvePoint]) -> list[int]:
+    return [before.episode for before, point in itertools.pairwise(curve) if point.lr != before.lr]
+
+
+def _mark_drops(ax: Axes, episodes: Sequence[int]) -> None:
+    for episode in episodes:
+        ax.axvline(episode, color=BLACK, linestyle=":", linewidth=1)
+
+
+def _drop_handle() -> Line2D:
+    return Line2D([], [], color=BLACK, linestyle=":", linewidth=1, label="learning rate drops")
+
+
+def draw_me_recipes(curves: Mapping[str, Sequence[Sequence[CurvePoint]]], path: Path) -> None:
+    """Draw the validation accuracy of every run of ME, Adam started anew on the left, moments kept on the right.
+
+    Runs that take off are drawn solid, the others dashed; a dotted line marks the drop as in `draw_curves`.
+    """
+    figure = Figure(figsize=(9.5, 4.2), layout="constrained")
+    axes = figure.subplots(1, len(curves), sharex=True, sharey=True, squeeze=False)[0]
+    for ax, (cell, runs) in zip(axes, curves.items(), strict=True):
+        takes_off = [take_off(run) is not None for run in runs]
+        for run, succeeds in sorted(zip(runs, takes_off, strict=True), key=lambda pair: not pair[1]):
+            series = _series(run, "generalize")
+            ax.plot(list(series), list(series.values()), **(TAKES_OFF if succeeds else STAYS_BELOW))
+        _mark_drops(ax, _drops(runs[0]))
+        _finish_panel(ax)
+        ax.set_title(f"{cell}: {RECIPES[cell]}\n{sum(takes_off)} of {len(runs)} runs take off", fontsize=10)
+        ax.set_xlabel("episode")
+        ax.set_ylim(-3, 103)
+    axes[0].set_ylabel("ValAccGeneralize, %")
+    handles = [
+        Line2D([], [], **TAKES_OFF, label="a run that takes off"),
+        Line2D([], [], **STAYS_BELOW, label="one that does not"),
+        _drop_handle(),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9)
+    _save(figure, path)
 
 
 def draw_tables(results: Results, path: Path) -> None:
@@ -94,11 +141,13 @@ def draw_tables(results: Results, path: Path) -> None:
         ax.set_title(f"{table.task}{table.columns[number]}", fontsize=10)
     axes[-1].set_xlabel("test commands answered right, %")
     handles = [
-        Patch(color=SKY, label="here: mean"),
+        Patch(facecolor=SKY, label="here: mean"),
         Line2D([], [], marker="o", linestyle="none", color=BLACK, markerfacecolor="white", label="here: one run"),
         Line2D([], [], marker="D", linestyle="none", color=VERMILLION, label="paper: mean"),
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    if any(results.mark(entry) for models in entries for _, entry in models if isinstance(entry, str)):
+        handles.insert(1, Patch(facecolor=SKY, **KEPT_STYLE, label=f"here: mean, {KEPT_MOMENTS}"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9)
     _save(figure, path)
 
 
@@ -111,10 +160,11 @@ def _draw_bar(ax: Axes, place: int, entry: str | float | None, results: Results)
         percents = results.accuracies(entry)
         if percents:
             mean = statistics.fmean(percents)
-            ax.barh(place, mean, height=0.7, color=SKY)
+            ax.barh(place, mean, height=0.7, color=SKY, **(KEPT_STYLE if results.mark(entry) else {}))
             rings = [place - 0.17] * len(percents)
             ax.plot(percents, rings, "o", color=BLACK, markerfacecolor="white", clip_on=False, zorder=3)
-            said = f"{mean:.2f}  ({said})"
+            mark = f", {results.mark(entry)}" if results.mark(entry) else ""
+            said = f"{mean:.2f}{mark}  ({said})"
         else:
             said = f"{'no finished run' if results.runs[entry] else 'not run'}  ({said})"
     ax.plot(quoted, place + 0.17, "D", color=VERMILLION, clip_on=False, zorder=3)
@@ -136,7 +186,10 @@ def draw_pictures(results: Results, folder: Path) -> None:
         curves = results.curves(cell)
         if curves:
             description = CELLS[cell].description if cell in CELLS else "mutual exclusivity, another recipe"
-            draw_curves(f"{cell}: {description} (n = {len(curves)})", curves, folder / f"curves_{cell}.png")
+            mark = f", {results.mark(cell)}" if results.mark(cell) else ""
+            draw_curves(f"{cell}: {description} (n = {len(curves)}{mark})", curves, folder / f"curves_{cell}.png")
+    if results.me_curves():
+        draw_me_recipes(results.me_curves(), folder / "curves_me_recipes.png")
     draw_tables(results, folder / "tables.png")
     for name, labelled in results.attention.items():
         draw_attention(labelled, folder / f"attention_{name}.png")

@@ -1,7 +1,10 @@
 """Read the result files of finished, unfinished and failed runs, and say when a run took off.
 
 A run is `results/<cell>/seed<k>.json`, what `test.py` counted or the error it ended in, with its learning curve beside
-it as .csv. Everything is checked while it is read, so that whoever takes it from here need not. Standard library only.
+it as .csv. Everything is checked while it is read, so that whoever takes it from here need not: the runs of a folder
+are of one recipe. Only runs of earlier code, which kept Adam's moments when the learning rate dropped, may still lie in
+a cell's folder: marked, they stand in for the cell's own runs as long as there are none; then they are left out.
+Standard library only.
 """
 
 import csv
@@ -13,10 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from cells import CELLS
+from cells import CELLS, unlike_recipe
+from script_util import with_what_was_done
 
 TAKEN_OFF = 99.0  # percent of the validation queries from which on a run counts as taken off
 ATTENTION_CELLS = ("me", "jump_perm")  # of the paper's Figures A.1 and A.2
+KEPT_MOMENTS = "kept moments"  # marks runs that kept Adam's moments, though their cell does not say so
+NOT_THE_RECIPE = ("seed", "gpu", "cpu", "threads", "data_dir", "dir_model", "fn_out_model", "overwrite")
+"""Arguments of the training command that may differ between runs that are averaged: the seed, where and how it ran."""
 FINDING = "finding.md"  # in a cell's folder: what there is to say about its results, in Markdown
 CURVE_COLUMNS = ("episode", "lr", "train_loss", "retrieval", "generalize")
 NUMBER = int | float
@@ -81,6 +88,22 @@ class Run:
             return None
         return float(100 * self.result["train_correct"] / self.result["train_total"])
 
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments that make its recipe; a flag that was not given, or was not known yet, is left out."""
+        done = {"num_episodes": self.result["num_episodes"], **(self.result.get("arguments") or {})}
+        return {
+            name: value
+            for name, value in with_what_was_done(done).items()
+            if name not in NOT_THE_RECIPE and value is not None and value is not False
+        }
+
+    @property
+    def has_kept_moments(self) -> bool:
+        """Whether it kept Adam's moments when the learning rate dropped, though its cell does not say so."""
+        is_asked_to = self.cell in CELLS and "--keep_moments" in CELLS[self.cell].flags
+        return self.error is None and "keep_moments" in self.arguments and not is_asked_to
+
     def group_percents(self, table: str) -> dict[str, float]:
         """Accuracy in percent by the groups of one table of the breakdown, empty if there is no such table."""
         rows = (self.result.get("breakdown") or {}).get(table, [])
@@ -121,6 +144,8 @@ def read_cell(folder: Path) -> list[Run]:
         check_result(result, path)
         curve_path = path.with_suffix(".csv")
         runs.append(Run(folder.name, seed, result, read_curve(curve_path) if curve_path.exists() else ()))
+        check_recipe(runs[-1], path)
+    check_one_recipe(runs, folder)
     return runs
 
 
@@ -177,6 +202,42 @@ def check_result(result: Mapping[str, Any], path: Path) -> None:
     for correct, total in counts:
         if not (isinstance(correct, int) and isinstance(total, int) and 0 <= correct <= total and total > 0):
             refuse(path, "counts of right answers among at least one", f"{correct} of {total}")
+
+
+def check_recipe(run: Run, path: Path) -> None:
+    """Refuse a run of a cell that was trained otherwise than the cell says, but for kept moments."""
+    if run.cell not in CELLS or run.error is not None:
+        return
+    arguments = with_what_was_done(run.result.get("arguments") or {})
+    for name in unlike_recipe(CELLS[run.cell], arguments):
+        if name != "keep_moments" or not run.has_kept_moments:
+            refuse(path, f"a run trained as {run.cell} is", f"--{name} {arguments.get(name)}")
+
+
+def check_one_recipe(runs: Sequence[Run], folder: Path) -> None:
+    """Refuse runs of one folder that differ in their recipe; in a cell's folder some may have kept moments."""
+    trained = [run for run in runs if run.error is None]
+    for run in trained[1:]:
+        for name in differing(trained[0], run):
+            if name != "keep_moments" or folder.name not in CELLS:
+                one, other = (f"{folder / f'seed{each.seed}.json'}" for each in (trained[0], run))
+                values = f"{trained[0].arguments.get(name)} and {run.arguments.get(name)}"
+                raise ValueError(
+                    f"{one} and {other} differ in --{name} ({values}), so they have no mean; move one away"
+                )
+
+
+def differing(one: Run, other: Run) -> list[str]:
+    """Name the arguments in which the recipes of two runs differ."""
+    names = one.arguments.keys() | other.arguments.keys()
+    return sorted(name for name in names if one.arguments.get(name) != other.arguments.get(name))
+
+
+def split_off_older(runs: Sequence[Run]) -> tuple[list[Run], list[Run]]:
+    """Take the runs with kept moments out of a cell's, if it has others that were trained; gives the rest and these."""
+    has_own = any(run.error is None and not run.has_kept_moments for run in runs)
+    older = [run for run in runs if has_own and run.has_kept_moments]
+    return [run for run in runs if run not in older], older
 
 
 def read_curve(path: Path) -> tuple[CurvePoint, ...]:
@@ -237,6 +298,7 @@ class Results(NamedTuple):
     attention: dict[str, dict[str, Any]]  # labelled weights by picture, "me_1"
     findings: dict[str, str]  # by cell
     left_aside: list[str]  # folders with runs that are no cell's
+    older: dict[str, list[Run]]  # by cell; runs with kept moments in cells that have others, left out of `runs`
 
     def finished(self, cell: str) -> list[Run]:
         """The runs of a cell that were trained to their end and scored."""
@@ -249,6 +311,15 @@ class Results(NamedTuple):
     def curves(self, cell: str) -> list[Sequence[CurvePoint]]:
         """The learning curves of the finished runs of a cell."""
         return [run.curve for run in self.finished(cell) if run.curve]
+
+    def mark(self, cell: str) -> str:
+        """Give `KEPT_MOMENTS` for a cell whose runs kept them though it does not say so, nothing for others."""
+        return KEPT_MOMENTS if any(run.has_kept_moments for run in self.runs.get(cell, [])) else ""
+
+    def me_curves(self) -> dict[str, list[Sequence[CurvePoint]]]:
+        """The curves of ME with Adam started anew and with its moments kept, by cell; nothing unless both have some."""
+        curves = {cell: self.curves(cell) for cell in ("me", "me_kept_moments")}
+        return curves if all(curves.values()) and not self.mark("me") else {}
 
 
 def read_results(folder: Path) -> Results:
@@ -268,9 +339,11 @@ def read_results(folder: Path) -> Results:
         for path in sorted((folder / cell).glob("attention_seed1_*.json"), key=lambda path: (len(path.name), path.name))
     }
     notes = {cell: path for cell in cells if (path := folder / cell / FINDING).exists()}
+    runs = {cell: split_off_older(read_cell(folder / cell)) for cell in cells}
     return Results(
-        {cell: read_cell(folder / cell) for cell in cells},
+        {cell: counted for cell, (counted, _) in runs.items()},
         pictures,
         {cell: path.read_text(encoding="utf-8", errors="replace").strip() for cell, path in notes.items()},
         [name for name in found if name not in further],
+        {cell: older for cell, (_, older) in runs.items()},
     )

@@ -21,10 +21,11 @@ from reporting.paper_comparison import (
     summarize,
     verdict,
 )
-from reporting.run_results import TAKEN_OFF, Results, Run, take_off
+from reporting.rates import wilson_interval
+from reporting.run_results import KEPT_MOMENTS, TAKEN_OFF, Results, Run, differing, take_off
 
 FIGURES = "figures"  # folder of the pictures, beside the report
-MASKED = {"me": "me_masked", "jump_perm": "jump_perm_masked"}
+MASKED = {"me_masked": ("me", "me_kept_moments"), "jump_perm_masked": ("jump_perm",)}  # and what may be unmasked twins
 ATTENTION = {"me": "Figure A.1, mutual exclusivity", "jump_perm": "Figure A.2, add jump"}  # of the paper, redone
 CODE = ("commit", "python", "torch", "numpy")  # what a result says of the code that made it
 BY_LENGTH = "output length"  # a table of the breakdown
@@ -34,7 +35,7 @@ EMPTY = "—"
 def write_report(results: Results) -> str:
     """Put the report together from its sections, in Markdown."""
     sections = (
-        introduction(),
+        introduction(results),
         compare_cells(results),
         show_tables(results),
         show_training_commands(results),
@@ -50,13 +51,19 @@ def write_report(results: Results) -> str:
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def introduction() -> str:
-    """Say what the numbers are."""
+def introduction(results: Results) -> str:
+    """Say what the numbers are, and what the mark on some of them means."""
+    marked = (
+        f"`{KEPT_MOMENTS}` marks runs in which Adam's moments were kept when the learning rate dropped, as earlier code"
+        " did and `--keep_moments` does. The original release starts Adam anew there, and so does this code by default."
+        " Such runs stand in for a cell's own only while it has none, and are not compared with the paper."
+    )
     return (
         "# Results\n\n"
         "Written by `python report.py` from the result files in this folder: every number below is computed from them,"
         f" or is the paper's (Lake 2019, means and standard deviations over {PAPER_RUNS} runs). An answer is correct"
         " only if every symbol and the stopping point match. Only runs that were trained to their end are averaged."
+        + (f"\n\n{marked}" if any(map(results.mark, results.runs)) or any(results.older.values()) else "")
     )
 
 
@@ -72,24 +79,24 @@ def table_of(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
 
 
-def shown(summary: Summary | None) -> str:
-    """Write a mean with its SD and the number of runs."""
+def shown(summary: Summary | None, mark: str = "") -> str:
+    """Write a mean with its SD, the number of runs, and what marks them."""
     if summary is None:
         return EMPTY
-    if summary.sd is None:
-        return f"{summary.mean:.2f} (n = {summary.n})"
-    return f"{summary.mean:.2f} ({summary.sd:.2f}, n = {summary.n})"
+    said = [f"n = {summary.n}"] if summary.sd is None else [f"{summary.sd:.2f}", f"n = {summary.n}"]
+    return f"{summary.mean:.2f} ({', '.join([*said, mark] if mark else said)})"
 
 
 def shown_here(runs: Sequence[Run]) -> str:
-    """Write what a cell's runs gave, failed and unfinished ones named."""
+    """Write what a cell's runs gave, failed and unfinished ones named, and marked if they kept Adam's moments."""
     if not runs:
         return "not run"
     failed = sum(run.error is not None for run in runs)
     unfinished = sum(run.error is None and not run.is_finished for run in runs)
     aside = [f"{count} {word}" for count, word in ((failed, "failed"), (unfinished, "unfinished")) if count]
     summary = summarize(run.accuracy for run in runs if run.is_finished)
-    return ", ".join([shown(summary) if summary else "no finished run", *aside])
+    mark = KEPT_MOMENTS if any(run.has_kept_moments for run in runs) else ""
+    return ", ".join([shown(summary, mark) if summary else "no finished run", *aside])
 
 
 def paper_summary(cell: Cell) -> Summary | None:
@@ -110,6 +117,8 @@ def compare_cells(results: Results) -> str:
     for cell in CELLS.values():
         ours, paper = summarize(results.accuracies(cell.name)), paper_summary(cell)
         row = [f"`{cell.name}`", cell.description, shown_paper(cell), shown_here(results.runs[cell.name])]
+        if results.mark(cell.name):
+            paper = None  # what it reports for another recipe
         rows.append([*row, *(compared(ours, paper) if ours and paper else [EMPTY] * 3)])
     header = ("Cell", "What", "Paper, % (SD)", "Here, % (SD, n)", "Difference", "Would agree, %", "Paper within ours")
     return section("Beside the paper", table_of(header, rows), criterion())
@@ -160,7 +169,8 @@ def show_table(table: PaperTable, results: Results) -> str:
         if not isinstance(content, str):
             return f"{content:.2f}"
         ours = summarize(results.accuracies(content))
-        here = f"{ours.mean:.2f}, n = {ours.n}" if ours else shown_here(results.runs[content])
+        mark = f", {results.mark(content)}" if results.mark(content) else ""
+        here = f"{ours.mean:.2f}, n = {ours.n}{mark}" if ours else shown_here(results.runs[content])
         return f"{CELLS[content].paper_mean:.2f} / {here}"
 
     rows = [[model, *(entry(content) for content in row)] for model, row in table.rows]
@@ -172,8 +182,9 @@ def show_training_commands(results: Results) -> str:
     rows = []
     for cell in CELLS:
         known = summarize(run.train_accuracy for run in results.finished(cell) if run.train_accuracy is not None)
+        tested = summarize(results.accuracies(cell))
         if known:
-            rows.append([f"`{cell}`", shown(known), shown(summarize(results.accuracies(cell)))])
+            rows.append([f"`{cell}`", shown(known, results.mark(cell)), shown(tested, results.mark(cell))])
     if not rows:
         return ""
     said = (
@@ -187,19 +198,35 @@ def show_training_commands(results: Results) -> str:
 def show_masked(results: Results) -> str:
     """Show what changes when the decoder's attention cannot reach the padded steps."""
     rows = []
-    for plain, masked in MASKED.items():
+    for masked, plain in ((masked, plain) for masked, cells in MASKED.items() for plain in cells):
+        if not differ_in_the_mask_alone(results.finished(masked), results.finished(plain)):
+            continue
         ours, other = summarize(results.accuracies(masked)), summarize(results.accuracies(plain))
         if ours and other:
-            rows.append([f"`{masked}`", shown(other), shown(ours), *compared(ours, other)])
+            sides = [shown(other, results.mark(plain)), shown(ours, results.mark(masked))]
+            rows.append([f"`{masked}`", f"`{plain}`", *sides, *compared(ours, other)])
     if not rows:
         return ""
     said = (
         "The networks of the paper may attend to padded steps while they decode; here they may not (`--mask_padding`)."
-        " The last columns compare the two as above, with the unmasked runs in the paper's place."
+        " The last columns compare the two as above, with the unmasked runs in the paper's place. Only runs whose"
+        " arguments differ in nothing else are compared."
     )
-    sides = ("Unmasked, % (SD, n)", "Masked, % (SD, n)")
-    header = ("Cell", *sides, "Difference", "Would agree, %", "Unmasked within masked")
+    header = (
+        "Masked",
+        "Unmasked",
+        "Unmasked, % (SD, n)",
+        "Masked, % (SD, n)",
+        "Difference",
+        "Would agree, %",
+        "Unmasked within masked",
+    )
     return section("Padded steps masked", said, table_of(header, rows))
+
+
+def differ_in_the_mask_alone(masked: Sequence[Run], plain: Sequence[Run]) -> bool:
+    """Say whether the recipes of two groups of runs, each of one recipe, are the same but for the mask."""
+    return bool(masked and plain) and differing(masked[0], plain[0]) == ["mask_padding"]
 
 
 def show_mutual_exclusivity(results: Results) -> str:
@@ -212,16 +239,19 @@ def show_mutual_exclusivity(results: Results) -> str:
     columns = [f"length {name}" for name in lengths]
     said = (
         f"A run has taken off at the first log line from which its ValAccGeneralize stays at {TAKEN_OFF:.0f} % or above"
-        " to the end. Accuracy is on the validation episodes, which are the test here as in the paper; by length of the"
-        " output it is the mean over the finished runs."
+        " to the end; beside how many do stands the 95 % confidence interval of their share (Wilson's). The recipe is"
+        " what differs from the default. Accuracy is on the validation episodes, which are the test here as in the"
+        " paper; by length of the output it is the mean over the finished runs."
     )
-    plain = next(iter(results.finished("me")), None)
+    plain = next(iter([*results.finished("me"), *results.finished("me_kept_moments")]), None)
     sums = [recipe_row(cell, runs, plain, lengths) for cell, runs in cells.items()]
+    picture = f"![ME with Adam started anew and with its moments kept]({FIGURES}/curves_me_recipes.png)"
     single = [run_row(run, lengths) for runs in cells.values() for run in runs]
     return section(
         "Mutual exclusivity: which runs take off",
         said,
         table_of(["Cell", "Recipe", "Took off", "At episode, median (range)", "Here, % (SD, n)", *columns], sums),
+        picture if results.me_curves() else "",
         table_of(["Cell", "Seed", "Took off at episode", "Accuracy, %", *columns], single),
     )
 
@@ -236,18 +266,26 @@ def recipe_row(cell: str, runs: Sequence[Run], plain: Run | None, lengths: Seque
     return [
         f"`{cell}`",
         recipe(finished[0], plain) if finished and plain else EMPTY,
-        f"{len(episodes)} of {len(curves)}",
+        shown_rate(len(episodes), len(curves)),
         f"{statistics.median(episodes):.0f} ({min(episodes)} to {max(episodes)})" if episodes else EMPTY,
         shown_here(runs),
         *(f"{statistics.fmean(values):.1f}" if values else EMPTY for values in by_length),
     ]
 
 
+def shown_rate(successes: int, trials: int) -> str:
+    """Write how many succeed, with the interval of the chance in percent; without trials there is none."""
+    if not trials:
+        return EMPTY
+    low, high = wilson_interval(successes, trials)
+    return f"{successes} of {trials} ({low:.0f} to {high:.0f} %)"
+
+
 def recipe(run: Run, plain: Run) -> str:
-    """Name the arguments in which a run differs from those of a plain ME run."""
-    theirs, ours = plain.result.get("arguments") or {}, run.result.get("arguments") or {}
-    differing = [name for name in ours if name != "seed" and ours[name] not in (None, False, theirs.get(name))]
-    flags = [f"--{name}" if ours[name] is True else f"--{name} {ours[name]}" for name in differing]
+    """Name the arguments in which a run differs from a plain ME run that starts Adam anew; `plain` may keep moments."""
+    theirs, ours = {**plain.arguments, "keep_moments": None}, run.arguments
+    changed = [name for name in ours if ours[name] != theirs.get(name)]
+    flags = [f"--{name}" if ours[name] is True else f"--{name} {ours[name]}" for name in changed]
     return f"`{' '.join(flags)}`" if flags else "the default"
 
 
@@ -262,23 +300,29 @@ def run_row(run: Run, lengths: Sequence[str]) -> list[str]:
 
 
 def state(run: Run) -> str:
-    """Write a run's accuracy, or why it has none."""
+    """Write a run's accuracy, or why it has none, marked if it kept Adam's moments."""
     if run.error is not None:
         return "failed"
-    if not run.is_finished:
-        return f"unfinished ({run.result['episode']} of {run.result['num_episodes']} episodes)"
-    return f"{run.accuracy:.2f}"
+    unfinished = f"unfinished ({run.result['episode']} of {run.result['num_episodes']} episodes)"
+    said = f"{run.accuracy:.2f}" if run.is_finished else unfinished
+    return f"{said} ({KEPT_MOMENTS})" if run.has_kept_moments else said
 
 
 def show_findings(results: Results) -> str:
     """Take over what was written down about single cells."""
-    return section("Findings", *(f"### `{cell}`\n\n{text}" for cell, text in results.findings.items() if text))
+    marks = {cell: f" ({results.mark(cell)})" if results.mark(cell) else "" for cell in results.findings}
+    parts = (f"### `{cell}`{marks[cell]}\n\n{text}" for cell, text in results.findings.items() if text)
+    return section("Findings", *parts)
 
 
 def show_single_runs(results: Results) -> str:
     """List every run, with the end of the log of those that failed."""
     cells = {cell: runs for cell, runs in results.runs.items() if runs}
-    rows = [[f"`{cell}`", ", ".join(f"seed {run.seed}: {state(run)}" for run in runs)] for cell, runs in cells.items()]
+    rows = []
+    for cell, runs in cells.items():
+        said = [f"seed {run.seed}: {state(run)}" for run in runs]
+        older = [f"seed {run.seed}: {state(run)}" for run in results.older[cell]]
+        rows.append([f"`{cell}`", ", ".join(said) + (f"; left out above: {', '.join(older)}" if older else "")])
     failed = [run for runs in cells.values() for run in runs if run.error is not None]
     errors = [f"- `{run.cell}`, seed {run.seed}, failed: `{last_line(run.error or '')}`" for run in failed]
     if not rows:
@@ -310,8 +354,8 @@ def show_compute(results: Results) -> str:
         for device, (count, train, test) in rows
     ]
     said = (
-        "Hours of every run that did not fail, each as long as it took: of runs side by side on a device each one"
-        " counts in full. A `+` after a commit says that files differed from it."
+        "Hours of every run that is not left out and did not fail, each as long as it took: of runs side by side on a"
+        " device each one counts in full. A `+` after a commit says that files differed from it."
     )
     return section(
         "Compute",
@@ -340,9 +384,17 @@ def show_attention(results: Results) -> str:
     for cell, title in ATTENTION.items():
         names = [name for name in results.attention if name.rpartition("_")[0] == cell]
         if names:
-            parts.append(f"The paper's {title}, from seed 1 of `{cell}`:")
+            parts.append(f"The paper's {title}, from seed 1 of `{cell}`{remark_on_seed_1(cell, results)}:")
             parts += [f"![{results.attention[name]['query']}]({FIGURES}/attention_{name}.png)" for name in names]
     return section("Attention", *parts)
+
+
+def remark_on_seed_1(cell: str, results: Results) -> str:
+    """Say of the run whose attention is shown if it kept Adam's moments, or if its result is missing."""
+    first = [run for run in [*results.runs[cell], *results.older[cell]] if run.seed == 1]
+    if not first:
+        return " (its result is not here)"
+    return f" ({KEPT_MOMENTS})" if first[0].has_kept_moments else ""
 
 
 def show_commands(results: Results) -> str:
@@ -351,5 +403,7 @@ def show_commands(results: Results) -> str:
     for cell, runs in results.runs.items():
         commands = [run.result["command"] for run in runs if run.result.get("command")]
         if cell not in CELLS and commands:
-            rows.append([f"`{cell}`", ", ".join(f"`{last_line(str(line))}`" for line in commands[0])])
+            typed = ", ".join(f"`{last_line(str(line))}`" for line in commands[0])
+            now = " (train.py needs `--keep_moments` for the same recipe now)" if results.mark(cell) else ""
+            rows.append([f"`{cell}`", typed + now])
     return section("Commands", table_of(("Cell", "Command"), rows))
