@@ -229,8 +229,13 @@ def work_on(run: Run, device: Sequence[str], folder: Path) -> Generator[None, No
 
 
 def write_error(run: Run, error: str, folder: Path) -> str:
-    """Write in a result's place why there is none, with relative paths; returns it, also if it cannot be written."""
+    """Write in a result's place why there is none, with relative paths; returns it, also if it is not written.
+
+    It is not if there is a result, which can only be another recipe's, or if it cannot be written.
+    """
     error = error.replace(f"{HERE}{os.sep}", "").replace(f"{folder}{os.sep}", "")
+    if read_result(folder / run.result) is not None:
+        return error
     try:
         save_json(folder / run.result, {"cell": run.cell.name, "seed": run.seed, "error": error})
     except OSError as problem:

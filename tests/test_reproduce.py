@@ -298,8 +298,10 @@ def test_a_node_that_died_over_another_recipes_result_left_none(world):
     ray.get.side_effect = RuntimeError("the node died")
     reproduce.save_json(world / run.result, a_result(run.cell))
     assert reproduce.outcome(ray, None, run, world) == ""
-    reproduce.save_json(world / run.result, a_result(run.cell, keep_moments=True))
+    earlier = a_result(run.cell, keep_moments=True)
+    reproduce.save_json(world / run.result, earlier)
     assert reproduce.outcome(ray, None, run, world) == "RuntimeError: the node died"
+    assert read_result(world / run.result) == earlier  # an error takes no result's place
 
 
 def test_a_failed_run_is_reported_and_tried_again(start, world):
