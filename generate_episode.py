@@ -293,6 +293,10 @@ def number_pool(items: Sequence[Item], experiment: Experiment) -> Pairs:
     )
 
 
+def _longest(items: Pairs) -> tuple[int, int]:
+    return int(items.input_lengths.max()), int(items.output_lengths.max())
+
+
 class _Pool:
     """Items to draw from, all alike or, in UNIFORM_LENGTH_POOLS, every input length equally often."""
 
@@ -302,6 +306,10 @@ class _Pool:
         if uniform_length:
             weights = 1 / np.bincount(self._items.input_lengths)[self._items.input_lengths]
             self._weights = weights / weights.sum()
+
+    def longest(self) -> tuple[int, int]:
+        """Find the lengths of the longest input and of the longest output."""
+        return _longest(self._items)
 
     def draw(self, rng: np.random.Generator, count: int) -> Pairs:
         """Draw different items.
@@ -334,6 +342,10 @@ class _TemplatePool:
             *number_sequences(templates, (*words, *SLOTS), experiment.language.longest_input),
             *number_sequences(outputs, (*meanings, *SLOTS), experiment.language.longest_output),
         )
+
+    def longest(self) -> tuple[int, int]:
+        """Find the lengths of the longest input and of the longest output."""
+        return _longest(self._templates)
 
     def draw(self, rng: np.random.Generator, count: int) -> Pairs:
         """Draw commands, the isolated jump first."""
@@ -396,6 +408,10 @@ class EpisodeSampler:
         if name == JUMP_AND_TEMPLATES:
             return self._pool(name).draw(rng, at_most)
         return number_pool(POOLS[name](self._data_dir), self.experiment)
+
+    def longest(self, pool: str) -> tuple[int, int]:
+        """Find the longest input and the longest output of a pool, in words without EOS; a mapping changes neither."""
+        return self._pool(pool).longest()
 
     def draw_mapping(self, rng: np.random.Generator) -> Meanings:
         """Draw as many words and meanings as there are slots, uniformly; slot by slot they belong together."""

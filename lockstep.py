@@ -1,0 +1,231 @@
+"""Lock step: R runs that differ in their seed take their gradient steps together, on a GPU as one CUDA graph a step.
+
+A step of one small network leaves a GPU idle: it is a chain of small operations, each waiting for the one before, and
+all for the host. Here every operation serves all runs. What a step computes for each of them is what `train_on_episode`
+computes: the loss of its own episode, its own gradient, clipped on its own, and Adam.
+
+The weights of all runs are one matrix, a row a run. Every episode is padded to the longest sequences that the pools of
+its experiment hold, so a GPU records the step once and replays it; a CPU runs it as it stands, which is for tests.
+Drawing episodes, validation, logging and saving are left to the caller.
+
+Letters: R runs, N sequences of T steps, Q queries of U output steps, V output symbols, W weights of a run.
+"""
+
+import itertools
+import warnings
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from episode_batch import EpisodeBatch
+from generate_episode import EpisodeSampler
+from masked_cross_entropy import IGNORED
+from model import MetaSeq2Seq
+from stacked_model import Part, StackedModel, Weights
+from training_step import LR_DECAY, MAX_GRADIENT_NORM, make_optimizer
+
+ROW_ALIGNMENT = 4  # numbers, 16 bytes in float32: what a GPU loads at a time
+N_HOST_BUFFERS = 4  # so many steps may be prepared while the GPU is at work
+N_WARM_UP = 3  # steps before the graph is recorded, as torch's notes on CUDA graphs advise
+
+
+class Shapes(NamedTuple):
+    """What every training episode of an experiment is padded to: (sequences, steps) of each part, EOS included."""
+
+    support_in: tuple[int, int]
+    support_out: tuple[int, int]
+    query_in: tuple[int, int]
+    query_out: tuple[int, int]
+
+
+def shapes_of(sampler: EpisodeSampler) -> Shapes:
+    """Find how many sequences a training episode has, and how long they can become."""
+    draw = sampler.experiment.training
+    support, query = ([length + 1 for length in sampler.longest(one)] for one in (draw.support_pool, draw.query_pool))
+    n_query = draw.n_query
+    if sampler.support_loss:
+        n_query += draw.n_support
+        query = [max(lengths) for lengths in zip(support, query, strict=True)]
+    return Shapes((draw.n_support, support[0]), (draw.n_support, support[1]), (n_query, query[0]), (n_query, query[1]))
+
+
+def parts_of(buffer: Tensor, shapes: Shapes) -> dict[str, Part]:
+    """See a buffer of episodes, a row a run, as its parts; a row holds the lengths, then the symbols of each part."""
+    blocks = iter(buffer.split([size for n, length in shapes for size in (n, n * length)], dim=1))
+    named = zip(shapes._fields, shapes, blocks, blocks, strict=True)
+    return {name: Part(symbols.unflatten(1, shape), lengths) for name, shape, lengths, symbols in named}
+
+
+class Episodes:
+    """R episodes in one buffer on the device, with further ones on the CPU on their way to it.
+
+    Args:
+        shapes: what they are padded to.
+        n_runs: R.
+        device: where the buffer is; a GPU copies from pinned memory while the host goes on.
+    """
+
+    def __init__(self, shapes: Shapes, n_runs: int, device: torch.device) -> None:
+        self._shapes = shapes
+        size = n_runs, sum(n * (1 + length) for n, length in shapes)
+        self._buffer = torch.zeros(size, dtype=torch.int64, device=device)
+        self.parts = parts_of(self._buffer, shapes)
+        is_gpu = device.type == "cuda"
+        hosts = [torch.zeros(size, dtype=torch.int64, pin_memory=is_gpu) for _ in range(N_HOST_BUFFERS)]
+        self._hosts = itertools.cycle([(host, torch.cuda.Event() if is_gpu else None) for host in hosts])
+
+    def put(self, batches: Sequence[EpisodeBatch]) -> None:
+        """Send one episode a run to the device; waits only where the host is N_HOST_BUFFERS steps ahead."""
+        host, is_sent = next(self._hosts)
+        if is_sent is not None:
+            is_sent.synchronize()
+        for name, part in parts_of(host, self._shapes).items():
+            for symbols, lengths, batch in zip(part.symbols, part.lengths, batches, strict=True):
+                sequences = getattr(batch, name)
+                lengths.copy_(sequences.lengths)
+                symbols[:, : sequences.symbols.shape[1]] = sequences.symbols
+        self._buffer.copy_(host, non_blocking=True)
+        if is_sent is not None:
+            is_sent.record(torch.cuda.current_stream(self._buffer.device))
+
+
+def run_losses(logits: Tensor, targets: Part) -> Tensor:
+    """Compute each run's `masked_cross_entropy`: (R, Q, U, V) -> (R,)."""
+    marked = targets.symbols.masked_fill(~targets.real, IGNORED)
+    nats = functional.cross_entropy(logits.flatten(0, 2), marked.flatten(), ignore_index=IGNORED, reduction="none")
+    return nats.view(len(logits), -1).sum(1) / targets.lengths.sum(1)
+
+
+class LockStep:
+    """R networks of one configuration, trained together.
+
+    Args:
+        models: the networks, all on one device; training starts from their weights, and `give_weights` writes to them.
+        shapes: what their episodes are padded to.
+        lr: Adam's learning rate.
+    """
+
+    def __init__(self, models: Sequence[MetaSeq2Seq], shapes: Shapes, lr: float) -> None:
+        assert len({model.config for model in models}) == 1, "the runs differ in their seed alone"
+        self.lr = lr  # of all runs
+        self._models = models
+        rows = [torch.cat([parameter.detach().flatten() for parameter in model.parameters()]) for model in models]
+        n_weights = len(rows[0])
+        self._filler = -n_weights % ROW_ALIGNMENT
+        # the decoder's parameters come last
+        self._n_encoders = n_weights - sum(parameter.numel() for parameter in models[0].decoder.parameters())
+        self.weights = functional.pad(torch.stack(rows), (0, self._filler)).requires_grad_()  # (R, W)
+        device = self.weights.device
+        is_gpu = device.type == "cuda"
+        # what Adam reads: a graph keeps to where the number stands, not to the number
+        rate = torch.tensor(lr, device=device) if is_gpu else torch.tensor(lr, dtype=torch.float64)
+        self._adam = torch.optim.Adam([self.weights], lr=rate, fused=True, capturable=is_gpu)
+        zeros = [torch.zeros_like(self.weights, requires_grad=False) for _ in range(2)]
+        self._moments = {"step": torch.zeros((), device=device), "exp_avg": zeros[0], "exp_avg_sq": zeros[1]}
+        self._adam.state[self.weights] = self._moments  # as Adam would make it at its first step
+        self._episodes = Episodes(shapes, len(models), device)
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self.losses = self.weights.new_zeros(len(models))  # of the last step, (R,)
+        self.loss_sums = torch.zeros(len(models), dtype=torch.float64, device=device)  # since last set to zero, (R,)
+
+    def step(self, batches: Sequence[EpisodeBatch]) -> None:
+        """Take a gradient step of every run on its own episode, a batch on the CPU."""
+        self._episodes.put(batches)
+        if self.weights.device.type == "cuda":
+            self._graph = self._graph or self._record()
+            self._graph.replay()
+        else:
+            self._advance()
+
+    def _advance(self) -> None:
+        """Take a step on the episodes that are on the device."""
+        episodes = self._episodes.parts
+        logits = StackedModel(self._models[0].config, self.by_name(self.weights)).logits(**episodes)
+        losses = run_losses(logits, episodes["query_out"])
+        (gradient,) = torch.autograd.grad(losses.sum(), self.weights)
+        for part in (gradient[:, : self._n_encoders], gradient[:, self._n_encoders :]):
+            norm = torch.linalg.vector_norm(part, dim=1, keepdim=True)
+            part.mul_((MAX_GRADIENT_NORM / (norm + 1e-6)).clamp(max=1))  # as torch's clip_grad_norm_
+        self.weights.grad = gradient
+        self._adam.step()
+        self.losses.copy_(losses.detach())
+        self.loss_sums += self.losses
+
+    def _record(self) -> torch.cuda.CUDAGraph:
+        """Record a step as a graph; of the steps taken to warm up nothing remains."""
+        device = self.weights.device
+        changed = [self.weights.detach(), *self._moments.values(), self.loss_sums]
+        before, random_state = [tensor.clone() for tensor in changed], torch.cuda.get_rng_state(device)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.device(device):
+            side = torch.cuda.Stream()
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", ".*capturable=True")  # Adam, of being run before it is recorded
+                for _ in range(N_WARM_UP):
+                    self._advance()
+            torch.cuda.current_stream().wait_stream(side)
+            with torch.cuda.graph(graph):
+                self._advance()
+        for tensor, value in zip(changed, before, strict=True):
+            tensor.copy_(value)
+        torch.cuda.set_rng_state(random_state, device)
+        return graph
+
+    def by_name(self, matrix: Tensor) -> Weights:
+        """See a matrix like that of the weights as parameters."""
+        shapes = {name: parameter.shape for name, parameter in self._models[0].named_parameters()}
+        blocks = matrix.split([*(shape.numel() for shape in shapes.values()), self._filler], dim=1)[:-1]
+        named = zip(shapes.items(), blocks, strict=True)
+        return {name: block.unflatten(1, shape) for (name, shape), block in named}
+
+    def give_weights(self) -> None:
+        """Copy the runs' weights into their networks, for validation and saving."""
+        for name, weight in self.by_name(self.weights.detach()).items():
+            for model, own in zip(self._models, weight, strict=True):
+                model.get_parameter(name).detach().copy_(own)
+
+    def drop_learning_rate(self, keep_moments: bool) -> None:
+        """Do what `training_step.drop_learning_rate` does."""
+        self._set_rate(self.lr * LR_DECAY)
+        if not keep_moments:
+            for tensor in self._moments.values():
+                tensor.zero_()
+
+    def _set_rate(self, lr: float) -> None:
+        self.lr = lr
+        self._adam.param_groups[0]["lr"].fill_(lr)
+
+    def optimizer_state(self, run: int) -> dict[str, Any]:
+        """Give what the state_dict of the run's own Adam would hold, had it been trained alone."""
+        adam = make_optimizer(self._models[run], self.lr)
+        if self._moments["step"] > 0:
+            moments = {key: self.by_name(self._moments[key]) for key in ("exp_avg", "exp_avg_sq")}
+            for name, parameter in self._models[run].named_parameters():
+                adam.state[parameter] = {key: named[name][run].clone() for key, named in moments.items()}
+                adam.state[parameter]["step"] = self._moments["step"].clone()
+        return adam.state_dict()
+
+    def load_optimizer_states(self, states: Sequence[dict[str, Any]]) -> None:
+        """Go on from the state_dicts of the runs' own Adams, which may be empty.
+
+        Raises:
+            ValueError: if the runs differ in their learning rate or in how many steps Adam has counted.
+        """
+        rates = {state["param_groups"][0]["lr"] for state in states}
+        own_moments = [list(state["state"].values()) for state in states]
+        counts = {float(one["step"]) for run in own_moments for one in run or [{"step": 0}]}
+        if len(rates) != 1 or len(counts) != 1:
+            found = f"learning rates {sorted(rates)} and step counts {sorted(counts)}"
+            raise ValueError(f"runs in lock step share Adam's learning rate and step count; found {found}")
+        self._set_rate(*rates)
+        self._moments["step"].fill_(*counts)
+        for key in ("exp_avg", "exp_avg_sq"):
+            self._moments[key].zero_()
+            for row, run in zip(self._moments[key], own_moments, strict=True):
+                if run:
+                    moments = torch.cat([one[key].flatten() for one in run])
+                    row[: len(row) - self._filler] = moments
