@@ -34,7 +34,16 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from cells import CELLS, Cell, unlike_recipe
-from script_util import OneLineParser, natural_int, positive_float, positive_int, run_script, save_json, written_whole
+from script_util import (
+    OneLineParser,
+    natural_int,
+    positive_float,
+    positive_int,
+    run_script,
+    save_json,
+    seed_list,
+    written_whole,
+)
 
 HERE = Path(__file__).resolve().parent
 SEEDS = (1, 2, 3, 4, 5)  # the paper's means are over five runs
@@ -47,6 +56,7 @@ REDRAW_EVERY = 1.0  # seconds, on a terminal
 PRINT_EVERY = 60.0  # seconds, elsewhere
 PATIENCE = 10.0  # seconds that a process gets to end when it is told to
 NODE_DEATHS = 10  # that a run survives on a cluster
+SEE = "see "  # in place of a command: the log of the run that this one is trained with follows
 TAIL_LINES = 12  # of a failed run's log
 TAIL_BYTES = 20_000  # more than test.py prints
 PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -127,7 +137,8 @@ def parse_arguments(cells: Mapping[str, Cell]) -> argparse.Namespace:
     group = parser.add_argument_group("on this machine", "The first GPU if there is one, else the CPU.")
     group.add_argument("--jobs", type=positive_int, metavar="N", help="runs at once; they share the cores (default: 1)")
     which = group.add_mutually_exclusive_group()
-    which.add_argument("--gpu", type=natural_int, metavar="N", help="use GPU N, for all runs")
+    told = "use GPU N for all runs; those of a cell are trained in lock step and count as one job"
+    which.add_argument("--gpu", type=natural_int, metavar="N", help=told)
     which.add_argument("--cpu", action="store_true", help="use the CPU even where there is a GPU")
     group = parser.add_argument_group("on a Ray cluster", "Its nodes share this folder; see the README.")
     group.add_argument("--ray", metavar="ADDRESS", help="send the runs there: HOST:PORT of the head node, or auto")
@@ -155,15 +166,6 @@ def names_of_cells(text: str, cells: Iterable[str]) -> list[str]:
     return names
 
 
-def seed_list(text: str) -> list[int]:
-    """Parse seeds, with commas between them."""
-    seeds = text.split(",")
-    for seed in seeds:
-        if not (seed.isascii() and seed.isdigit()):
-            raise argparse.ArgumentTypeError(f"expected whole numbers of at least 0 such as 1,2,3, found {seed!r}")
-    return list(dict.fromkeys(map(int, seeds)))
-
-
 def select_runs(cells: Mapping[str, Cell], names: Sequence[str], seeds: Sequence[int]) -> list[Run]:
     """List the runs in their order: the first seed of every cell before any second one, cheap cells first."""
     runs = [Run(cells[name], seed) for name in names for seed in seeds]
@@ -189,13 +191,25 @@ def device_flags(args: argparse.Namespace) -> list[str]:
 # One run
 
 
-def commands_of(run: Run, device: Sequence[str]) -> list[list[str]]:
-    """Put a run's command lines together, each from the script's name on."""
-    name, models = f"net_seed{run.seed}.tar", ["--dir_model", str(run.models)]
-    train = ["train.py", *run.cell.flags, "--seed", str(run.seed), *models, "--fn_out_model", name, *device]
-    test = ["test.py", "--fn_in_model", name, *models, *device]
+def training_command(runs: Sequence[Run], device: Sequence[str]) -> list[str]:
+    """Put together what trains runs of one cell, from the script's name on."""
+    seeds = ",".join(str(run.seed) for run in runs)
+    which = ["--seeds", seeds] if len(runs) > 1 else ["--seed", seeds]
+    name = "net_seed{seed}.tar" if len(runs) > 1 else f"net_seed{seeds}.tar"
+    models = ["--dir_model", str(runs[0].models), "--fn_out_model", name]
+    return ["train.py", *runs[0].cell.flags, *which, *models, *device]
+
+
+def scoring_commands(run: Run, device: Sequence[str]) -> list[list[str]]:
+    """Put together what scores a trained run and draws its pictures."""
+    test = ["test.py", "--fn_in_model", f"net_seed{run.seed}.tar", "--dir_model", str(run.models), *device]
     queries = PICTURES.get((run.cell.name, run.seed), ())
-    return [train, test, *([*test, "--plot_attention", query] for query in queries)]
+    return [test, *([*test, "--plot_attention", query] for query in queries)]
+
+
+def all_commands(runs: Sequence[Run], device: Sequence[str]) -> list[list[str]]:
+    """Put together all that is to be done for runs of one cell that one process trains."""
+    return [training_command(runs, device), *(command for run in runs for command in scoring_commands(run, device))]
 
 
 def typed(command: Sequence[str], folder: Path) -> str:
@@ -204,7 +218,45 @@ def typed(command: Sequence[str], folder: Path) -> str:
     return shlex.join(["python", os.path.relpath(HERE / script, folder), *arguments])
 
 
-def work_on(run: Run, device: Sequence[str], folder: Path) -> Generator[None, None, str]:
+class Company:
+    """Runs of one cell that one process trains, on a GPU in lock step; each is a generator of its own, see `work_on`.
+
+    The process starts once every run has come or is known not to need training.
+    """
+
+    def __init__(self, runs: Iterable[Run]) -> None:
+        self._expected, self._here = set(runs), list[Run]()
+        self._code: int | None = None  # of the process, once it has ended
+
+    def go_without(self, run: Run) -> None:
+        """A run needs no training, or none any more."""
+        self._expected.discard(run)
+
+    def command(self, device: Sequence[str]) -> list[str]:
+        """What trains the runs that have come."""
+        return training_command(self._here, device)
+
+    def train(self, run: Run, device: Sequence[str], folder: Path, log: IO[bytes]) -> Generator[None, None, str]:
+        """Train this run with the others; returns what went wrong."""
+        self._here.append(run)
+        self._expected.discard(run)
+        first = self._here[0]
+        if run is not first:
+            log.write(f"\n$ {SEE}{first.log.name}\n".encode())
+            log.flush()
+        while self._expected or (run is not first and self._code is None):
+            yield
+        if run is first:
+            try:
+                self._code = yield from execute(self.command(device), folder, log)
+            finally:
+                self._code = 1 if self._code is None else self._code
+        return failure("train.py", self._code or 0, first, folder)
+
+
+def work_on(
+    run: Run, device: Sequence[str], folder: Path, company: Company | None = None
+) -> Generator[None, None, str]:
     """Train, score, and write the result or the error; yields while it waits.
 
     Closing the generator stops the process that it has started.
@@ -213,18 +265,22 @@ def work_on(run: Run, device: Sequence[str], folder: Path) -> Generator[None, No
         run: what to do; nothing, if there is a result by the time no other process works on it.
         device: options of both scripts.
         folder: where the scripts run.
+        company: the runs that it is trained with, if there are others.
     Returns:
         What went wrong, in a line or more; empty if nothing did.
     """
+    company = company or Company([run])
     try:
         (folder / run.models).mkdir(parents=True, exist_ok=True)
         with (folder / run.log).open("ab") as log:
             yield from wait_for_lock(log)
             if result_of(run, folder) is not None:
                 return ""
-            error = yield from train_and_score(run, device, folder, log)
+            error = yield from train_and_score(run, device, folder, log, company)
     except (OSError, ValueError) as problem:
         error = f"{type(problem).__name__}: {problem}"
+    finally:
+        company.go_without(run)
     return write_error(run, error, folder) if error else ""
 
 
@@ -260,18 +316,28 @@ def wait_for_lock(log: IO[bytes]) -> Generator[None, None, None]:
             return
 
 
-def train_and_score(run: Run, device: Sequence[str], folder: Path, log: IO[bytes]) -> Generator[None, None, str]:
+def failure(script: str, code: int, run: Run, folder: Path) -> str:
+    """Say how a script ended that wrote to a run's log; empty if well."""
+    if code == 0:
+        return ""
+    return f"{script} ended with exit code {code}; the end of {run.log}:\n{end_of_log(folder / run.log)}"
+
+
+def train_and_score(
+    run: Run, device: Sequence[str], folder: Path, log: IO[bytes], company: Company
+) -> Generator[None, None, str]:
     """Run a run's commands and gather what they wrote, the result last; returns what went wrong."""
-    trained = math.nan  # when train.py ended
     models, results = folder / run.models, (folder / run.result).parent
-    commands = commands_of(run, device)
+    error = yield from company.train(run, device, folder, log)
+    trained = time.monotonic()
+    commands = scoring_commands(run, device)
     n_pictures = 0
+    if error:
+        return error
     for command in commands:
         code = yield from execute(command, folder, log)
         if code != 0:
-            return f"{command[0]} ended with exit code {code}; the end of {run.log}:\n{end_of_log(folder / run.log)}"
-        if command is commands[0]:
-            trained = time.monotonic()
+            return failure(command[0], code, run, folder)
         if "--plot_attention" in command:  # each writes over the one before
             n_pictures += 1
             name = f"attention_seed{run.seed}"
@@ -281,7 +347,7 @@ def train_and_score(run: Run, device: Sequence[str], folder: Path, log: IO[bytes
     report.pop("wrong", None)  # long, and it stays in out_models
     since = time.monotonic() - trained  # the training may have had several sittings, which its checkpoint has added up
     report["wall_seconds"] = round(report["training_seconds"] + since, 2)
-    report["command"] = [typed(command, folder) for command in commands]
+    report["command"] = [typed(command, folder) for command in (company.command(device), *commands)]
     save_json(folder / run.result, {"cell": run.cell.name, "seed": run.seed, **report})
     return ""
 
@@ -330,8 +396,8 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 # What a log tells
 
 LOG_LINE = re.compile(
-    r"^(?P<minutes>\d+)m (?P<seconds>\d+)s \(- (?P<left>\d+m \d+s)\) \((?P<episode>\d+) (?P<percent>\d+)% finished\) .*"
-    r"ValAccGeneralize: (?P<accuracy>\S+)$",
+    r"^(?:seed \d+: )?(?P<minutes>\d+)m (?P<seconds>\d+)s \(- (?P<left>\d+m \d+s)\) "
+    r"\((?P<episode>\d+) (?P<percent>\d+)% finished\) .*ValAccGeneralize: (?P<accuracy>\S+)$",
     re.MULTILINE,
 )
 
@@ -357,6 +423,8 @@ def end_of_log(path: Path) -> str:
 def progress_of(path: Path) -> Progress:
     """Tell from its log how far a run has come."""
     command, printed = last_command(path)
+    if command.startswith(SEE):
+        return progress_of(path.with_name(command.removeprefix(SEE)))
     lines = list(LOG_LINE.finditer(printed))
     if "test.py" in command:
         return Progress(1.0, 0.0, "scoring")
@@ -511,27 +579,39 @@ def noticed_signals() -> Iterator[Callable[[], None]]:
             signal.signal(number, handler)
 
 
-def run_here(runs: Iterable[Run], jobs: int, device: Sequence[str], board: Board, folder: Path) -> None:
-    """Do the runs on this machine, some at once."""
-    waiting, active = deque(runs), dict[Run, Generator[None, None, str]]()
+def companies(runs: Sequence[Run], in_lock_step: bool) -> list[list[Run]]:
+    """Say which runs one process trains, each its own or, in lock step, all of a cell; the first one's place counts."""
+    together: dict[Any, list[Run]] = {}
+    for run in runs:
+        together.setdefault(run.cell if in_lock_step else run, []).append(run)
+    return list(together.values())
+
+
+def run_here(groups: Iterable[list[Run]], jobs: int, device: Sequence[str], board: Board, folder: Path) -> None:
+    """Do the runs on this machine, some groups at once."""
+    waiting, active = deque(groups), list[dict[Run, Generator[None, None, str]]]()
     with noticed_signals() as check:
         try:
             while waiting or active:
                 check()
                 while waiting and len(active) < jobs:
-                    run = waiting.popleft()
-                    active[run] = work_on(run, device, folder)
-                    board.begin(run)
-                for run, work in list(active.items()):
-                    try:
-                        next(work)
-                    except StopIteration as end:
-                        del active[run]
-                        board.end(run, end.value)
+                    group = waiting.popleft()
+                    company = Company(group)
+                    active.append({run: work_on(run, device, folder, company) for run in group})
+                    for run in group:
+                        board.begin(run)
+                for works in active:
+                    for run, work in list(works.items()):
+                        try:
+                            next(work)
+                        except StopIteration as end:
+                            del works[run]
+                            board.end(run, end.value)
+                active = [works for works in active if works]
                 board.show()
                 time.sleep(TICK)
         finally:
-            for work in active.values():
+            for work in (work for works in active for work in works.values()):
                 work.close()
 
 
@@ -619,14 +699,15 @@ def main(cells: Mapping[str, Cell] = CELLS) -> None:
     selected = select_runs(cells, args.only, args.seeds)
     runs = [run for run in selected if result_of(run, folder) is None]
     if args.dry_run:
-        for run in runs:
-            print(" && ".join(typed(command, folder) for command in commands_of(run, device_flags(args))))
+        for group in companies(runs, in_lock_step=args.gpu is not None):
+            print(" && ".join(typed(command, folder) for command in all_commands(group, device_flags(args))))
         return
     board = Board(runs, len(selected) - len(runs), folder)
     if args.ray and runs:
         run_on_ray(runs, args, board, folder)
     elif runs:
-        run_here(runs, args.jobs or 1, device_flags(args), board, folder)
+        groups = companies(runs, in_lock_step=args.gpu is not None)
+        run_here(groups, args.jobs or 1, device_flags(args), board, folder)
     print(board.summary())
     if board.failed:
         sys.exit(1)

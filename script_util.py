@@ -60,6 +60,15 @@ def natural_int(text: str) -> int:
     return value
 
 
+def seed_list(text: str) -> list[int]:
+    """Parse seeds, with commas between them."""
+    seeds = text.split(",")
+    for seed in seeds:
+        if not (seed.isascii() and seed.isdigit()):
+            raise argparse.ArgumentTypeError(f"expected whole numbers of at least 0 such as 1,2,3, found {seed!r}")
+    return list(dict.fromkeys(map(int, seeds)))
+
+
 def positive_float(text: str) -> float:
     """Parse a finite number above zero."""
     value = _parsed(float, text, "a number")

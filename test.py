@@ -107,6 +107,7 @@ def report_of(
         "arguments": without_places(checkpoint.arguments),
         "training_seconds": checkpoint.saved.get("seconds"),
         "training_device": checkpoint.saved.get("device"),
+        "dropout_stream_of_seeds": checkpoint.saved.get("dropout_stream_of_seeds", [checkpoint.arguments.get("seed")]),
         "device": describe_device(checkpoint.device),
         "provenance": provenance(),
         "training_provenance": checkpoint.saved.get("provenance"),

@@ -2,17 +2,20 @@
 
     python train.py --episode_type scan_prim_permutation
 
-writes <dir_model>/net_<episode_type>.tar and beside it the learning curve as .csv. Every run is determined by its
-arguments: interrupted and started again it ends with the very weights of an uninterrupted run (same machine, CPU).
+writes <dir_model>/net_<episode_type>.tar, with the arguments that are not the defaults in its name, and beside it the
+learning curve as .csv. Every run is determined by its arguments: interrupted and started again it ends with the very
+weights of an uninterrupted run (same machine, CPU). With --seeds a GPU trains several networks in lock step.
 """
 
 import argparse
+import itertools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -35,6 +38,7 @@ from episode_batch import EpisodeBatch, encode, vocabularies_of
 from evaluate import Accuracy, evaluate_episodes
 from generate_episode import EXPERIMENTS, EXTRA_DIRECTIONS, Episode, EpisodeSampler, Experiment, find_experiment
 from learning_curve import Curve
+from lockstep import LockStep, shapes_of
 from model import MetaSeq2Seq, ModelConfig
 from script_util import (
     OneLineParser,
@@ -46,9 +50,10 @@ from script_util import (
     positive_float,
     positive_int,
     run_script,
+    seed_list,
     with_what_was_done,
 )
-from training_step import drop_learning_rate, make_optimizer, train_on_episode
+from training_step import Learner
 
 LOG_EVERY = 100  # episodes; also after the first and the last
 SAVE_EVERY = 1000  # episodes
@@ -61,7 +66,7 @@ def make_parser() -> OneLineParser:
     add_model_options(parser)
     group = parser.add_argument_group("files")
     add_model_folder(group)
-    told = "the checkpoint (default: net_<episode_type>.tar)"
+    told = "the checkpoint, {seed} standing for the seed (default: net_<episode_type> and the arguments given)"
     group.add_argument("--fn_out_model", type=checkpoint_name, metavar="NAME.tar", help=told)
     add_data_folder(group)
     group.add_argument("--overwrite", action="store_true", help="start anew even if there is a checkpoint")
@@ -69,22 +74,47 @@ def make_parser() -> OneLineParser:
     return parser
 
 
-def parse_arguments(parser: OneLineParser) -> argparse.Namespace:
-    """Read the command line, and fill in what follows from other arguments."""
-    args = parser.parse_args()
-    args.fn_out_model = args.fn_out_model or f"net_{args.episode_type}.tar"
-    if args.episode_type == "scan_around_right" and args.extra_directions is None:
-        args.extra_directions = EXTRA_DIRECTIONS
-    if EXPERIMENTS[args.episode_type].is_standard:
-        if args.disable_recon_loss:
-            parser.error(f"--disable_recon_loss: {args.episode_type} has no support items to ask for")
-        args.disable_memory = True
-    return args
+def complete(args: argparse.Namespace, seed: int, parser: OneLineParser) -> argparse.Namespace:
+    """Give the arguments of one seed's run, with all that follows from them filled in."""
+    own = argparse.Namespace(**{**vars(args), "seed": seed})
+    del own.seeds
+    implied: dict[str, Any] = {}
+    if own.episode_type == "scan_around_right":
+        implied["extra_directions"] = EXTRA_DIRECTIONS
+    if EXPERIMENTS[own.episode_type].is_standard:
+        implied["disable_memory"] = True
+        if own.disable_recon_loss:
+            parser.error(f"--disable_recon_loss: {own.episode_type} has no support items to ask for")
+    for name, value in implied.items():
+        if getattr(own, name) == parser.get_default(name):
+            setattr(own, name, value)
+    if own.fn_out_model is None:
+        given = given_arguments(own, lambda name: implied.get(name, parser.get_default(name)))
+        own.fn_out_model = "_".join(["net", own.episode_type, *given]) + ".tar"
+    elif args.seeds and "{seed}" not in own.fn_out_model:
+        parser.error("--fn_out_model: with --seeds each network needs a name of its own, such as net_seed{seed}.tar")
+    own.fn_out_model = own.fn_out_model.replace("{seed}", str(seed))
+    return own
+
+
+def given_arguments(args: argparse.Namespace, default_of: Callable[[str], Any]) -> list[str]:
+    """Write the arguments that tell this run from the default one of its episode type, for the checkpoint's name."""
+    left_out = {"episode_type", "num_episodes", *PLACES}  # more episodes extend a run
+    different = {
+        name: value for name, value in vars(args).items() if name not in left_out and value != default_of(name)
+    }
+    return [name if value is True else f"{name}{value}" for name, value in different.items()]
+
+
+def path_of(args: argparse.Namespace) -> Path:
+    """Say where a run's checkpoint is."""
+    return Path(args.dir_model, args.fn_out_model)
 
 
 def add_training_options(parser: argparse.ArgumentParser) -> None:
     """Add what an episode is and how to learn from it."""
-    add = parser.add_argument_group("training").add_argument
+    group = parser.add_argument_group("training")
+    add = group.add_argument
     told = f"what the episodes are: {', '.join(EXPERIMENTS)}"
     add("--episode_type", choices=list(EXPERIMENTS), default="ME", metavar="TYPE", help=told)
     add("--num_episodes", type=positive_int, default=10000, metavar="N", help="episodes, one gradient step each")
@@ -98,7 +128,10 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     add("--extra_directions", type=natural_int, metavar="N", help=told)
     told = "symbols after which an answer is cut off"
     add("--max_length_eval", type=positive_int, default=50, metavar="N", help=told)
-    add("--seed", type=natural_int, default=1, help="of weights, dropout and episodes")
+    which = group.add_mutually_exclusive_group()
+    which.add_argument("--seed", type=natural_int, default=1, help="of weights, dropout and episodes")
+    told = "train a network for each of these seeds: on a GPU in lock step, on a CPU one after the other"
+    which.add_argument("--seeds", type=seed_list, metavar="K,...", help=told)
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -151,45 +184,45 @@ def is_logged(episode: int) -> bool:
 
 
 class Training:
-    """A run in progress: the network, its optimizer, its random streams, and how far it has come."""
+    """A run in progress: its network, its random streams, its files, and how far it has come."""
 
     def __init__(self, args: argparse.Namespace, experiment: Experiment, device: torch.device) -> None:
         """Start from the seed, with validation episodes still to come: new ones or a checkpoint's."""
         self.args, self.experiment, self.device = args, experiment, device
+        self.path = path_of(args)
         self.provenance = provenance()  # of the code that runs, whatever is checked out later
         self.rng, self.validation_rng = random_streams(args.seed)
         self.sampler = EpisodeSampler(experiment, args.data_dir, support_loss=not args.disable_recon_loss)
         self.validation: list[Episode] = []
         self.vocabularies = vocabularies_of(experiment)
         self.model = MetaSeq2Seq(model_config(args, experiment)).to(device)
-        self.optimizer = make_optimizer(self.model, args.lr)
         self.episode = self.saved_episode = 0
-        self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)  # since the last log line
-        self.loss_count = 0
+        self.loss_sum, self.loss_count = 0.0, 0  # since the last log line; the sum lags behind while a learner has it
+        self.company = [args.seed]  # the seeds that have drawn dropout from one stream, since some episode
         self.seconds_before = 0.0
         self.started = time.monotonic()
 
     def go_on_from(self, checkpoint: Checkpoint) -> None:
-        """Take over everything that a checkpoint holds."""
+        """Take over everything that a checkpoint holds but for the optimizer's state."""
         saved = checkpoint.saved
         self.model.load_state_dict(saved["model_state"])
-        self.optimizer.load_state_dict(saved["optimizer_state"])
         restore_torch_states(saved["random_states"], self.device)
         self.rng.bit_generator.state = saved["random_states"]["episodes"]
         self.validation = checkpoint.validation
         self.episode = self.saved_episode = checkpoint.episode
-        self.loss_sum.fill_(saved["loss_sum"])
-        self.loss_count, self.seconds_before = saved["loss_count"], saved["seconds"]
+        self.loss_sum, self.loss_count, self.seconds_before = saved["loss_sum"], saved["loss_count"], saved["seconds"]
+        self.company = saved.get("dropout_stream_of_seeds", self.company)
 
-    def save(self, path: Path) -> None:
+    def save(self, optimizer_state: dict[str, Any]) -> None:
         """Write a checkpoint from which training can go on."""
         contents = checkpoint_contents(self.model, self.experiment, self.validation, self.episode, vars(self.args))
-        contents["optimizer_state"] = self.optimizer.state_dict()
+        contents["optimizer_state"] = optimizer_state
         contents["random_states"] = {**torch_states(self.device), "episodes": self.rng.bit_generator.state}
         contents["provenance"] = self.provenance
-        contents["loss_sum"], contents["loss_count"] = self.loss_sum.item(), self.loss_count
+        contents["loss_sum"], contents["loss_count"] = self.loss_sum, self.loss_count
         contents["seconds"], contents["device"] = self.seconds, describe_device(self.device)
-        save_plain(path, contents)
+        contents["dropout_stream_of_seeds"] = self.company
+        save_plain(self.path, contents)
         self.saved_episode = self.episode
 
     @property
@@ -197,54 +230,77 @@ class Training:
         """Wall time spent training, earlier sittings included."""
         return self.seconds_before + time.monotonic() - self.started
 
-    def train_one(self, excluded: frozenset[str]) -> None:
-        """Draw an episode and take a gradient step on it."""
-        batch = self.encode(self.sampler.training_episode(self.rng, excluded))
-        self.loss_sum += train_on_episode(self.model, self.optimizer, batch)
-        self.loss_count += 1
-        self.episode += 1
-        if self.episode % self.args.lr_decay_schedule == 0:
-            drop_learning_rate(self.optimizer, self.args.keep_moments)
-
-    def encode(self, episode: Episode) -> EpisodeBatch:
-        """Turn an episode into tensors on the device."""
-        return encode(episode, *self.vocabularies).to(self.device)
+    def draw(self) -> EpisodeBatch:
+        """Draw the next episode; it has the mapping of no validation episode."""
+        excluded = frozenset(one.mapping for one in self.validation)
+        return encode(self.sampler.training_episode(self.rng, excluded), *self.vocabularies)
 
     def validate(self) -> Accuracy:
         """Score the validation episodes."""
-        return evaluate_episodes(self.model, map(self.encode, self.validation), self.args.max_length_eval)
+        batches = (encode(episode, *self.vocabularies).to(self.device) for episode in self.validation)
+        return evaluate_episodes(self.model, batches, self.args.max_length_eval)
 
-    def run(self, path: Path) -> None:
-        """Train to the last episode, logging and saving on the way."""
-        num_episodes = self.args.num_episodes
-        curve = Curve(path.with_suffix(".csv"), [field.name for field in fields(Row)], self.episode, is_logged)
+    def open_curve(self) -> Curve:
+        """Begin the learning curve's file, or take over its rows."""
+        curve = Curve(self.path.with_suffix(".csv"), [field.name for field in fields(Row)], self.episode, is_logged)
         if self.episode == 0:
-            path.unlink(missing_ok=True)  # --overwrite: the old network must not be taken for a state of this run
-        excluded = frozenset(one.mapping for one in self.validation)
-        while self.episode < num_episodes:
-            lr = self.optimizer.param_groups[0]["lr"]
-            self.train_one(excluded)
-            is_last = self.episode == num_episodes
-            if is_logged(self.episode) or is_last:
-                loss = self.loss_sum.item() / self.loss_count
-                if not math.isfinite(loss):
-                    raise ValueError(f"the loss is {loss} at episode {self.episode}; try a smaller --lr")
-                accuracy = self.validate()
-                row = Row(
-                    self.episode,
-                    round(self.seconds, 2),
-                    lr,
-                    loss,
-                    accuracy.retrieval.percent,
-                    accuracy.generalize.percent,
-                )
-                print(row.printed(num_episodes), flush=True)
+            self.path.unlink(missing_ok=True)  # --overwrite: the old network must not be taken for a state of this run
+        return curve
+
+    def log_row(self, lr: float) -> Row:
+        """Put a line of the learning curve together.
+
+        Raises:
+            ValueError: if the loss is no number any more.
+        """
+        loss = self.loss_sum / self.loss_count
+        if not math.isfinite(loss):
+            raise ValueError(f"the loss is {loss} at episode {self.episode}; try a smaller --lr")
+        accuracy = self.validate()
+        return Row(
+            self.episode, round(self.seconds, 2), lr, loss, accuracy.retrieval.percent, accuracy.generalize.percent
+        )
+
+
+def train(trainings: Sequence[Training], learner: Learner | LockStep) -> None:
+    """Train runs, one or several in lock step, to their last episode, logging and saving on the way."""
+    args, seeds = trainings[0].args, [one.args.seed for one in trainings]
+    names = [f"seed {seed}: " if len(seeds) > 1 else "" for seed in seeds]
+    for one in trainings:
+        one.company = sorted({*one.company, *seeds})
+    curves = [one.open_curve() for one in trainings]
+    episode = trainings[0].episode
+    while episode < args.num_episodes:
+        lr = learner.lr
+        learner.step([one.draw() for one in trainings])
+        episode += 1
+        for one in trainings:
+            one.episode, one.loss_count = episode, one.loss_count + 1
+        if episode % args.lr_decay_schedule == 0:
+            learner.drop_learning_rate(args.keep_moments)
+        is_last = episode == args.num_episodes
+        is_saved = episode % SAVE_EVERY == 0 or is_last
+        if is_logged(episode) or is_saved:
+            take_stock(trainings, learner)
+        if is_logged(episode) or is_last:
+            for one, name, curve in zip(trainings, names, curves, strict=True):
+                row = one.log_row(lr)
+                print(f"{name}{row.printed(args.num_episodes)}", flush=True)
                 curve.add(astuple(row))
-                if is_logged(self.episode):  # a last line out of turn leaves the next one as if the run had been longer
-                    self.loss_sum.zero_()
-                    self.loss_count = 0
-            if self.episode % SAVE_EVERY == 0 or is_last:
-                self.save(path)
+        if is_logged(episode):  # a last line out of turn leaves the next one as if the run had been longer
+            learner.loss_sums.zero_()
+            for one in trainings:
+                one.loss_sum, one.loss_count = 0.0, 0
+        if is_saved:
+            for number, one in enumerate(trainings):
+                one.save(learner.optimizer_state(number))
+
+
+def take_stock(trainings: Sequence[Training], learner: Learner | LockStep) -> None:
+    """Give the runs what their learner holds of them: weights and losses."""
+    learner.give_weights()
+    for one, loss_sum in zip(trainings, learner.loss_sums.tolist(), strict=True):
+        one.loss_sum = loss_sum
 
 
 def model_config(args: argparse.Namespace, experiment: Experiment) -> ModelConfig:
@@ -264,17 +320,14 @@ def model_config(args: argparse.Namespace, experiment: Experiment) -> ModelConfi
 
 
 def find_earlier_run(
-    path: Path,
-    args: argparse.Namespace,
-    experiment: Experiment,
-    device: torch.device,
-    default_of: Callable[[str], Any],
+    args: argparse.Namespace, experiment: Experiment, device: torch.device, default_of: Callable[[str], Any]
 ) -> Checkpoint | None:
-    """Load the checkpoint that this command goes on from, if there is one; `default_of` gives a flag's default.
+    """Load the checkpoint that a run goes on from, if there is one; `default_of` gives a flag's default.
 
     Raises:
         ValueError: if the file is something else, or if it was trained with other arguments.
     """
+    path = path_of(args)
     if args.overwrite or not path.exists():
         return None
     checkpoint = load_checkpoint(path, device)
@@ -297,36 +350,103 @@ def find_earlier_run(
     return checkpoint
 
 
+class Plan(NamedTuple):
+    """What to train, one seed, and the checkpoint that it goes on from."""
+
+    args: argparse.Namespace
+    earlier: Checkpoint | None
+
+    @property
+    def episode(self) -> int:
+        """How far it has come."""
+        return self.earlier.episode if self.earlier is not None else 0
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing is left to do."""
+        return bool(self.episode == self.args.num_episodes)
+
+
+def in_groups(plans: Sequence[Plan], in_lock_step: bool) -> list[list[Plan]]:
+    """Say which runs are trained together: in lock step those that have come equally far, else each alone."""
+    if not in_lock_step:
+        return [[plan] for plan in plans]
+    ordered = sorted(plans, key=lambda plan: plan.episode)
+    return [list(group) for _, group in itertools.groupby(ordered, key=lambda plan: plan.episode)]
+
+
+def set_up(
+    plans: Sequence[Plan], experiment: Experiment, device: torch.device
+) -> tuple[list[Training], Learner | LockStep]:
+    """Make the runs of a group and what trains them.
+
+    Raises:
+        ValueError: if a checkpoint lacks what going on takes.
+    """
+    trainings = [Training(plan.args, experiment, device) for plan in plans]
+    for training, plan in zip(trainings, plans, strict=True):
+        if plan.earlier is None:
+            training.validation = training.sampler.validation_episodes(training.validation_rng)
+        else:
+            with refused_if_damaged(training.path):
+                training.go_on_from(plan.earlier)
+    models, lr = [training.model for training in trainings], plans[0].args.lr
+    learner = Learner(models[0], lr) if len(plans) == 1 else LockStep(models, shapes_of(trainings[0].sampler), lr)
+    saved = [plan.earlier.saved for plan in plans if plan.earlier is not None]  # of all or of none
+    if saved:
+        with refused_if_damaged(*(training.path for training in trainings)):
+            learner.load_optimizer_states([one["optimizer_state"] for one in saved])
+        sums = [training.loss_sum for training in trainings]
+        learner.loss_sums.copy_(torch.tensor(sums, dtype=torch.float64))
+    return trainings, learner
+
+
+@contextmanager
+def refused_if_damaged(*paths: Path) -> Iterator[None]:
+    """Turn whatever an ill-formed checkpoint leads to into a line that says what to do."""
+    try:
+        yield
+    except (KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
+        names, said = ", ".join(map(str, paths)), " ".join(str(error).split())[:200]
+        reason = f"{names} cannot be trained further ({type(error).__name__}: {said})"
+        raise ValueError(f"{reason}; pass --overwrite to start anew or another --fn_out_model") from None
+
+
+def work_on(plans: Sequence[Plan], experiment: Experiment, device: torch.device) -> None:
+    """Train a group of runs, or report that there is nothing left to do."""
+    args = plans[0].args
+    for plan in plans:
+        print(
+            f"{args.episode_type} on {describe_device(device)}, seed {plan.args.seed}, to {path_of(plan.args)}",
+            flush=True,
+        )
+    trainings, learner = set_up(plans, experiment, device)
+    if plans[0].is_finished:
+        for one in trainings:
+            accuracy = one.validate()
+            print(f"{one.path} is finished ({one.episode} episodes); --overwrite trains it anew")
+            print(show_accuracy(accuracy.retrieval.percent, accuracy.generalize.percent))
+        return
+    if plans[0].episode > 0:
+        print(f"going on from episode {plans[0].episode}", flush=True)
+    try:
+        train(trainings, learner)
+    except KeyboardInterrupt:
+        command = "the same command without --overwrite" if args.overwrite else "the same command"
+        goes_on = f"interrupted; {command} goes on from episode {trainings[-1].saved_episode}"
+        raise KeyboardInterrupt(goes_on) from None
+
+
 def main() -> None:
     """Train, go on, or report that there is nothing left to do."""
     parser = make_parser()
-    args = parse_arguments(parser)
+    args = parser.parse_args()
+    commands = [complete(args, seed, parser) for seed in args.seeds or [args.seed]]
     device = choose_device(args.gpu, args.cpu, args.threads)
-    experiment = find_experiment(args.episode_type, args.extra_directions)
-    path = args.dir_model / args.fn_out_model
-    earlier = find_earlier_run(path, args, experiment, device, parser.get_default)
-    print(f"{args.episode_type} on {describe_device(device)}, seed {args.seed}, to {path}", flush=True)
-    training = Training(args, experiment, device)
-    if earlier is None:
-        training.validation = training.sampler.validation_episodes(training.validation_rng)
-    else:
-        try:
-            training.go_on_from(earlier)
-        except (KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
-            reason = f"{path} cannot be trained further ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
-            raise ValueError(f"{reason}; pass --overwrite to start anew or another --fn_out_model") from None
-        if earlier.episode == args.num_episodes:
-            accuracy = training.validate()
-            print(f"{path} is finished ({earlier.episode} episodes); --overwrite trains it anew")
-            print(show_accuracy(accuracy.retrieval.percent, accuracy.generalize.percent))
-            return
-        print(f"going on from episode {earlier.episode}", flush=True)
-    try:
-        training.run(path)
-    except KeyboardInterrupt:
-        command = "the same command without --overwrite" if args.overwrite else "the same command"
-        goes_on = f"interrupted; {command} goes on from episode {training.saved_episode}"
-        raise KeyboardInterrupt(goes_on) from None
+    experiment = find_experiment(commands[0].episode_type, commands[0].extra_directions)
+    plans = [Plan(one, find_earlier_run(one, experiment, device, parser.get_default)) for one in commands]
+    for group in in_groups(plans, in_lock_step=device.type == "cuda"):
+        work_on(group, experiment, device)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,9 @@
 Source: Lake 2019, Sections 3 ("Meta-training") and 4.1.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
@@ -57,3 +60,39 @@ def train_on_episode(model: MetaSeq2Seq, optimizer: torch.optim.Adam, batch: Epi
     clip_gradients(model)
     optimizer.step()
     return loss.detach()
+
+
+class Learner:
+    """A network and its Adam, which learn episode by episode; for several runs at once there is `LockStep`."""
+
+    def __init__(self, model: MetaSeq2Seq, lr: float) -> None:
+        self.model, self.optimizer = model, make_optimizer(model, lr)
+        self._device = next(model.parameters()).device
+        self.loss_sums = torch.zeros(1, dtype=torch.float64, device=self._device)  # of the one run
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the next step."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def step(self, batches: Sequence[EpisodeBatch]) -> None:
+        """Take a gradient step on the run's episode."""
+        (batch,) = batches
+        self.loss_sums += train_on_episode(self.model, self.optimizer, batch.to(self._device))
+
+    def drop_learning_rate(self, keep_moments: bool) -> None:
+        """Multiply the rate by 0.1, see above."""
+        drop_learning_rate(self.optimizer, keep_moments)
+
+    def give_weights(self) -> None:
+        """Do nothing: the network itself learns."""
+
+    def optimizer_state(self, run: int) -> dict[str, Any]:
+        """Give Adam's state, run 0 being the only one."""
+        assert run == 0
+        return self.optimizer.state_dict()
+
+    def load_optimizer_states(self, states: Sequence[dict[str, Any]]) -> None:
+        """Take a state of Adam over."""
+        (state,) = states
+        self.optimizer.load_state_dict(state)

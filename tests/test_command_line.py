@@ -41,7 +41,7 @@ def run_process(script, *arguments):
     return Outcome(done.returncode, done.stdout, done.stderr)
 
 
-TRAIN = ("--cpu", "--emb_size", "4", "--num_episodes", "2")
+TRAIN = ("--cpu", "--emb_size", "4", "--num_episodes", "2", "--fn_out_model", "net_ME.tar")
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def complete(world, line):
     """Complete a line of MISTAKES: what it does not mention is small, on the CPU, and in the world's folders."""
     script, *given = shlex.split(line.format(world=world))
     defaults = ["--dir_model", world / "models", "--data_dir", world / "data"]
-    defaults += ["--emb_size", 4, "--num_episodes", 2] if script == "train.py" else []
+    defaults += ["--emb_size", 4, "--num_episodes", 2, "--fn_out_model", "net_ME.tar"] if script == "train.py" else []
     if script == "test.py" and "--fn_in_model" not in given:
         defaults += ["--fn_in_model", "net_ME.tar"]
     if "--gpu" not in given:
@@ -92,6 +92,9 @@ MISTAKES = {  # the command line and what the message must say
     "train: no answer": ("train.py --max_length_eval 0", ["--max_length_eval", "at least 1"]),
     "train: no threads": ("train.py --threads 0", ["--threads", "at least 1"]),
     "train: negative seed": ("train.py --seed -1", ["--seed", "at least 0"]),
+    "train: negative seeds": ("train.py --seeds 1,-1", ["--seeds", "at least 0"]),
+    "train: seed and seeds": ("train.py --seed 1 --seeds 1,2", ["--seed", "--seeds"]),
+    "train: one name for all": ("train.py --seeds 1,2", ["--fn_out_model", "net_seed{seed}.tar"]),
     "train: lr 0": ("train.py --lr 0", ["--lr", "above 0"]),
     "train: lr negative": ("train.py --lr -0.1", ["--lr", "above 0"]),
     "train: lr nan": ("train.py --lr nan", ["--lr", "above 0"]),

@@ -37,10 +37,11 @@ if "--long" in sys.argv:
     print("waiting", flush=True)
     time.sleep(60)
 folder = pathlib.Path(options["--dir_model"])
-(folder / options["--fn_out_model"]).with_suffix(".csv").write_text("episode,seconds\\n")
 given = {word[2:]: True if value.startswith("--") else value for word, value in options.items() if word[:2] == "--"}
-with (folder / options["--fn_out_model"]).with_suffix(".json").open("w") as file:
-    json.dump({"keep_moments": False, **given}, file)
+for seed in options.get("--seeds", options.get("--seed")).split(","):
+    path = folder / options["--fn_out_model"].replace("{seed}", seed)
+    path.with_suffix(".csv").write_text("episode,seconds\\n")
+    path.with_suffix(".json").write_text(json.dumps({"keep_moments": False, **given, "seed": seed}))
 """
 FAKE_TEST = """
 import json, pathlib, sys
@@ -302,6 +303,60 @@ def test_a_node_that_died_over_another_recipes_result_left_none(world):
     reproduce.save_json(world / run.result, earlier)
     assert reproduce.outcome(ray, None, run, world) == "RuntimeError: the node died"
     assert read_result(world / run.result) == earlier  # an error takes no result's place
+
+
+def train_commands(world):
+    """What started train.py, from all logs."""
+    logs = "".join(path.read_text() for path in sorted(world.glob("out_models/*/*.log")))
+    return re.findall(r"^\$ (.*train\.py.*)$", logs, re.MULTILINE)
+
+
+def test_on_a_gpu_one_process_trains_the_seeds_of_a_cell(start, world):
+    """Every run gets a result of its own, which names that process; what has a result is not trained again."""
+    cells = table(cell("one"), cell("other"))
+    assert start(cells, "--only", "one", "--seeds", "2")[0] == 0
+    before = (world / "results/one/seed2.json").read_bytes()
+    code, out, _ = start(cells, "--gpu", "0", "--seeds", "1,2,3", "--jobs", "2")
+    assert (code, out.splitlines()[-1]) == (0, "6 of 6 runs done, 0 failed")
+    assert out.count("finished ") == 5
+    trained = [re.search(r"--seeds? (\S+)", command)[1] for command in train_commands(world)]
+    assert sorted(trained) == ["1,2,3", "1,3", "2"]
+    for name, seeds in (("one", "1,3"), ("other", "1,2,3")):
+        for seed in map(int, seeds.split(",")):
+            result = json.loads((world / f"results/{name}/seed{seed}.json").read_text())
+            assert (result["seed"], result["arguments"]["seed"]) == (seed, str(seed))
+            assert f"--seeds {seeds} " in result["command"][0]
+            assert "--gpu 0" in result["command"][0]
+            assert (world / f"results/{name}/seed{seed}.csv").exists()
+    assert (world / "results/one/seed2.json").read_bytes() == before
+    assert start(cells, "--gpu", "0", "--dry_run")[1].count("train.py") == 2  # seeds 4 and 5 of both
+
+
+def test_runs_in_company_fail_together_and_only_they(start, world):
+    """All of them say why, with the end of the log that their process wrote."""
+    cells = table(cell("bad", "--fail"), cell("good"))
+    code, out, _ = start(cells, "--gpu", "0", "--seeds", "1,2")
+    assert (code, out.splitlines()[-1]) == (1, "2 of 4 runs done, 2 failed")
+    for seed in (1, 2):
+        said = json.loads((world / f"results/bad/seed{seed}.json").read_text())["error"]
+        assert said.startswith("train.py ended with exit code 7; the end of out_models/bad/seed1.log:")
+        assert "the last line" in said
+    (world / "repaired").touch()
+    assert start(cells, "--gpu", "0", "--seeds", "1,2")[0] == 0
+
+
+def test_runs_in_company_show_how_far_the_process_has_come(world):
+    """Each one's line is that of the log to which the process writes, until it is scored."""
+    folder = world / "out_models" / "one"
+    folder.mkdir(parents=True)
+    prefixed = "".join(f"seed {seed}: {LINE}" for seed in (1, 2))
+    (folder / "seed1.log").write_text(f"\n$ python train.py --seeds 1,2\n{prefixed}")
+    (folder / "seed2.log").write_text("\n$ see seed1.log\n")
+    assert progress_of(folder / "seed2.log") == progress_of(folder / "seed1.log")
+    assert progress_of(folder / "seed1.log").fraction == 0.44
+    with (folder / "seed2.log").open("a") as log:
+        log.write("\n$ python test.py --fn_in_model net_seed2.tar\n")
+    assert progress_of(folder / "seed2.log").shown == "scoring"
 
 
 def test_a_failed_run_is_reported_and_tried_again(start, world):

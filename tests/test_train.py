@@ -1,5 +1,6 @@
 """Training: an interrupted run equals an unbroken one, and a finished one is left alone."""
 
+import itertools
 import math
 import runpy
 import shutil
@@ -13,7 +14,7 @@ from script_runs import rows, same_contents
 import generate_episode
 
 ROOT = Path(__file__).resolve().parent.parent
-TINY = ["--emb_size", "6", "--cpu"]
+TINY = ["--episode_type", "ME", "--emb_size", "6", "--cpu"]
 OF_THE_COMMAND = {"seconds", "dir_model", "fn_out_model", "num_episodes", "overwrite"}  # need not be alike
 
 
@@ -21,14 +22,20 @@ OF_THE_COMMAND = {"seconds", "dir_model", "fn_out_model", "num_episodes", "overw
 def train(data_dir, tmp_path, monkeypatch, capsys):
     """Run train.py in this process; gives its exit code and what it printed."""
 
-    def run(*arguments, save_every=None, stop_after=None):
+    def run(*arguments, save_every=None, stop_after=None, named=False, lock_step=False):
         namespace = runpy.run_path(str(ROOT / "train.py"), run_name="train_under_test")
         globals_of = namespace["main"].__globals__
         if save_every:
             globals_of["SAVE_EVERY"] = save_every
         if stop_after:
             interrupt(namespace["Training"], stop_after)
+        if lock_step:  # as on a GPU
+            in_groups = namespace["in_groups"]
+            globals_of["in_groups"] = lambda plans, in_lock_step: in_groups(plans, True)
         command = ["train.py", *TINY, "--data_dir", str(data_dir), "--dir_model", str(tmp_path / "models"), *arguments]
+        if not named and "--fn_out_model" not in arguments:
+            types = [value for flag, value in itertools.pairwise(command) if flag == "--episode_type"]
+            command += ["--fn_out_model", f"net_{types[-1]}.tar"]
         monkeypatch.setattr(sys, "argv", command)
         with pytest.raises(SystemExit) as caught:
             globals_of["run_script"](namespace["main"])
@@ -40,14 +47,14 @@ def train(data_dir, tmp_path, monkeypatch, capsys):
 
 def interrupt(training, episode):
     """Make Ctrl-C arrive after an episode."""
-    train_one = training.train_one
+    draw = training.draw
 
-    def train_one_then_stop(self, excluded):
-        train_one(self, excluded)
+    def stop_or_draw(self):
         if self.episode == episode:
             raise KeyboardInterrupt
+        return draw(self)
 
-    training.train_one = train_one_then_stop
+    training.draw = stop_or_draw
 
 
 @pytest.mark.parametrize("episode_type", ["ME", "scan_around_right"])
@@ -257,3 +264,107 @@ def test_interrupted_overwriting_says_to_leave_the_flag_out(train):
     assert train("--num_episodes", "1")[0] == 0
     _, _, error = train("--num_episodes", "9", "--overwrite", stop_after=2)
     assert "without --overwrite" in error
+
+
+NAMES = {  # of the checkpoint, by the command
+    "--emb_size 200": "net_ME.tar",
+    "--emb_size 200 --seed 2 --lr_decay_schedule 7500": "net_ME_lr_decay_schedule7500_seed2.tar",
+    "--keep_moments --num_episodes 3 --overwrite": "net_ME_keep_moments_emb_size6.tar",
+    "--episode_type scan_around_right --extra_directions 20": "net_scan_around_right_extra_directions20_emb_size6.tar",
+    "--episode_type scan_around_right --extra_directions 2": "net_scan_around_right_emb_size6.tar",
+    "--episode_type standard_length --disable_memory": "net_standard_length_emb_size6.tar",
+    "--fn_out_model net_{seed}_a.tar --seed 3": "net_3_a.tar",
+}
+
+
+@pytest.mark.parametrize("command", NAMES)
+def test_the_name_tells_what_is_not_the_default(train, tmp_path, command):
+    """So a second command does not meet the first one's network; how long and where a run goes is not in the name."""
+    arguments = ["--num_episodes", "1", "--max_length_eval", "50", *command.split()]
+    assert train(*arguments, named=True)[0] == 0
+    assert [path.name for path in (tmp_path / "models").glob("*.tar")] == [NAMES[command]]
+
+
+def test_several_seeds_leave_what_each_alone_leaves(train, tmp_path):
+    """On a CPU they are trained one after the other, bit for bit as by themselves."""
+    run = ["--num_episodes", "4", "--dropout", "0.5"]
+    for seed in ("1", "2"):
+        assert train(*run, "--seed", seed, "--fn_out_model", "alone{seed}.tar")[0] == 0
+    code, printed, _ = train(*run, "--seeds", "1,2", "--fn_out_model", "both{seed}.tar")
+    assert (code, printed.count("finished)")) == (0, 4)
+    for seed in (1, 2):
+        one, other = (torch.load(tmp_path / f"models/{name}{seed}.tar") for name in ("alone", "both"))
+        assert same_contents(one, other, OF_THE_COMMAND)
+        assert rows(tmp_path / f"models/alone{seed}.csv") == rows(tmp_path / f"models/both{seed}.csv")
+
+
+def test_a_refused_seed_stops_all_before_any_is_trained(train, tmp_path):
+    """Nothing is written if one of the seeds cannot go on."""
+    assert train("--num_episodes", "1", "--seed", "2", "--lr", "0.5", "--fn_out_model", "net2.tar")[0] == 0
+    before = {path.name: path.read_bytes() for path in (tmp_path / "models").iterdir()}
+    code, _, error = train("--num_episodes", "2", "--seeds", "1,2", "--fn_out_model", "net{seed}.tar")
+    assert (code, error.count("\n")) == (2, 1)
+    assert "net2.tar" in error
+    assert {path.name: path.read_bytes() for path in (tmp_path / "models").iterdir()} == before
+
+
+def nearly_same(one, other, skipped):
+    """Compare what two checkpoints hold; numbers may differ by rounding, random states are left out."""
+    if isinstance(one, torch.Tensor) and one.is_floating_point():
+        return torch.allclose(one, other, rtol=0, atol=2e-5)
+    if isinstance(one, dict):
+        return one.keys() - skipped == other.keys() - skipped and all(
+            nearly_same(one[key], other[key], skipped) for key in one.keys() - skipped
+        )
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(nearly_same(*pair, skipped) for pair in zip(one, other, strict=True))
+    if isinstance(one, float):
+        return one == pytest.approx(other, abs=1e-5)
+    return same_contents(one, other, skipped)
+
+
+@pytest.mark.parametrize("stop_after", [None, 3, 7])
+def test_in_lock_step_each_seed_leaves_what_it_leaves_alone(train, tmp_path, stop_after):
+    """Without dropout, which has one stream for all: checkpoints and curves, stopped on the way or not.
+
+    A checkpoint is at 5, the rate drops at 5 and 6. A run that went in company can go on alone.
+    """
+    run = ["--num_episodes", "8", "--dropout", "0", "--lr_decay_schedule", "3"]
+    together = ["--seeds", "1,2,3", "--fn_out_model", "both{seed}.tar"]
+    for seed in ("1", "2", "3"):
+        assert train(*run, "--seed", seed, "--fn_out_model", "alone{seed}.tar")[0] == 0
+    if stop_after:
+        code, _, error = train(*run, *together, save_every=5, stop_after=stop_after, lock_step=True)
+        assert (code, f"goes on from episode {stop_after // 5 * 5}" in error) == (130, True)
+    code, printed, _ = train(*run, *together, save_every=5, lock_step=True)
+    assert code == 0
+    assert all(f"seed {seed}: " in printed for seed in (1, 2, 3))
+    skipped = OF_THE_COMMAND | {"random_states", "dropout_stream_of_seeds"}
+    for seed in (1, 2, 3):
+        one, other = (torch.load(tmp_path / f"models/{name}{seed}.tar") for name in ("alone", "both"))
+        assert other["dropout_stream_of_seeds"] == [1, 2, 3]
+        assert nearly_same(one, other, skipped)
+        curves = [rows(tmp_path / f"models/{name}{seed}.csv") for name in ("alone", "both")]
+        for row, its_row in zip(*curves, strict=True):
+            assert {name: float(value) for name, value in row.items()} == pytest.approx(
+                {name: float(value) for name, value in its_row.items()}, abs=1e-5
+            )
+    longer = [*run[2:], "--num_episodes", "9", "--seed", "2"]
+    assert train(*longer, "--fn_out_model", "both{seed}.tar")[0] == 0
+    assert train(*longer, "--fn_out_model", "alone{seed}.tar")[0] == 0
+    alone, in_company = (torch.load(tmp_path / f"models/{name}2.tar") for name in ("alone", "both"))
+    assert nearly_same(alone, in_company, skipped)
+    assert in_company["dropout_stream_of_seeds"] == [1, 2, 3]  # what was shared stays on record
+
+
+def test_in_lock_step_only_seeds_that_came_equally_far_go_together(train, tmp_path):
+    """A finished seed is left alone, a new one starts, and one that was stopped goes on."""
+    run = ["--fn_out_model", "net{seed}.tar", "--emb_size", "4"]
+    assert train(*run, "--num_episodes", "3", "--seed", "1")[0] == 0
+    assert train(*run, "--num_episodes", "2", "--seed", "2")[0] == 0
+    code, printed, _ = train(*run, "--num_episodes", "3", "--seeds", "1,2,3,4", lock_step=True)
+    assert code == 0
+    assert "net1.tar is finished" in printed
+    assert "seed 3: " in printed and "seed 4: " in printed
+    assert "seed 2: " not in printed  # it was alone
+    assert [torch.load(tmp_path / f"models/net{seed}.tar")["episode"] for seed in (1, 2, 3, 4)] == [3] * 4
