@@ -3,6 +3,7 @@
     python bench.py                                      training, every episode type
     python bench.py --checkpoint out_models/net_x.tar    scoring the test split of a trained network
     python bench.py --side_by_side 4                     four training runs at once
+    python bench.py --gpu 0 --lock_step 1,5,10           so many runs in lock step
 
 The plain version (plain_reference.py) pads everything and decodes step by step. Times are medians over episodes: CPU
 time, which other work on the machine changes less than the wall clock, or wall time on a GPU and of runs side by side.
@@ -12,6 +13,7 @@ The arithmetic is counted from the shapes of each episode and held against the r
 import argparse
 import functools
 import itertools
+import math
 import multiprocessing
 import platform
 import resource
@@ -35,9 +37,10 @@ from checkpoint import (
 from episode_batch import EpisodeBatch, encode, vocabularies_of
 from evaluate import QUERIES_AT_ONCE, answer, find_test, remember
 from generate_episode import EXPERIMENTS, EpisodeSampler, find_experiment
+from lockstep import LockStep, shapes_of
 from model import MetaSeq2Seq, ModelConfig
 from plain_reference import plain_logits, plain_train_on_episode
-from script_util import OneLineParser, add_data_folder, positive_int, run_script, save_json
+from script_util import OneLineParser, add_data_folder, count_list, positive_int, run_script, save_json
 from training_step import clip_gradients, episode_loss, make_optimizer, train_on_episode
 
 STAGES = ("sampling", "forward", "backward", "optimizer")
@@ -288,6 +291,37 @@ def bench_side_by_side(episode_type: str, n_runs: int, data_dir: Path, options: 
     }
 
 
+def bench_lock_step(episode_type: str, n_runs: int, data_dir: Path, device: torch.device, steps: int) -> dict[str, Any]:
+    """Measure a step of several runs in lock step, sampling included."""
+    experiment = find_experiment(episode_type)
+    vocabularies = vocabularies_of(experiment)
+    sampler = EpisodeSampler(experiment, data_dir, support_loss=not experiment.is_standard)
+    sizes = len(vocabularies[0]), len(vocabularies[1]), experiment.padded_length
+    config = ModelConfig(*sizes, disable_memory=experiment.is_standard)
+    rngs = [random_streams(seed)[0] for seed in range(n_runs)]
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    lock_step = LockStep([MetaSeq2Seq(config).to(device) for _ in rngs], shapes_of(sampler), 0.001)
+
+    def take(count: int) -> float:
+        start = now(device)
+        for _ in range(count):
+            lock_step.step([encode(sampler.training_episode(rng, ()), *vocabularies) for rng in rngs])
+        return now(device) - start
+
+    first = take(1)  # with all that a graph needs to be recorded
+    take(2)
+    ms = 1000 * take(steps) / steps
+    return {
+        "episode_type": episode_type,
+        "runs": n_runs,
+        "ms_a_step": ms,
+        "ms_an_episode": ms / n_runs,
+        "first_step_s": first,
+        "peak_gb": torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else None,
+    }
+
+
 def print_training(row: dict[str, Any]) -> None:
     """Print a line of the training table."""
     stages = " ".join(f"{row['stages_ms'][name]:9.2f}" for name in STAGES)
@@ -318,7 +352,10 @@ def parse_arguments() -> argparse.Namespace:
     told = "measurements of which the median is taken"
     parser.add_argument("--repeats", type=positive_int, default=15, metavar="N", help=told)
     parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="measure scoring with this trained network")
-    parser.add_argument("--side_by_side", type=positive_int, metavar="N", help="measure N training runs at once")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--side_by_side", type=positive_int, metavar="N", help="measure N training runs at once")
+    told = "measure so many runs in lock step, which is meant for GPUs"
+    which.add_argument("--lock_step", type=count_list, metavar="R,...", help=told)
     add_data_folder(parser)
     parser.add_argument("--out", type=Path, metavar="FILE", help="also write the figures as JSON")
     add_device_options(parser)
@@ -343,6 +380,14 @@ def measure(args: argparse.Namespace, device: torch.device) -> dict[str, Sequenc
             print(f"{episode_type:23} {row['runs']:5} {row['ms_each']:16.1f} {row['ms_per_episode_of_all']:18.1f}")
             rows.append(row)
         return {"side_by_side": rows}
+    if args.lock_step is not None:
+        print(f"{'':35} {'runs':>5} {'ms a step':>10} {'ms an episode':>14} {'first step, s':>14} {'peak GB':>8}")
+        for episode_type, n_runs in itertools.product(args.episode_types, args.lock_step):
+            row = bench_lock_step(episode_type, n_runs, args.data_dir, device, 10 * args.repeats)
+            times = f"{row['ms_a_step']:10.2f} {row['ms_an_episode']:14.2f} {row['first_step_s']:14.1f}"
+            print(f"{episode_type:35} {n_runs:5} {times} {row['peak_gb'] or math.nan:8.2f}", flush=True)
+            rows.append(row)
+        return {"lock_step": rows}
     stages = " ".join(f"{name:>9}" for name in STAGES)
     ours = f"{'':23} {'ms/ep.':>7} {'ep./s':>7} {stages}"
     print(

@@ -69,6 +69,11 @@ def seed_list(text: str) -> list[int]:
     return list(dict.fromkeys(map(int, seeds)))
 
 
+def count_list(text: str) -> list[int]:
+    """Parse counts of at least one, with commas between them."""
+    return [positive_int(one) for one in text.split(",")]
+
+
 def positive_float(text: str) -> float:
     """Parse a finite number above zero."""
     value = _parsed(float, text, "a number")
