@@ -334,6 +334,8 @@ def find_earlier_run(
     anew = "pass --overwrite to start anew or another --fn_out_model"
     if checkpoint.is_original:
         raise ValueError(f"{path} is a file of the original release, which cannot be resumed; {anew}")
+    if "weights_only" in checkpoint.saved:
+        raise ValueError(f"{path} holds a network without its training, which cannot be trained further; {anew}")
     arguments = with_what_was_done(checkpoint.arguments)
     if arguments["keep_moments"] and not args.keep_moments:
         kept = f"{path} was trained with Adam's moments kept when the learning rate drops"

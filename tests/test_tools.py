@@ -1,0 +1,152 @@
+"""The tools: networks kept without their training, and what is done with a quarter of an hour on a GPU."""
+
+import json
+import runpy
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+import torch
+from script_runs import assert_one_line, run_file
+
+import tools.export
+import tools.gpu
+from cells import CELLS
+from checkpoint import load_checkpoint
+from evaluate import Accuracy
+
+ROOT = Path(__file__).resolve().parent.parent
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with a network that was trained for an episode, its weights such as half precision can hold."""
+    folder = tmp_path_factory.mktemp("models")
+    where = ["--emb_size", 8, "--cpu", "--dir_model", folder, "--fn_out_model", "net.tar"]
+    assert run_file(ROOT / "train.py", "--num_episodes", 1, *where).code == 0
+    saved = torch.load(folder / "net.tar", weights_only=True)
+    saved["model_state"] = {name: weight.half().float() for name, weight in saved["model_state"].items()}
+    torch.save(saved, folder / "net.tar")
+    return folder
+
+
+def export(trained, out, *arguments):
+    return run_file(
+        ROOT / "tools" / "export.py",
+        "--cpu",
+        "--dir_model",
+        trained,
+        "--fn_in_model",
+        "net.tar",
+        "--out",
+        out,
+        *arguments,
+    )
+
+
+def test_a_network_without_its_training_answers_alike(trained, tmp_path):
+    """Half precision, no optimizer, and test.py counts what it counts for the checkpoint."""
+    outcome = export(trained, tmp_path / "net.tar")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "of 100 right on the validation episodes; weights in half" in outcome.out
+    slim = torch.load(tmp_path / "net.tar", weights_only=True)
+    assert {weight.dtype for weight in slim["model_state"].values()} == {torch.float16}
+    assert "optimizer_state" not in slim
+    assert slim["arguments"]["seed"] == 1
+    counts = {}
+    for folder in (trained, tmp_path):
+        assert run_file(ROOT / "test.py", "--cpu", "--dir_model", folder, "--fn_in_model", "net.tar").code == 0
+        report = json.loads((folder / "res_test_net.json").read_text())
+        counts[folder] = report["correct"], report["breakdown"], report["wrong"], report["training_seconds"]
+    assert counts[trained] == counts[tmp_path]
+
+
+def test_weights_stay_whole_where_half_precision_changes_an_answer(trained, tmp_path, monkeypatch):
+    """Then the file has the very weights of the checkpoint."""
+    answers = iter([["one"], ["another"]])
+    monkeypatch.setattr(tools.export, "answers_of", lambda *_: next(answers))
+    monkeypatch.setattr(tools.export, "count", lambda _: Accuracy())
+    checkpoint = load_checkpoint(trained / "net.tar", CPU)
+    contents, said = tools.export.slim(checkpoint, tmp_path)
+    assert "single precision" in said
+    before = torch.load(trained / "net.tar", weights_only=True)["model_state"]
+    assert all(torch.equal(contents["model_state"][name], weight) for name, weight in before.items())
+
+
+def test_a_network_without_its_training_cannot_be_trained_further(trained, tmp_path):
+    """train.py says what the file is."""
+    assert export(trained, tmp_path / "net.tar").code == 0
+    where = ["--emb_size", 8, "--cpu", "--dir_model", tmp_path, "--fn_out_model", "net.tar"]
+    assert_one_line(
+        run_file(ROOT / "train.py", "--num_episodes", 2, *where), "train.py", "net.tar", "without its training"
+    )
+
+
+def test_an_unfinished_network_is_not_exported(trained, tmp_path):
+    """What it scores would not be what its recipe gives."""
+    saved = torch.load(trained / "net.tar", weights_only=True)
+    saved["arguments"]["num_episodes"] = 2
+    torch.save(saved, tmp_path / "net.tar")
+    outcome = export(tmp_path, tmp_path / "out.tar")
+    assert_one_line(outcome, "export.py", "1 of 2 episodes")
+    assert not (tmp_path / "out.tar").exists()
+
+
+@pytest.fixture
+def session(monkeypatch):
+    """Run tools.gpu with commands that only say what they are; gives the commands."""
+    begun = []
+
+    def run(self, arguments, seconds):
+        begun.append([Path(arguments[0]).name, *arguments[1:]])
+        if "reproduce.py" in arguments[0]:
+            cell = arguments[arguments.index("--only") + 1]
+            (self.out / "results" / cell).mkdir(parents=True)
+            (self.out / "results" / cell / "seed1.json").write_text("{}")
+        return 10.0
+
+    monkeypatch.setattr(tools.gpu.Session, "run", run)
+
+    def start(*arguments):
+        monkeypatch.setattr(sys, "argv", ["gpu.py", *map(str, arguments)])
+        tools.gpu.main()
+        return begun
+
+    return start
+
+
+def test_the_grid_is_trained_dearest_cells_first_and_packed(session, tmp_path, capsys):
+    """Every cell with five seeds; the results stand in the archive as in results/."""
+    begun = session("--out", tmp_path / "out", "--parts", "grid")
+    cells = [command[command.index("--only") + 1] for command in begun if command[0] == "reproduce.py"]
+    assert sorted(cells) == sorted(CELLS)
+    costs = [CELLS[cell].cost for cell in cells]
+    assert costs == sorted(costs, reverse=True)
+    assert all("1,2,3,4,5" in command for command in begun if command[0] == "reproduce.py")
+    with tarfile.open(tmp_path / "out" / "results.tar.gz") as archive:
+        assert sorted(archive.getnames()) == sorted(f"results/{cell}/seed1.json" for cell in CELLS)
+    assert capsys.readouterr().out == (tmp_path / "out" / "log.txt").read_text()
+
+
+def test_when_the_time_is_over_nothing_is_begun(session, tmp_path):
+    """A minute that is all kept for packing leaves none for cells."""
+    begun = session("--out", tmp_path / "out", "--minutes", "0.1", "--parts", "grid")
+    assert not any(command[0] == "reproduce.py" for command in begun)
+
+
+def test_a_folder_with_something_in_it_is_refused(tmp_path):
+    """Nothing is mixed up with an earlier quarter of an hour."""
+    (tmp_path / "file").touch()
+    assert_one_line(run_file(ROOT / "tools" / "gpu.py", "--out", tmp_path), "gpu.py", "not empty")
+
+
+@pytest.mark.parametrize(("code", "result"), [("print('done')", float), ("raise SystemExit(3)", type(None))])
+def test_a_command_is_timed_and_its_failure_is_said(tmp_path, code, result):
+    """None stands for a failure, and what was printed is in the log either way."""
+    with (tmp_path / "log.txt").open("w") as log:
+        args = runpy.run_path(str(ROOT / "tools" / "gpu.py"))["argparse"].Namespace(gpu=0, out=tmp_path, minutes=5.0)
+        took = tools.gpu.Session(args, log).run(["-c", code], 60)
+    assert isinstance(took, result)
+    assert "exit code" in (tmp_path / "log.txt").read_text()

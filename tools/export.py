@@ -1,0 +1,105 @@
+"""Keep of a checkpoint what answering takes: the weights, in half precision where that changes no answer.
+
+    python -m tools.export --fn_in_model net_ME.tar --out out_models/trained/net_ME.tar
+
+A checkpoint is 49 MB, of which Adam's moments are two thirds; what is written here has 8 MB. It loads like any other,
+says what it scored and which command made it, and cannot be trained further.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from checkpoint import (
+    Checkpoint,
+    add_device_options,
+    checkpoint_contents,
+    choose_device,
+    load_checkpoint,
+    save_plain,
+    without_places,
+)
+from evaluate import QUERIES_AT_ONCE, Answer, answer_episodes, count, find_test
+from generate_episode import Episode
+from script_util import OneLineParser, add_data_folder, add_model_folder, checkpoint_name, run_script
+
+KEPT = ("provenance", "seconds", "device", "dropout_stream_of_seeds")  # of what a checkpoint says of its training
+
+
+def tar_path(text: str) -> Path:
+    """Parse the path of a checkpoint, in .tar."""
+    if Path(text).suffix != ".tar":
+        raise argparse.ArgumentTypeError(f"expected PATH.tar, found {text!r}")
+    return Path(text)
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = OneLineParser(__doc__)
+    told = "the checkpoint"
+    parser.add_argument("--fn_in_model", type=checkpoint_name, required=True, metavar="NAME.tar", help=told)
+    add_model_folder(parser)
+    parser.add_argument("--out", type=tar_path, required=True, metavar="PATH.tar", help="the file to write")
+    add_data_folder(parser)
+    add_device_options(parser)
+    return parser.parse_args()
+
+
+def answers_of(checkpoint: Checkpoint, episodes: Sequence[Episode]) -> list[Answer]:
+    """Answer the whole test."""
+    return answer_episodes(checkpoint, episodes, QUERIES_AT_ONCE)
+
+
+def halve(checkpoint: Checkpoint) -> None:
+    """Round all weights of a network to half precision; they stay float32 numbers."""
+    with torch.no_grad():
+        for parameter in checkpoint.model.parameters():
+            parameter.copy_(parameter.half())
+
+
+def slim(checkpoint: Checkpoint, data_dir: Path) -> tuple[dict[str, Any], str]:
+    """Put the contents of a slim file together; rounds the network's weights if that changes no answer to its test.
+
+    Returns:
+        The contents, and a line that says what the network scored and how its weights are kept.
+    Raises:
+        ValueError: if the training is not finished.
+    """
+    if checkpoint.episode < checkpoint.num_episodes:
+        raise ValueError(f"the network has {checkpoint.episode} of {checkpoint.num_episodes} episodes; train it first")
+    split, episodes = find_test(checkpoint, data_dir)
+    exact = answers_of(checkpoint, episodes)
+    whole = {name: weight.clone() for name, weight in checkpoint.model.state_dict().items()}
+    halve(checkpoint)
+    is_same = answers_of(checkpoint, episodes) == exact
+    if not is_same:
+        checkpoint.model.load_state_dict(whole)
+    right = count(exact).generalize
+    model, validation = checkpoint.model, checkpoint.validation
+    contents = checkpoint_contents(
+        model, checkpoint.experiment, validation, checkpoint.episode, without_places(checkpoint.arguments)
+    )
+    if is_same:
+        contents["model_state"] = {name: weight.half() for name, weight in contents["model_state"].items()}
+    contents["weights_only"] = {"split": split, "correct": right.correct, "total": right.total}
+    contents |= {name: checkpoint.saved[name] for name in KEPT if name in checkpoint.saved}
+    precision = "half" if is_same else "single precision, as half changes answers"
+    return contents, f"{right.correct} of {right.total} right on {split}; weights in {precision}"
+
+
+def main() -> None:
+    """Load, check, write."""
+    args = parse_arguments()
+    checkpoint = load_checkpoint(args.dir_model / args.fn_in_model, choose_device(args.gpu, args.cpu, args.threads))
+    if checkpoint.is_original:
+        raise ValueError(f"{args.fn_in_model} is a file of the original release; export networks trained here")
+    contents, said = slim(checkpoint, args.data_dir)
+    save_plain(args.out, contents)
+    print(f"{args.out}: {said}, {args.out.stat().st_size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    run_script(main)

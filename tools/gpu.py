@@ -1,0 +1,209 @@
+"""A quarter of an hour on a GPU: is it right, how fast is it, and as much of the grid as there is time for.
+
+    python -m tools.gpu --out OUT --minutes 9
+
+In this order, in the folder OUT, which must be new or empty:
+
+1. checks: the tests that need a GPU (they hold losses, gradients, weights and answers to those of the CPU);
+2. bench: milliseconds of an eager step and of the plain version (bench_eager.json), and of the lock step
+   (bench_lock_step.json); and whether two processes side by side get more done than one;
+3. grid: every cell with five seeds, the dearest cell first, until the time is over. The results go to results.tar.gz,
+   laid out as in results/; networks of a few cells, without their training, are kept beside it.
+
+What is printed also goes to OUT/log.txt. A part that fails is reported, and the next one begins.
+"""
+
+import argparse
+import itertools
+import os
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TextIO
+
+import torch
+
+from cells import CELLS
+from script_util import OneLineParser, natural_int, positive_float, run_script
+
+HERE = Path(__file__).resolve().parents[1]
+PARTS = ("checks", "bench", "grid")
+SEEDS = (1, 2, 3, 4, 5)
+SHIPPED = ("me", "jump_perm", "around_right")  # cells of which a network is kept
+BENCHED = ("ME", "scan_prim_permutation", "scan_length", "standard_addprim_jump")
+CHECK_SECONDS, BENCH_SECONDS, OVERLAP_SECONDS = 120.0, 120.0, 60.0  # the longest that each may take
+PACKING_SECONDS = 30.0  # kept for the end
+SIDE_BY_SIDE = 1.15  # how much more two processes must do than one to be worth it
+
+
+def parts_list(text: str) -> list[str]:
+    """Parse names of parts, with commas between them."""
+    names = text.split(",")
+    for name in names:
+        if name not in PARTS:
+            raise argparse.ArgumentTypeError(f"no part {name!r}; the parts are {', '.join(PARTS)}")
+    return names
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = OneLineParser(__doc__)
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where everything is written")
+    told = "after which nothing new is begun and what runs is stopped"
+    parser.add_argument("--minutes", type=positive_float, default=9.0, metavar="M", help=told)
+    told = f"of {', '.join(PARTS)} (default: all)"
+    parser.add_argument("--parts", type=parts_list, default=list(PARTS), metavar="PART,...", help=told)
+    parser.add_argument("--gpu", type=natural_int, default=0, metavar="N", help="which GPU")
+    return parser.parse_args()
+
+
+class Session:
+    """The time that there is, and commands that keep to it."""
+
+    def __init__(self, args: argparse.Namespace, log: TextIO) -> None:
+        self.gpu, self.out = str(args.gpu), args.out
+        self._log, self._lock = log, threading.Lock()
+        self._started = time.monotonic()
+        self.deadline: float = self._started + 60 * args.minutes - PACKING_SECONDS
+
+    @property
+    def left(self) -> float:
+        """Seconds for further work."""
+        return self.deadline - time.monotonic()
+
+    def say(self, text: str) -> None:
+        """Print and log, with the seconds since the start in front."""
+        with self._lock:
+            line = f"[{time.monotonic() - self._started:5.0f} s] {text}"
+            print(line, flush=True)
+            print(line, file=self._log, flush=True)
+
+    def run(self, arguments: Sequence[str], seconds: float) -> float | None:
+        """Run a command of Python's until it ends or the time is over; says what it printed.
+
+        Returns:
+            How many seconds it took, None if it failed or was stopped.
+        """
+        seconds = min(seconds, self.left)
+        shown = f"python {' '.join(arguments)}"
+        if seconds <= 0:
+            self.say(f"no time for {shown}")
+            return None
+        path = [str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path), "OMP_NUM_THREADS": "1"}
+        began = time.monotonic()
+        process = subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=self.out,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        try:
+            printed, _ = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            process.terminate()  # train.py and reproduce.py keep what they have
+            printed, _ = process.communicate()
+        took = time.monotonic() - began
+        self.say(f"{shown}\n{printed.rstrip()}\n    exit code {process.returncode} after {took:.0f} s")
+        return took if process.returncode == 0 else None
+
+
+def check(session: Session) -> None:
+    """Run the tests that need a GPU."""
+    tests = [str(HERE / "tests" / f"test_{name}.py") for name in ("devices", "lockstep")]
+    session.run(["-m", "pytest", "-q", "-p", "no:cacheprovider", *tests], CHECK_SECONDS)
+
+
+def bench(session: Session) -> None:
+    """Measure the eager step, the plain version and the lock step."""
+    common = [str(HERE / "bench.py"), "--gpu", session.gpu]
+    some = [*common, "--episode_types", *BENCHED]
+    session.run([*some, "--repeats", "3", "--out", "bench_eager.json"], BENCH_SECONDS)
+    lock_step = ["--repeats", "10", "--lock_step", "1,5,10", "--out", "bench_lock_step.json"]
+    session.run([*some, *lock_step], BENCH_SECONDS)
+    session.run([*common, "--episode_types", "ME", "--repeats", "10", "--lock_step", "50"], BENCH_SECONDS)
+
+
+def find_jobs(session: Session) -> int:
+    """Measure whether two processes side by side do more than one; says how many to start at a time."""
+    command = [str(HERE / "bench.py"), "--gpu", session.gpu, "--episode_types", "scan_prim_permutation"]
+    command += ["--lock_step", "5", "--repeats", "100"]
+    alone = session.run(command, OVERLAP_SECONDS)
+    times: list[float | None] = []
+    threads = [threading.Thread(target=lambda: times.append(session.run(command, OVERLAP_SECONDS))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    finished = [seconds for seconds in times if seconds is not None]
+    if alone is None or len(finished) < len(times):
+        return 1
+    gain = 2 * alone / max(finished)
+    session.say(f"two processes do {gain:.2f} times the work of one in the same time")
+    return 2 if gain >= SIDE_BY_SIDE else 1
+
+
+def train_grid(session: Session, jobs: int) -> None:
+    """Train and score the cells, the dearest first, some at a time."""
+    session.run([str(HERE / "scan_util.py"), "--data_dir", "data"], 60)
+    waiting = iter(sorted(CELLS.values(), key=lambda cell: -cell.cost))
+    lock = threading.Lock()
+
+    def work() -> None:
+        while session.left > 0:
+            with lock:
+                cell = next(waiting, None)
+            if cell is None:
+                return
+            command = [str(HERE / "reproduce.py"), "--gpu", session.gpu, "--only", cell.name]
+            session.run([*command, "--seeds", ",".join(map(str, SEEDS))], session.left)
+
+    threads = [threading.Thread(target=work) for _ in range(jobs)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def pack(session: Session) -> None:
+    """Put the results into one file, and keep a few networks."""
+    out: Path = session.out
+    with tarfile.open(out / "results.tar.gz", "w:gz") as archive:
+        for path in sorted(itertools.chain(out.glob("results/*/*.json"), out.glob("results/*/*.csv"))):
+            archive.add(path, path.relative_to(out))
+    session.deadline += PACKING_SECONDS  # they were kept for this
+    for cell in SHIPPED:
+        models = out / "out_models" / cell
+        if (models / "net_seed1.tar").exists():
+            command = ["-m", "tools.export", "--gpu", session.gpu, "--dir_model", f"out_models/{cell}"]
+            session.run([*command, "--fn_in_model", "net_seed1.tar", "--out", f"net_{cell}_seed1.tar"], session.left)
+
+
+def main() -> None:
+    """Do the parts that were asked for."""
+    args = parse_arguments()
+    args.out.mkdir(parents=True, exist_ok=True)
+    if any(args.out.iterdir()):
+        raise ValueError(f"{args.out} is not empty; name another folder")
+    with (args.out / "log.txt").open("w", encoding="utf-8") as log:
+        session = Session(args, log)
+        has_gpu = torch.cuda.device_count() > args.gpu
+        card = torch.cuda.get_device_name(args.gpu) if has_gpu else "no such GPU"
+        session.say(f"GPU {args.gpu}: {card}; torch {torch.__version__}, Python {sys.version.split()[0]}")
+        if "checks" in args.parts:
+            check(session)
+        if "bench" in args.parts:
+            bench(session)
+        if "grid" in args.parts:
+            train_grid(session, find_jobs(session))
+            pack(session)
+
+
+if __name__ == "__main__":
+    run_script(main)
