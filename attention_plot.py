@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from script_util import save_json, written_whole
+from common.files import save_json, written_whole
 
 CELL = 0.3  # inches of a picture for one row or column
 

@@ -25,22 +25,20 @@ from typing import Any, NamedTuple
 
 import torch
 
-from checkpoint import (
-    Checkpoint,
-    add_device_options,
-    choose_device,
-    describe_device,
-    load_checkpoint,
-    provenance,
-    random_streams,
-)
+from checkpoint import Checkpoint, load_checkpoint
+from common.command_line import OneLineParser, count_list, positive_int, run_script
+from common.devices import add_device_options, choose_device, describe_device
+from common.files import save_json
+from common.provenance import provenance
+from common.timing import now
 from episode_batch import EpisodeBatch, encode, vocabularies_of
 from evaluate import QUERIES_AT_ONCE, answer, find_test, remember
 from generate_episode import EXPERIMENTS, EpisodeSampler, find_experiment
 from lockstep import LockStep, shapes_of
 from model import MetaSeq2Seq, ModelConfig
 from plain_reference import plain_logits, plain_train_on_episode
-from script_util import OneLineParser, add_data_folder, count_list, positive_int, run_script, save_json
+from scan_util import add_data_folder
+from train import random_streams
 from training_step import clip_gradients, episode_loss, make_optimizer, train_on_episode
 
 STAGES = ("sampling", "forward", "backward", "optimizer")
@@ -70,14 +68,6 @@ def make_subject(episode_type: str, data_dir: Path, device: torch.device) -> Sub
     optimizer = make_optimizer(model, 0.001)
     batches = (encode(sampler.training_episode(rng, ()), *vocabularies).to(device) for _ in itertools.count())
     return Subject(model, optimizer, torch.optim.Adam(model.parameters(), 0.001), batches, device)
-
-
-def now(device: torch.device) -> float:
-    """Read the clock, in seconds: this process's CPU time, or on a GPU wall time once it has done all it was given."""
-    if device.type != "cuda":
-        return time.process_time()
-    torch.cuda.synchronize(device)
-    return time.perf_counter()
 
 
 def matrix_rate(device: torch.device) -> float:

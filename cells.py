@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from typing import Any, NamedTuple
 
-from script_util import with_what_was_done
+from common.run_loop import with_what_was_done
 
 
 class Cell(NamedTuple):

@@ -10,10 +10,11 @@ import sys
 from collections.abc import Sequence
 
 from attention_plot import save_attention
-from checkpoint import Checkpoint, add_device_options, choose_device, load_checkpoint
+from checkpoint import Checkpoint, load_checkpoint
+from common.command_line import OneLineParser, add_model_folder, checkpoint_name, run_script
+from common.devices import add_device_options, choose_device
 from evaluate import ask, explain
 from scan_util import Item
-from script_util import OneLineParser, add_model_folder, checkpoint_name, run_script
 
 
 def parse_arguments() -> argparse.Namespace:

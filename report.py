@@ -8,10 +8,11 @@ prints and writes <results_dir>/RESULTS.md, and the pictures into <results_dir>/
 import argparse
 from pathlib import Path
 
+from common.command_line import OneLineParser, run_script
+from common.files import written_whole
 from reporting.pictures import draw_pictures
 from reporting.run_results import read_results
 from reporting.text import FIGURES, write_report
-from script_util import OneLineParser, run_script, written_whole
 
 REPORT = "RESULTS.md"
 

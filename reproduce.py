@@ -34,16 +34,8 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from cells import CELLS, Cell, unlike_recipe
-from script_util import (
-    OneLineParser,
-    natural_int,
-    positive_float,
-    positive_int,
-    run_script,
-    save_json,
-    seed_list,
-    written_whole,
-)
+from common.command_line import OneLineParser, natural_int, positive_float, positive_int, run_script, seed_list
+from common.files import save_json, written_whole
 
 HERE = Path(__file__).resolve().parent
 SEEDS = (1, 2, 3, 4, 5)  # the paper's means are over five runs

@@ -7,12 +7,14 @@ Source: Lake & Baroni 2018, "Generalization without systematicity" (grammar and 
 Loula, Baroni & Lake 2018, "Rearranging the familiar" (the template splits).
 """
 
+import argparse
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from script_util import OneLineParser, add_data_folder, run_script, written_whole
+from common.command_line import OneLineParser, run_script
+from common.files import written_whole
 
 
 class Item(NamedTuple):
@@ -176,6 +178,12 @@ def write_items(path: Path, items: Iterable[Item]) -> None:
     """Write the items as a file of the published format, whole or not at all."""
     with written_whole(path) as file:
         file.writelines(f"IN: {' '.join(item.input)} OUT: {' '.join(item.output)}\n".encode() for item in items)
+
+
+def add_data_folder(group: argparse._ActionsContainer) -> None:
+    """Add --data_dir."""
+    told = "folder of the SCAN files, which are written there if missing"
+    group.add_argument("--data_dir", type=Path, default=Path("data"), metavar="DIR", help=told)
 
 
 def main() -> None:

@@ -12,15 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from attention_plot import save_attention
-from checkpoint import (
-    Checkpoint,
-    add_device_options,
-    choose_device,
-    describe_device,
-    load_checkpoint,
-    provenance,
-    without_places,
-)
+from checkpoint import Checkpoint, load_checkpoint, without_places
+from common.command_line import OneLineParser, add_model_folder, checkpoint_name, natural_int, positive_int, run_script
+from common.devices import add_device_options, choose_device, describe_device
+from common.files import save_json
+from common.provenance import provenance
 from evaluate import (
     QUERIES_AT_ONCE,
     Answer,
@@ -33,16 +29,7 @@ from evaluate import (
     find_training_commands,
 )
 from generate_episode import EXPERIMENTS
-from script_util import (
-    OneLineParser,
-    add_data_folder,
-    add_model_folder,
-    checkpoint_name,
-    natural_int,
-    positive_int,
-    run_script,
-    save_json,
-)
+from scan_util import add_data_folder
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -17,32 +17,12 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
-from checkpoint import (
-    PLACES,
-    Checkpoint,
-    add_device_options,
-    checkpoint_contents,
-    choose_device,
-    describe_device,
-    differing_arguments,
-    load_checkpoint,
-    provenance,
-    random_streams,
-    restore_torch_states,
-    save_plain,
-    torch_states,
-)
-from episode_batch import EpisodeBatch, encode, vocabularies_of
-from evaluate import Accuracy, evaluate_episodes
-from generate_episode import EXPERIMENTS, EXTRA_DIRECTIONS, Episode, EpisodeSampler, Experiment, find_experiment
-from learning_curve import Curve
-from lockstep import LockStep, shapes_of
-from model import MetaSeq2Seq, ModelConfig
-from script_util import (
+from checkpoint import PLACES, Checkpoint, checkpoint_contents, load_checkpoint
+from common.command_line import (
     OneLineParser,
-    add_data_folder,
     add_model_folder,
     checkpoint_name,
     dropout_probability,
@@ -51,8 +31,18 @@ from script_util import (
     positive_int,
     run_script,
     seed_list,
-    with_what_was_done,
 )
+from common.devices import add_device_options, choose_device, describe_device, restore_torch_states, torch_states
+from common.learning_curve import Curve
+from common.plain_files import save_plain
+from common.provenance import provenance
+from common.run_loop import cannot_go_on, differing_arguments, interruption_explained, with_what_was_done
+from episode_batch import EpisodeBatch, encode, vocabularies_of
+from evaluate import Accuracy, evaluate_episodes
+from generate_episode import EXPERIMENTS, EXTRA_DIRECTIONS, Episode, EpisodeSampler, Experiment, find_experiment
+from lockstep import LockStep, shapes_of
+from model import MetaSeq2Seq, ModelConfig
+from scan_util import add_data_folder
 from training_step import Learner
 
 LOG_EVERY = 100  # episodes; also after the first and the last
@@ -181,6 +171,13 @@ def minutes(seconds: float) -> str:
 def is_logged(episode: int) -> bool:
     """Say whether a log line is due after an episode that is not the last."""
     return episode == 1 or episode % LOG_EVERY == 0
+
+
+def random_streams(seed: int) -> tuple[np.random.Generator, np.random.Generator]:
+    """Seed torch (weights and dropout) and make the generators of the training and the validation episodes."""
+    torch.manual_seed(seed)
+    training, validation = np.random.SeedSequence(seed).spawn(2)
+    return np.random.default_rng(training), np.random.default_rng(validation)
 
 
 class Training:
@@ -409,9 +406,7 @@ def refused_if_damaged(*paths: Path) -> Iterator[None]:
     try:
         yield
     except (KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
-        names, said = ", ".join(map(str, paths)), " ".join(str(error).split())[:200]
-        reason = f"{names} cannot be trained further ({type(error).__name__}: {said})"
-        raise ValueError(f"{reason}; pass --overwrite to start anew or another --fn_out_model") from None
+        raise cannot_go_on(error, "pass --overwrite to start anew or another --fn_out_model", *paths) from None
 
 
 def work_on(plans: Sequence[Plan], experiment: Experiment, device: torch.device) -> None:
@@ -431,12 +426,9 @@ def work_on(plans: Sequence[Plan], experiment: Experiment, device: torch.device)
         return
     if plans[0].episode > 0:
         print(f"going on from episode {plans[0].episode}", flush=True)
-    try:
+    command = "the same command without --overwrite" if args.overwrite else "the same command"
+    with interruption_explained(command, "episode", lambda: trainings[-1].saved_episode):
         train(trainings, learner)
-    except KeyboardInterrupt:
-        command = "the same command without --overwrite" if args.overwrite else "the same command"
-        goes_on = f"interrupted; {command} goes on from episode {trainings[-1].saved_episode}"
-        raise KeyboardInterrupt(goes_on) from None
 
 
 def main() -> None:

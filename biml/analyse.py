@@ -17,7 +17,8 @@ from biml.episode import Episode
 from biml.episode_types import few_shot_answers, participants
 from biml.grammar import Words
 from biml.kinds_text import few_shot_table, open_ended_table
-from script_util import OneLineParser, json_path, run_script, save_json
+from common.command_line import OneLineParser, json_path, run_script
+from common.files import save_json
 
 PEOPLE = "people"
 

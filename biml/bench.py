@@ -25,9 +25,11 @@ from biml.stream import EPISODES, dice_of
 from biml.training_step import make_optimizer, train_on_batch
 from biml.views import View
 from biml.vocabulary import MAIN
-from checkpoint import add_device_options, choose_device, describe_device, provenance
-from script_util import OneLineParser, json_path, positive_int, run_script, save_json
-from timing import medians, seconds
+from common.command_line import OneLineParser, json_path, positive_int, run_script
+from common.devices import add_device_options, choose_device, describe_device
+from common.files import save_json
+from common.provenance import provenance
+from common.timing import medians, seconds
 
 BATCH = 25  # episodes, as in training
 N_EPISODES = 500  # generated

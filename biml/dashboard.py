@@ -7,7 +7,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from script_util import written_whole
+from common.files import written_whole
 
 TRAINING, VALIDATION = "#0072B2", "#D55E00"  # Okabe and Ito's, which the colour-blind tell apart
 DOTS_AN_INCH = 120

@@ -24,8 +24,7 @@ from biml.network_file import TrainedNetwork, load_network
 from biml.pages import few_shot_page, listing, open_ended_page
 from biml.scoring import Likelihood, accuracy, fit_lapse, likelihood, symbol_log_p
 from biml.views import View
-from checkpoint import add_device_options, choose_device, describe_device, provenance
-from script_util import (
+from common.command_line import (
     OneLineParser,
     add_model_folder,
     dropout_probability,
@@ -33,9 +32,10 @@ from script_util import (
     natural_int,
     positive_int,
     run_script,
-    save_json,
-    written_whole,
 )
+from common.devices import add_device_options, choose_device, describe_device
+from common.files import save_json, written_whole
+from common.provenance import provenance
 
 LONGEST_ANSWER = 500  # symbols; answers that are studied in turn must fit into the network's table of positions
 ANSWERING = ("max", "sample", "sample_html", "sample_iterative", "ll", "fit_lapse")

@@ -20,7 +20,7 @@ from biml.episode import EpisodeSizes
 from biml.episode_files import episode_paths, format_episode, read_episode
 from biml.episode_sets import EpisodeSet, generate, identifiers
 from biml.packed_episodes import PackedEpisodes, pack, save_packed
-from script_util import OneLineParser, natural_int, positive_int, run_script
+from common.command_line import OneLineParser, natural_int, positive_int, run_script
 
 SIZES_TOLD = {
     "primitives": "words that mean a colour",

@@ -9,7 +9,8 @@ import torch
 
 from biml.model import BIML, ModelConfig
 from biml.vocabulary import MAIN, VANILLA, Language
-from checkpoint import load_plain, save_plain
+from common.command_line import in_one_line
+from common.plain_files import check_version, load_plain, save_plain
 
 FORMAT = "biml"
 FORMAT_VERSION = 1
@@ -59,8 +60,7 @@ def load_network(path: Path, device: torch.device) -> TrainedNetwork:
     except Exception as error:  # whatever an ill-formed file leads to
         if isinstance(error, ValueError) and str(path) in str(error):
             raise
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        raise ValueError(f"{path}: damaged, or of a code that has changed since ({reason})") from None
+        raise ValueError(f"{path}: damaged, or of a code that has changed since ({in_one_line(error)})") from None
 
 
 def _from_own(path: Path, saved: Mapping[str, Any], device: torch.device) -> TrainedNetwork:
@@ -69,9 +69,7 @@ def _from_own(path: Path, saved: Mapping[str, Any], device: torch.device) -> Tra
     Raises:
         ValueError: if it is of another version.
     """
-    if saved.get("format_version") != FORMAT_VERSION:
-        found = saved.get("format_version")
-        raise ValueError(f"{path} has format version {found}; this code reads {FORMAT_VERSION}")
+    check_version(path, saved, FORMAT_VERSION)
     model = BIML(ModelConfig(**saved["model_config"]))
     model.load_state_dict(saved["model_state"])
     language, arguments = _language_of(path, model.config), saved["arguments"]

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from biml.episode import Episode, Example
 from biml.grammar import ARROW, INPUT_WORDS, INTERPRETED, OUTPUT_WORDS, VARIABLES, Grammar, Rule, Words, parse_rule
 from biml.vocabulary import Language
-from script_util import written_whole
+from common.files import written_whole
 
 Bytes = npt.NDArray[np.uint8]
 Counts = npt.NDArray[np.int32]

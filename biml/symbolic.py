@@ -23,8 +23,9 @@ from biml.episode_types import few_shot_answers
 from biml.grammar import MINI_SCAN, OUTPUT_WORDS, Words
 from biml.scoring import Likelihood, fit_lapse
 from biml.views import HEURISTIC, interpret_flipped
-from checkpoint import provenance
-from script_util import OneLineParser, json_path, positive_float, run_script, save_json
+from common.command_line import OneLineParser, json_path, positive_float, run_script
+from common.files import save_json
+from common.provenance import provenance
 
 END = "the end"  # follows every answer, and itself
 ANY = "any colour"  # each as likely as any other

@@ -24,17 +24,7 @@ from biml.model import BIML, LONGEST, ModelConfig
 from biml.network_file import TrainedNetwork, load_network, save_network
 from biml.stream import batches, evaluation_batches
 from biml.training_step import learning_rate, make_optimizer, total_loss, train_on_batch
-from checkpoint import (
-    add_device_options,
-    choose_device,
-    describe_device,
-    differing_arguments,
-    provenance,
-    restore_torch_states,
-    torch_states,
-)
-from learning_curve import Curve
-from script_util import (
+from common.command_line import (
     OneLineParser,
     add_model_folder,
     checkpoint_name,
@@ -44,6 +34,10 @@ from script_util import (
     positive_int,
     run_script,
 )
+from common.devices import add_device_options, choose_device, describe_device, restore_torch_states, torch_states
+from common.learning_curve import Curve
+from common.provenance import provenance
+from common.run_loop import cannot_go_on, differing_arguments, interruption_explained
 
 PLACES = ("gpu", "cpu", "threads", "dir_model", "fn_out_model", "data_dir", "resume")
 """Arguments that say where and how to run, not what to compute."""
@@ -331,17 +325,13 @@ def main() -> None:
         except DataChangedError as error:
             raise ValueError(f"{path} {error}; point --data_dir at those, or choose another --fn_out_model") from None
         except (KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-            raise ValueError(f"{path} cannot be trained further ({reason}); choose another --fn_out_model") from None
+            raise cannot_go_on(error, "choose another --fn_out_model", path) from None
         if earlier.epoch == args.nepochs:
             print(f"{path} is finished ({earlier.epoch} epochs)")
             return
         print(f"going on from epoch {earlier.epoch}", flush=True)
-    try:
+    with interruption_explained("the same command with --resume", "epoch", lambda: training.epoch):
         training.run(path)
-    except KeyboardInterrupt:
-        goes_on = f"interrupted; the same command with --resume goes on from epoch {training.epoch}"
-        raise KeyboardInterrupt(goes_on) from None
 
 
 if __name__ == "__main__":

@@ -16,7 +16,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from checkpoint import describe_device, provenance
+from common.command_line import OneLineParser, json_path, positive_int, run_script
+from common.devices import describe_device
+from common.files import save_json
+from common.provenance import provenance
+from common.timing import medians
 from nonstationary.network_config import POSITIONS, RECURRENT, NetworkConfig
 from nonstationary.networks import make_network
 from nonstationary.options import add_device_options, find_device
@@ -24,8 +28,6 @@ from nonstationary.predictors import lin, ptw
 from nonstationary.result_files import RESULTS
 from nonstationary.sources import Source, sample
 from nonstationary.training_step import train_on_batch
-from script_util import OneLineParser, json_path, positive_int, run_script, save_json
-from timing import medians
 
 SHAPES = ((64, 64, 64), (128, 256, 128))  # batch, steps, units of a training step
 SLOW_SHAPE = SHAPES[0]  # for networks other than the LSTM

@@ -16,7 +16,10 @@ from typing import Any
 
 import torch
 
-from checkpoint import describe_device, provenance
+from common.command_line import OneLineParser, add_model_folder, checkpoint_name, json_path, positive_int, run_script
+from common.devices import describe_device
+from common.files import save_json
+from common.provenance import provenance
 from nonstationary.network_config import check_chunks, check_length
 from nonstationary.network_file import TrainedNetwork, load_network
 from nonstationary.options import (
@@ -42,15 +45,6 @@ from nonstationary.regret import (
 )
 from nonstationary.result_files import RESULTS, SETTINGS, read_results
 from nonstationary.sources import Sequences, Source, ptw_depth
-from script_util import (
-    OneLineParser,
-    add_model_folder,
-    checkpoint_name,
-    json_path,
-    positive_int,
-    run_script,
-    save_json,
-)
 
 DIGITS = 6  # of the numbers of single steps in the result file
 

@@ -1,4 +1,4 @@
-"""A trained network's file: tensors and plain data, by way of the project's own checkpoints."""
+"""A trained network's file: tensors and plain data, as the project's other checkpoints."""
 
 import math
 from collections.abc import Mapping
@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from checkpoint import load_plain, save_plain
+from common.command_line import in_one_line
+from common.plain_files import check_version, load_plain, save_plain
 from nonstationary.network_config import NetworkConfig
 from nonstationary.networks import make_network
 from nonstationary.sources import SEGMENTS, Source
@@ -61,8 +62,7 @@ def load_network(path: Path, device: torch.device) -> TrainedNetwork:
     saved = load_plain(path, "train one with `python -m nonstationary.train` or look at --dir_model")
     if saved.get("format") != FORMAT:
         raise ValueError(f"{path} is no network of nonstationary/; other checkpoints have scripts of their own")
-    if saved.get("format_version") != FORMAT_VERSION:
-        raise ValueError(f"{path} has format version {saved.get('format_version')}; this code reads {FORMAT_VERSION}")
+    check_version(path, saved, FORMAT_VERSION)
     try:
         config, source = NetworkConfig(**saved["network_config"]), Source(**saved["source"])
         counts = {"step": saved["step"], "--seq_length": saved["arguments"]["seq_length"]}
@@ -74,6 +74,5 @@ def load_network(path: Path, device: torch.device) -> TrainedNetwork:
         network = make_network(config, seed=0)
         network.load_state_dict(saved["network_state"])
     except Exception as error:  # whatever an ill-formed file leads to
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        raise ValueError(f"{path}: damaged, or of a code that has changed since ({reason})") from None
+        raise ValueError(f"{path}: damaged, or of a code that has changed since ({in_one_line(error)})") from None
     return TrainedNetwork(network.to(device), config, source, saved["step"], saved["arguments"], saved)

@@ -5,10 +5,10 @@ import re
 
 import torch
 
-from checkpoint import choose_device
+from common.command_line import natural_int, positive_float, positive_int
+from common.devices import choose_device
 from nonstationary.predictors import PREDICTORS
 from nonstationary.sources import SEGMENTS, Source
-from script_util import natural_int, positive_float, positive_int
 
 
 def two_or_more(text: str) -> int:

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from common.files import written_whole
 from nonstationary.result_files import label, pooled, source_label
 from nonstationary.sources import SEGMENTS, Source, sample
-from script_util import written_whole
 
 STYLES = {"KT": ("#999999", ":"), "KT oracle": ("#000000", "--"), "PTW": ("#E69F00", "-"), "LIN": ("#009E73", "-")}
 NETWORK_COLOURS = ("#0072B2", "#D55E00", "#CC79A7", "#56B4E9")

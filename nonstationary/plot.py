@@ -10,9 +10,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from common.command_line import OneLineParser, natural_int, png_path, positive_int, run_script
 from nonstationary.pictures import draw_bars, draw_curves, draw_partitions, draw_sequence, save
 from nonstationary.result_files import RESULTS, read_results
-from script_util import OneLineParser, natural_int, png_path, positive_int, run_script
 
 PICTURES = ("sequence", "bars", "curves", "partitions")
 

@@ -12,6 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from common.command_line import OneLineParser, run_script
+from common.files import written_whole
 from nonstationary.closed_form import mean_segments, oracle_regret
 from nonstationary.pictures import draw_bars, draw_curves, draw_partitions, draw_sequence, save
 from nonstationary.result_files import (
@@ -26,7 +28,6 @@ from nonstationary.result_files import (
     source_label,
 )
 from nonstationary.sources import SEGMENTS, Source
-from script_util import OneLineParser, run_script, written_whole
 
 Result = dict[str, Any]
 

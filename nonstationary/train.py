@@ -16,8 +16,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from checkpoint import describe_device, differing_arguments, provenance, restore_torch_states, torch_states
-from learning_curve import Curve
+from common.command_line import (
+    OneLineParser,
+    add_model_folder,
+    checkpoint_name,
+    dropout_probability,
+    natural_int,
+    nonnegative_float,
+    positive_float,
+    positive_int,
+    run_script,
+)
+from common.devices import describe_device, restore_torch_states, torch_states
+from common.learning_curve import Curve
+from common.provenance import provenance
+from common.run_loop import cannot_go_on, differing_arguments, interruption_explained
 from nonstationary.network_config import (
     MODELS,
     POSITIONS,
@@ -53,17 +66,6 @@ from nonstationary.regret import (
 )
 from nonstationary.sources import Sequences, Source, check_source, sample
 from nonstationary.training_step import StepResult, learning_rate, train_on_batch
-from script_util import (
-    OneLineParser,
-    add_model_folder,
-    checkpoint_name,
-    dropout_probability,
-    natural_int,
-    nonnegative_float,
-    positive_float,
-    positive_int,
-    run_script,
-)
 
 BITS = NATS_IN["bits"]
 PLACES = ("device", "num_threads", "dir_model", "fn_out_model", "resume", "save_every")
@@ -407,17 +409,13 @@ def main() -> None:
         try:
             training.go_on_from(earlier)
         except Exception as error:  # whatever an ill-formed file leads to
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-            raise ValueError(f"{path} cannot be trained further ({reason}); choose another --fn_out_model") from None
+            raise cannot_go_on(error, "choose another --fn_out_model", path) from None
         if earlier.step == args.train_steps:
             print(f"{path} is finished ({earlier.step} steps)")
             return
         print(f"going on from step {earlier.step}", flush=True)
-    try:
+    with interruption_explained("the same command with --resume", "step", lambda: training.saved_step):
         training.run(path)
-    except KeyboardInterrupt:
-        goes_on = f"interrupted; the same command with --resume goes on from step {training.saved_step}"
-        raise KeyboardInterrupt(goes_on) from None
 
 
 if __name__ == "__main__":

@@ -18,9 +18,9 @@ from matplotlib.patches import Patch
 
 from attention_plot import draw_attention
 from cells import CELLS
+from common.files import written_whole
 from reporting.paper_comparison import TABLES
 from reporting.run_results import KEPT_MOMENTS, CurvePoint, Results, take_off
-from script_util import written_whole
 
 BLUE, SKY, VERMILLION, BLACK = "#0072B2", "#56B4E9", "#D55E00", "#000000"
 DOTS_AN_INCH = 100

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from cells import CELLS, unlike_recipe
-from script_util import with_what_was_done
+from common.run_loop import with_what_was_done
 
 TAKEN_OFF = 99.0  # percent of the validation queries from which on a run counts as taken off
 ATTENTION_CELLS = ("me", "jump_perm")  # of the paper's Figures A.1 and A.2

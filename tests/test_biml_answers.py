@@ -41,7 +41,7 @@ from biml.scoring import LAPSES, fit_lapse
 from biml.symbolic import answer_probability, likelihood, of_grammar, of_grammar_and_heuristics
 from biml.views import HEURISTIC, UNDEFINED, one_to_one, role_flip
 from biml.vocabulary import VANILLA
-from script_util import save_json
+from common.files import save_json
 
 GOLD = {" ".join(one.input): one.output for one in gold_episode().query}
 COLOURS = ("1", "2", "3", "DAX", "another", "a further")  # four with canonical names, and two others

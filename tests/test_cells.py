@@ -5,26 +5,26 @@ import json
 import pytest
 
 from cells import CELLS, Cell, flag_values, unlike_recipe
-from train import make_parser, parse_arguments
+from train import complete, make_parser
 
 
-def arguments_of(flags, monkeypatch):
+def arguments_of(flags):
     """The arguments that train.py takes from flags, as they stand in a result file."""
-    monkeypatch.setattr("sys.argv", ["train.py", *flags])
-    return json.loads(json.dumps(vars(parse_arguments(make_parser())), default=str))
+    parser = make_parser()
+    return json.loads(json.dumps(vars(complete(parser.parse_args(flags), 1, parser)), default=str))
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_a_training_command_is_the_recipe_of_one_cell(cell, monkeypatch):
+def test_a_training_command_is_the_recipe_of_one_cell(cell):
     """What train.py makes of a cell's flags is that cell's recipe and no other's."""
-    arguments = arguments_of(CELLS[cell].flags, monkeypatch)
+    arguments = arguments_of(CELLS[cell].flags)
     assert [name for name, other in CELLS.items() if not unlike_recipe(other, arguments)] == [cell]
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_arguments_without_keep_moments_kept_them(cell, monkeypatch):
+def test_arguments_without_keep_moments_kept_them(cell):
     """A result from before there was the flag is that of the cell which has it, and of no other."""
-    arguments = arguments_of(CELLS[cell].flags, monkeypatch)
+    arguments = arguments_of(CELLS[cell].flags)
     del arguments["keep_moments"]
     keeps = "--keep_moments" in CELLS[cell].flags
     assert unlike_recipe(CELLS[cell], arguments) == ([] if keeps else ["keep_moments"])

@@ -11,22 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-import checkpoint
-from checkpoint import (
-    checkpoint_contents,
-    choose_device,
-    load_checkpoint,
-    load_plain,
-    random_streams,
-    restore_torch_states,
-    save_plain,
-    torch_states,
-)
+from checkpoint import checkpoint_contents, load_checkpoint
+from common.devices import restore_torch_states, torch_states
+from common.plain_files import load_plain, save_plain
 from episode_batch import Vocabulary, encode, items_of
 from evaluate import answer, remember
 from generate_episode import EpisodeSampler, find_experiment
 from model import MetaSeq2Seq, ModelConfig
-from script_util import written_whole
+from train import random_streams
 
 CPU = torch.device("cpu")
 
@@ -160,47 +152,6 @@ def test_whatever_is_no_checkpoint_is_refused_with_one_line_and_not_run(tmp_path
     assert not (tmp_path / "files" / "ran").exists()
 
 
-def test_provenance_names_the_commit_and_marks_changed_code(tmp_path, monkeypatch):
-    """The commit has a + if code differs from it; results that runs put in place of others do not count."""
-
-    def git(*arguments):
-        who = ["-c", "user.name=someone", "-c", "user.email=someone@example.org"]
-        run = subprocess.run(["git", "-C", str(tmp_path), *who, *arguments], check=True, capture_output=True, text=True)
-        return run.stdout.strip()
-
-    monkeypatch.setattr(checkpoint, "__file__", str(tmp_path / "checkpoint.py"))
-    (tmp_path / "results").mkdir()
-    code, result = tmp_path / "checkpoint.py", tmp_path / "results" / "seed1.json"
-    for path in (code, result):
-        path.write_text("before\n")
-    git("init", "--quiet")
-    git("add", ".")
-    git("commit", "--quiet", "--message", "first")
-    commit = git("rev-parse", "HEAD")
-    result.write_text("after\n")
-    (tmp_path / "untracked").write_text("")
-    assert checkpoint.provenance()["commit"] == commit
-    code.write_text("after\n")
-    assert checkpoint.provenance()["commit"] == f"{commit}+"
-
-
-def test_a_missing_gpu_is_an_error():
-    """Asking for a device that is not there is a mistake, not a reason to fall back."""
-    with pytest.raises(ValueError, match="GPU 99"):
-        choose_device(99, False, torch.get_num_threads())
-    assert choose_device(None, True, torch.get_num_threads()) == CPU
-
-
-def test_a_failed_save_leaves_the_old_file_and_no_other(tmp_path):
-    """Writing stops half-way: the name still holds the old content."""
-    path = tmp_path / "file"
-    path.write_bytes(b"old")
-    with pytest.raises(RuntimeError), written_whole(path) as file:
-        file.write(b"new")
-        raise RuntimeError
-    assert {one.name: one.read_bytes() for one in tmp_path.iterdir()} == {"file": b"old"}
-
-
 def test_killed_while_saving_leaves_a_loadable_checkpoint(tmp_path):
     """A process that saves all the time is killed at any moment: the name always holds a whole checkpoint."""
     _, _, contents = make(tmp_path)
@@ -209,7 +160,7 @@ def test_killed_while_saving_leaves_a_loadable_checkpoint(tmp_path):
     script = """
         import sys, torch
         from pathlib import Path
-        from checkpoint import load_plain, save_plain
+        from common.plain_files import load_plain, save_plain
         path = Path(sys.argv[1])
         contents = load_plain(path, "")
         contents["filling"] = torch.zeros(2_000_000)

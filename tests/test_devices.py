@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 import lockstep
 import training_step
-from checkpoint import choose_device
+from common.devices import choose_device
 from episode_batch import encode, vocabularies_of
 from evaluate import answer, store
 from generate_episode import EpisodeSampler, find_experiment

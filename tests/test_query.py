@@ -9,7 +9,8 @@ import pytest
 import torch
 from script_runs import run_file
 
-from checkpoint import checkpoint_contents, load_checkpoint, save_plain
+from checkpoint import checkpoint_contents, load_checkpoint
+from common.plain_files import save_plain
 from evaluate import ask
 from generate_episode import EpisodeSampler, find_experiment
 from model import MetaSeq2Seq, ModelConfig

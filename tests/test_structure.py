@@ -1,182 +1,132 @@
-"""The imports run one way, and importing a file only defines names."""
+"""The imports run one way, and importing a file only defines names. A new file needs no entry here."""
 
 import ast
+import graphlib
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SCRIPTS = (
-    *("train", "test", "query", "bench", "reproduce", "report"),
-    *(f"nonstationary.{name}" for name in ("train", "evaluate", "plot", "bench", "report")),
-    *(f"biml.{name}" for name in ("generate", "train", "eval", "analyse", "symbolic", "bench")),
-)
-FOLDERS = ("reporting", "nonstationary", "biml")
-MAY_IMPORT = {  # each module and what it may import of this project
-    "script_util": set(),
-    "scan_util": {"script_util"},
-    "generate_episode": {"scan_util"},
-    "episode_batch": {"generate_episode", "scan_util"},
-    "packed_lstm": set(),
-    "model": {"packed_lstm"},
-    "masked_cross_entropy": set(),
-    "checkpoint": {"model", "episode_batch", "generate_episode", "scan_util", "script_util"},
-    "evaluate": {"checkpoint", "model", "episode_batch", "generate_episode", "scan_util"},
-    "training_step": {"masked_cross_entropy", "model", "episode_batch"},
-    "stacked_lstm": set(),
-    "stacked_model": {"model", "packed_lstm", "stacked_lstm"},
-    "lockstep": {
-        "training_step",
-        "masked_cross_entropy",
-        "model",
-        "stacked_model",
-        "episode_batch",
-        "generate_episode",
-    },
-    "plain_reference": {"model", "episode_batch"},
-    "timing": set(),
-    "learning_curve": {"script_util"},
-    "attention_plot": {"script_util"},
-    "cells": {"script_util"},
-    "reporting.run_results": {"cells", "script_util"},
-    "reporting.rates": set(),
-    "reporting.paper_comparison": set(),
-    "reporting.text": {"reporting.run_results", "reporting.paper_comparison", "reporting.rates", "cells"},
-    "reporting.pictures": {
-        "reporting.run_results",
-        "reporting.paper_comparison",
-        "attention_plot",
-        "cells",
-        "script_util",
-    },
-    "nonstationary.sources": set(),
-    "nonstationary.predictors": {"nonstationary.sources"},
-    "nonstationary.network_config": set(),
-    "nonstationary.initialization": set(),
-    "nonstationary.recurrent": {"nonstationary.network_config", "nonstationary.initialization"},
-    "nonstationary.transformer": {"nonstationary.network_config", "nonstationary.initialization"},
-    "nonstationary.networks": {
-        "nonstationary.network_config",
-        "nonstationary.recurrent",
-        "nonstationary.transformer",
-    },
-    "nonstationary.regret": {"nonstationary.sources", "nonstationary.predictors", "nonstationary.networks"},
-    "nonstationary.training_step": {"nonstationary.recurrent"},
-    "nonstationary.network_file": {
-        "checkpoint",
-        "nonstationary.network_config",
-        "nonstationary.networks",
-        "nonstationary.sources",
-    },
-    "nonstationary.closed_form": {"nonstationary.sources"},
-    "nonstationary.result_files": set(),
-    "nonstationary.pictures": {"nonstationary.result_files", "nonstationary.sources", "script_util"},
-    "nonstationary.options": {"checkpoint", "script_util", "nonstationary.predictors", "nonstationary.sources"},
-    "biml.dice": set(),
-    "biml.grammar": {"biml.dice"},
-    "biml.episode": {"biml.dice", "biml.grammar"},
-    "biml.episode_files": {"biml.episode", "biml.grammar"},
-    "biml.packed_episodes": {"biml.episode", "biml.grammar", "biml.vocabulary", "script_util"},
-    "biml.episode_sets": {"biml.episode", "biml.packed_episodes"},
-    "biml.vocabulary": {"biml.grammar"},
-    "biml.benchmarks": {"biml.episode", "biml.grammar"},
-    "biml.views": {"biml.dice", "biml.episode", "biml.grammar", "biml.packed_episodes", "biml.vocabulary"},
-    "biml.episode_types": {
-        "biml.benchmarks",
-        "biml.dice",
-        "biml.episode",
-        "biml.episode_files",
-        "biml.packed_episodes",
-        "biml.views",
-        "biml.vocabulary",
-    },
-    "biml.batch": {"biml.views", "biml.vocabulary"},
-    "biml.stream": {"biml.batch", "biml.dice", "biml.episode_types"},
-    "biml.model": set(),
-    "biml.training_step": {"biml.batch", "biml.model"},
-    "biml.analysis": {"biml.benchmarks", "biml.grammar"},
-    "biml.decode": {"biml.batch", "biml.model"},
-    "biml.answering": {
-        "biml.batch",
-        "biml.decode",
-        "biml.episode",
-        "biml.episode_types",
-        "biml.grammar",
-        "biml.network_file",
-        "biml.stream",
-        "biml.views",
-        "biml.vocabulary",
-    },
-    "biml.scoring": {"biml.answering", "biml.decode", "biml.episode_types", "biml.network_file", "biml.stream"},
-    "biml.answer_files": {"biml.analysis", "biml.benchmarks", "biml.grammar"},
-    "biml.kinds_text": {"biml.analysis", "biml.benchmarks"},
-    "biml.pages": {"biml.analysis", "biml.answering", "biml.benchmarks", "biml.grammar"},
-    "biml.dashboard": {"script_util"},
-    "biml.plain_reference": {"biml.batch", "biml.model", "biml.views", "biml.vocabulary"},
-    "biml.network_file": {"biml.model", "biml.vocabulary", "checkpoint"},
+SIBLINGS = "biml", "nonstationary"
+MAY_IMPORT = {  # each folder, "" being the top, and the other folders that its files may import from
+    "": {"common", "reporting"},
+    "reporting": {"common", ""},
+    "common": set(),
+    "paper": {"common", ""},
+    "tools": {"common", "", "paper"},
+    **{sibling: {"common"} for sibling in SIBLINGS},
 }
-WITHOUT_TORCH = ("scan_util", "generate_episode", "reproduce", "report")
+WORDS = {"scan_util", "generate_episode", "episode_batch"}
+NETWORKS = {"packed_lstm", "model", "stacked_lstm", "stacked_model", "masked_cross_entropy"}
+ALSO_A_SCRIPT = "scan_util"  # a module that can be run as well
+
+
+def folder_of(module):
+    return module.rpartition(".")[0]
 
 
 def path_of(module):
     return ROOT / f"{module.replace('.', '/')}.py"
 
 
+def modules():
+    """Every file of ours, tests aside, as a module's name."""
+    paths = [*ROOT.glob("*.py"), *(one for init in ROOT.glob("*/__init__.py") for one in init.parent.glob("[!_]*.py"))]
+    return sorted(".".join(path.relative_to(ROOT).with_suffix("").parts) for path in paths)
+
+
+def parsed(module):
+    return ast.parse(path_of(module).read_text(encoding="utf-8"))
+
+
 def imported(module):
-    for node in ast.walk(ast.parse(path_of(module).read_text(encoding="utf-8"))):
+    """What a file imports anywhere in it, ours and others'; of `from a import b` also a.b, should it be a module."""
+    for node in ast.walk(parsed(module)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}: say in full what is imported"
             yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def imported_here(module):
     return {name for name in imported(module) if path_of(name).exists()}
 
 
-@pytest.mark.parametrize("module", MAY_IMPORT)
-def test_modules_import_only_what_stands_before_them(module):
-    """The data half knows no networks, the networks know no words and no loss."""
-    assert imported_here(module) <= MAY_IMPORT[module]
-
-
-def test_every_file_is_either_a_script_or_in_the_order():
-    """A new file has to find its place."""
-    paths = [*ROOT.glob("*.py"), *(path for folder in FOLDERS for path in (ROOT / folder).glob("[!_]*.py"))]
-    found = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in paths}
-    assert found == {*MAY_IMPORT, *SCRIPTS}
-
-
-@pytest.mark.parametrize("module", [*MAY_IMPORT, *SCRIPTS])
-def test_no_file_imports_a_script(module):
-    """Scripts are for people to run; what two of them need stands in a module."""
-    assert not imported_here(module) & set(SCRIPTS)
-
-
-@pytest.mark.parametrize("module", WITHOUT_TORCH)
-def test_episodes_runner_and_report_need_no_torch(module):
-    """Neither they nor anything they import, however far down, imports torch."""
+def reached_from(module):
+    """All that a file imports, ours and others', however far down."""
     reached, waiting = set(), [module]
     while waiting:
         found = set(imported(waiting.pop())) - reached
         reached |= found
         waiting += [name for name in found if path_of(name).exists()]
-    assert "script_util" in reached
-    assert "torch" not in {name.split(".")[0] for name in reached}
+    return reached
 
 
-def test_reproduce_knows_the_other_scripts_by_their_command_lines():
-    """It imports the table of cells and what all scripts share; Ray only in the function that needs it."""
-    assert imported_here("reproduce") == {"cells", "script_util"}
-    top = ast.parse(path_of("reproduce").read_text(encoding="utf-8")).body
-    assert not any(isinstance(node, ast.Import) and node.names[0].name == "ray" for node in top)
+def is_script(module):
+    """Whether a file is for people to run."""
+    return any(isinstance(node, ast.If) for node in parsed(module).body) and module != ALSO_A_SCRIPT
 
 
-@pytest.mark.parametrize("module", [*MAY_IMPORT, *SCRIPTS])
+every_module = pytest.mark.parametrize("module", modules())
+
+
+def test_the_files_are_found():
+    assert {"train", "common.files", "biml.train", "nonstationary.train", *WORDS, *NETWORKS} <= set(modules())
+    assert {folder_of(module) for module in modules()} <= set(MAY_IMPORT)
+    assert {module for module in modules() if is_script(module)} >= {"train", "test", "query", "biml.train"}
+
+
+def test_no_import_leads_back():
+    """There is an order in which every file stands after all that it imports."""
+    graphlib.TopologicalSorter({module: imported_here(module) for module in modules()}).prepare()
+
+
+@every_module
+def test_a_file_imports_from_its_own_folder_and_those_below(module):
+    """Everything may use common/, which uses nothing of ours; the siblings use nothing else but their own files."""
+    own = folder_of(module)
+    assert {folder_of(name) for name in imported_here(module)} <= {own, *MAY_IMPORT[own]}
+
+
+@every_module
+def test_no_file_imports_a_script(module):
+    """What two scripts need stands in a module; only tools/ measure what train.py does."""
+    assert not {name for name in imported_here(module) if is_script(name) and module != "bench"}
+
+
+def test_the_data_half_knows_no_networks_and_the_networks_know_no_words():
+    for module in WORDS:
+        assert not reached_from(module) & NETWORKS
+    for module in NETWORKS:
+        assert not reached_from(module) & WORDS
+    assert "masked_cross_entropy" not in reached_from("model")
+
+
+@pytest.mark.parametrize(
+    "module", ["scan_util", "generate_episode", *(m for m in modules() if folder_of(m) == "paper")]
+)
+def test_data_runner_and_report_need_no_torch(module):
+    """Neither they nor anything they import, however far down, imports torch."""
+    assert "torch" not in {name.split(".")[0] for name in reached_from(module)}
+
+
+@every_module
 def test_importing_only_defines_names(module):
     """At the top level stand definitions, imports, constants, and in scripts the call of main."""
-    for node in ast.parse(path_of(module).read_text(encoding="utf-8")).body:
+    for node in parsed(module).body:
         allowed = ast.Import | ast.ImportFrom | ast.FunctionDef | ast.ClassDef | ast.Assign | ast.AnnAssign
         is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
         is_guard = isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'"
         assert isinstance(node, allowed) or is_text or is_guard, ast.unparse(node)[:80]
+
+
+@every_module
+def test_ray_is_imported_only_where_it_is_used(module):
+    """It need not be installed."""
+    assert not any(
+        "ray" in ast.unparse(node).split()
+        for node in parsed(module).body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    )

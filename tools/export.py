@@ -13,18 +13,13 @@ from typing import Any
 
 import torch
 
-from checkpoint import (
-    Checkpoint,
-    add_device_options,
-    checkpoint_contents,
-    choose_device,
-    load_checkpoint,
-    save_plain,
-    without_places,
-)
+from checkpoint import Checkpoint, checkpoint_contents, load_checkpoint, without_places
+from common.command_line import OneLineParser, add_model_folder, checkpoint_name, run_script
+from common.devices import add_device_options, choose_device
+from common.plain_files import save_plain
 from evaluate import QUERIES_AT_ONCE, Answer, answer_episodes, count, find_test
 from generate_episode import Episode
-from script_util import OneLineParser, add_data_folder, add_model_folder, checkpoint_name, run_script
+from scan_util import add_data_folder
 
 KEPT = ("provenance", "seconds", "device", "dropout_stream_of_seeds")  # of what a checkpoint says of its training
 

@@ -28,7 +28,7 @@ from typing import TextIO
 import torch
 
 from cells import CELLS
-from script_util import OneLineParser, natural_int, positive_float, run_script
+from common.command_line import OneLineParser, natural_int, positive_float, run_script
 
 HERE = Path(__file__).resolve().parents[1]
 PARTS = ("checks", "bench", "grid")

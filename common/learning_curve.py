@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from script_util import written_whole
+from common.files import written_whole
 
 
 class Curve:

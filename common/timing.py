@@ -8,17 +8,19 @@ from typing import Any
 import torch
 
 
+def now(device: torch.device) -> float:
+    """Read the clock, in seconds: this process's CPU time, or on a GPU wall time once it has done all it was given."""
+    if device.type != "cuda":
+        return time.process_time()
+    torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
 def seconds(work: Callable[[], Any], device: torch.device) -> float:
-    """Time one call: CPU seconds, or wall seconds on a GPU."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-        start = time.perf_counter()
-        work()
-        torch.cuda.synchronize(device)
-        return time.perf_counter() - start
-    start = time.process_time()
+    """Time one call."""
+    start = now(device)
     work()
-    return time.process_time() - start
+    return now(device) - start
 
 
 def medians(works: Sequence[Callable[[], Any]], repeats: int, device: torch.device) -> list[float]:

@@ -1,21 +1,22 @@
-"""What the scripts share: one-line errors, checked options, files that are written whole or not at all.
+"""What the scripts share: one-line errors and checked options.
 
-A user's mistake ends in one line on stderr and exit code 2. Nothing here knows about networks or SCAN.
+A user's mistake ends in one line on stderr and exit code 2.
 """
 
 import argparse
-import json
 import math
 import os
-import re
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn, TypeVar
+from typing import NoReturn, TypeVar
 
 Number = TypeVar("Number", int, float)
+
+
+def in_one_line(error: Exception) -> str:
+    """Name an error and what it says, for a message about whatever led to it."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
@@ -119,59 +120,9 @@ def png_path(text: str) -> Path:
     return Path(text)
 
 
-def with_what_was_done(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Complete the arguments of a training command by what train.py did before it had a flag for it.
-
-    Only what was not the flag's default is named: until there was `keep_moments`, Adam's moments were kept.
-    """
-    return {"keep_moments": True, **arguments}
-
-
 def add_model_folder(group: argparse._ActionsContainer) -> None:
     """Add --dir_model."""
     group.add_argument("--dir_model", type=Path, default=Path("out_models"), metavar="DIR", help="folder of the models")
-
-
-def add_data_folder(group: argparse._ActionsContainer) -> None:
-    """Add --data_dir."""
-    told = "folder of the SCAN files, which are written there if missing"
-    group.add_argument("--data_dir", type=Path, default=Path("data"), metavar="DIR", help=told)
-
-
-@contextmanager
-def written_whole(path: Path) -> Iterator[BinaryIO]:
-    """Open a file beside `path` for writing; it takes the name `path` once it is complete and on the disk.
-
-    Whoever reads `path` sees the old content or the new, never a part, even after a crash. Several processes may
-    write the same path at once: the last one to finish wins.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    except OSError as error:  # name the file that was asked for
-        raise OSError(error.errno, error.strerror, str(path)) from None
-    aside = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        aside.chmod(0o644)  # mkstemp makes a file that nobody else may read
-        try:
-            aside.replace(path)
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, str(path)) from None
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
-
-
-def save_json(path: Path, contents: Any) -> None:
-    """Write a result file, whole or not at all; a number that JSON does not have is an error."""
-    text = json.dumps(contents, indent=1, allow_nan=False)
-    text = re.sub(r"\[\n[^][{}\"]*\]", lambda numbers: " ".join(numbers[0].split()), text)  # a list of them on one line
-    with written_whole(path) as file:
-        file.write(f"{text}\n".encode())
 
 
 def run_script(main: Callable[[], None]) -> NoReturn:

@@ -1,0 +1,54 @@
+"""Where torch computes: options, the choice of a device, and the states of torch's random generators there."""
+
+import argparse
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from common.command_line import natural_int, positive_int
+
+
+def add_device_options(parser: argparse.ArgumentParser) -> None:
+    """Add --gpu, --cpu and --threads."""
+    group = parser.add_argument_group("device", "The first GPU if there is one, else the CPU.")
+    which = group.add_mutually_exclusive_group()
+    which.add_argument("--gpu", type=natural_int, metavar="N", help="use GPU N")
+    which.add_argument("--cpu", action="store_true", help="use the CPU even where there is a GPU")
+    group.add_argument("--threads", type=positive_int, default=1, metavar="N", help="CPU threads")
+
+
+def choose_device(gpu: int | None, cpu: bool, threads: int) -> torch.device:
+    """Pick the device, set the number of CPU threads, and have a GPU compute in float32 as the CPU does, not in TF32.
+
+    Raises:
+        ValueError: if GPU number `gpu` is not there, or if there are fewer cores than threads.
+    """
+    n_cores = os.cpu_count() or 1
+    if threads > n_cores:
+        raise ValueError(f"{threads} threads: this machine has {n_cores} cores; ask for fewer")
+    torch.set_num_threads(threads)
+    n_gpus = torch.cuda.device_count()
+    if gpu is not None and gpu >= n_gpus:
+        raise ValueError(f"GPU {gpu}: this machine has {n_gpus or 'no'} usable GPU(s); ask for another or for the CPU")
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    return torch.device("cpu") if cpu or n_gpus == 0 else torch.device("cuda", gpu or 0)
+
+
+def describe_device(device: torch.device) -> str:
+    """Name the device for people."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU ({torch.get_num_threads()} thread(s))"
+
+
+def torch_states(device: torch.device) -> dict[str, Any]:
+    """Take down the states of torch's own generators, as plain data."""
+    cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+    return {"torch": torch.get_rng_state(), "cuda": cuda}
+
+
+def restore_torch_states(states: Mapping[str, Any], device: torch.device) -> None:
+    """Put torch's generators back into states taken down before."""
+    torch.set_rng_state(states["torch"])
+    if device.type == "cuda" and states["cuda"] is not None:
+        torch.cuda.set_rng_state(states["cuda"], device)

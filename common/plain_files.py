@@ -1,0 +1,70 @@
+"""Files of tensors and plain data: saved whole, loaded without running anything in them.
+
+What we save holds tensors, numbers, strings, lists and dicts only, so it loads with `weights_only=True`. The files that
+were published with the papers name two classes, which stand for inert containers here; any other class is refused.
+"""
+
+import argparse
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from common.files import written_whole
+
+
+def save_plain(path: Path, contents: Mapping[str, Any]) -> None:
+    """Save tensors and plain data, whole or not at all."""
+    with written_whole(path) as file:
+        torch.save(dict(contents), file)
+
+
+class _InertLang:
+    """Stands for the `Lang` of published files: a container without code."""
+
+
+def _lang_names(path: Path) -> set[str]:
+    """Find under which names a file asks for a class `Lang`; old files, which are no archives, know one."""
+    asked = torch.serialization.get_unsafe_globals_in_checkpoint(path) if zipfile.is_zipfile(path) else []
+    return {"__main__.Lang", *(name for name in asked if name.rpartition(".")[2] == "Lang")}
+
+
+def load_plain(path: Path, missing: str) -> dict[str, Any]:
+    """Load a file of tensors and plain data; nothing in it is run.
+
+    Args:
+        path: the file.
+        missing: what to do if it is not there, for the message.
+    Raises:
+        ValueError: if it is not there, is truncated, foreign, or names any class but the two that published files hold.
+    """
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder, not a checkpoint")
+    if not path.is_file():
+        raise ValueError(f"no checkpoint at {path}; {missing}")
+    path.open("rb").close()  # a file that may not be read is no damaged one
+    try:
+        allowed: list[Any] = [*((_InertLang, name) for name in _lang_names(path)), argparse.Namespace]
+        with torch.serialization.safe_globals(allowed), warnings.catch_warnings(action="ignore"):
+            contents = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds, some without a text
+        reason = "it is truncated, no checkpoint, or holds more than tensors and plain data"
+        raise ValueError(
+            f"{path}: cannot be loaded: {reason} ({type(error).__name__}); nothing in it was run"
+        ) from None
+    if not isinstance(contents, dict):
+        raise ValueError(f"{path}: expected a checkpoint, found a saved {type(contents).__name__}")
+    return contents
+
+
+def check_version(path: Path, saved: Mapping[str, Any], version: int) -> None:
+    """Make sure that a file has the format that the code reads.
+
+    Raises:
+        ValueError: if it is of another version.
+    """
+    if saved.get("format_version") != version:
+        raise ValueError(f"{path} has format version {saved.get('format_version')}; this code reads {version}")

@@ -1,0 +1,26 @@
+"""Which code and versions made a result."""
+
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+
+def provenance() -> dict[str, str | None]:
+    """Tell which code and versions are running: the commit, Python, packages.
+
+    The commit is marked `+` if files differ from it, `results/` left aside, which runs themselves replace.
+    """
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(Path(__file__).resolve().parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    commit = None
+    try:
+        differing = git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(exclude,top)results")
+        commit = git("rev-parse", "HEAD") + ("+" if differing else "")
+    except (OSError, subprocess.CalledProcessError):
+        pass
+    packages = {name: version(name) for name in ("torch", "numpy")}
+    return {"commit": commit, "python": platform.python_version(), **packages}

@@ -1,0 +1,51 @@
+"""What everything shares: files written whole, devices that are there, and which code made a result."""
+
+import subprocess
+
+import pytest
+import torch
+
+import common.provenance
+from common.devices import choose_device
+from common.files import written_whole
+
+
+def test_provenance_names_the_commit_and_marks_changed_code(tmp_path, monkeypatch):
+    """The commit has a + if code differs from it; results that runs put in place of others do not count."""
+
+    def git(*arguments):
+        who = ["-c", "user.name=someone", "-c", "user.email=someone@example.org"]
+        run = subprocess.run(["git", "-C", str(tmp_path), *who, *arguments], check=True, capture_output=True, text=True)
+        return run.stdout.strip()
+
+    monkeypatch.setattr(common.provenance, "__file__", str(tmp_path / "code.py"))
+    (tmp_path / "results").mkdir()
+    code, result = tmp_path / "code.py", tmp_path / "results" / "seed1.json"
+    for path in (code, result):
+        path.write_text("before\n")
+    git("init", "--quiet")
+    git("add", ".")
+    git("commit", "--quiet", "--message", "first")
+    commit = git("rev-parse", "HEAD")
+    result.write_text("after\n")
+    (tmp_path / "untracked").write_text("")
+    assert common.provenance.provenance()["commit"] == commit
+    code.write_text("after\n")
+    assert common.provenance.provenance()["commit"] == f"{commit}+"
+
+
+def test_a_missing_gpu_is_an_error():
+    """Asking for a device that is not there is a mistake, not a reason to fall back."""
+    with pytest.raises(ValueError, match="GPU 99"):
+        choose_device(99, False, torch.get_num_threads())
+    assert choose_device(None, True, torch.get_num_threads()) == torch.device("cpu")
+
+
+def test_a_failed_save_leaves_the_old_file_and_no_other(tmp_path):
+    """Writing stops half-way: the name still holds the old content."""
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    with pytest.raises(RuntimeError), written_whole(path) as file:
+        file.write(b"new")
+        raise RuntimeError
+    assert {one.name: one.read_bytes() for one in tmp_path.iterdir()} == {"file": b"old"}
