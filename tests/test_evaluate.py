@@ -23,7 +23,7 @@ from evaluate import (
 )
 from generate_episode import EXPERIMENTS, EpisodeSampler, find_experiment
 from model import MetaSeq2Seq, ModelConfig
-from plain_reference import plain_logits
+from tools.plain_reference import plain_logits
 from training_step import make_optimizer, train_on_episode
 
 

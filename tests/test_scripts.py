@@ -1,4 +1,4 @@
-"""What test.py and bench.py print and write, and that the README's commands exist."""
+"""What test.py and tools/bench.py print and write, and that the README's commands exist."""
 
 import json
 import re
@@ -115,7 +115,7 @@ def test_attention_is_drawn_and_written(run, folder):
 def test_bench_measures_and_writes(run, tmp_path):
     """Every figure of a row is there and positive."""
     arguments = ("--episode_types", "ME", "--repeats", "1", "--out", tmp_path / "bench.json")
-    code, printed, _ = run("bench.py", *arguments)
+    code, printed, _ = run("tools/bench.py", *arguments)
     assert code == 0
     (row,) = json.loads((tmp_path / "bench.json").read_text())["training"]
     assert row["episode_type"] == "ME"

@@ -1,4 +1,4 @@
-"""The tools: networks kept without their training, and what is done with a quarter of an hour on a GPU."""
+"""The tools: networks without their training, a quarter of an hour on a GPU, a closer look at results."""
 
 import json
 import runpy
@@ -10,6 +10,7 @@ import pytest
 import torch
 from script_runs import assert_one_line, run_file
 
+import tools.alignment
 import tools.export
 import tools.gpu
 from cells import CELLS
@@ -150,3 +151,60 @@ def test_a_command_is_timed_and_its_failure_is_said(tmp_path, code, result):
         took = tools.gpu.Session(args, log).run(["-c", code], 60)
     assert isinstance(took, result)
     assert "exit code" in (tmp_path / "log.txt").read_text()
+
+
+def test_wrong_answers_are_counted_by_kind(tmp_path):
+    """Length, turns and the number of verbs, of each file on a line of its own."""
+    wrong = [
+        {"query": "jump left and run", "target": "I_TURN_LEFT I_JUMP I_RUN", "output": "I_TURN_LEFT I_RUN I_RUN"},
+        {"query": "jump left", "target": "I_TURN_LEFT I_JUMP", "output": "I_JUMP I_TURN_LEFT"},
+        {"query": "jump", "target": "I_JUMP", "output": ""},
+    ]
+    (tmp_path / "some.json").write_text(json.dumps({"wrong": wrong}))
+    (tmp_path / "none.json").write_text(json.dumps({"wrong": []}))
+    outcome = run_file(ROOT / "tools" / "wrong_answers.py", tmp_path / "some.json", tmp_path / "none.json")
+    assert outcome.code == 0
+    assert outcome.out.splitlines() == [
+        f"{tmp_path}/some.json: 3 wrong answers, 2 of the right length, 1 with the right turns, 1 to two verbs",
+        f"{tmp_path}/none.json: 0 wrong answers, 0 of the right length, 0 with the right turns, 0 to two verbs",
+    ]
+    (tmp_path / "some.json").write_text("{}")
+    outcome = run_file(ROOT / "tools" / "wrong_answers.py", tmp_path / "some.json")
+    assert_one_line(outcome, "wrong_answers.py", "some.json", "wrong answers")
+
+
+def test_words_of_long_queries_are_told_apart(trained, monkeypatch):
+    """Wrong where the answer is, shown where a support item is, and the weight that of the word's own step."""
+
+    def explain(network, support, words):  # the first word wrong, half of the attention where it belongs
+        meanings = dict(part.split(" -> ") for part in network.validation[0].mapping.split(", "))
+        output = " ".join(["RED" if meanings[words[0]] != "RED" else "BLUE", *(meanings[word] for word in words[1:])])
+        weights = [[0.5 if row == column else 0.1 for column in range(len(words) + 2)] for row in range(len(words) + 1)]
+        return {"output": output, "decoder": {"weights": weights}}
+
+    monkeypatch.setattr(tools.alignment, "explain", explain)
+    network = load_checkpoint(trained / "net.tar", CPU)
+    del network.validation[1:]
+    words = tools.alignment.long_words(network)
+    n_queries = sum(
+        int(length) >= 5
+        for length, is_support in zip(
+            network.validation[0].query.input_lengths, network.validation[0].is_support, strict=True
+        )
+        if not is_support
+    )
+    assert sum(word.is_wrong for word in words) == n_queries > 0
+    assert {word.weight for word in words} == {0.5}
+    assert {word.is_shown for word in words} == {True, False}
+    n_shown = sum(word.is_shown for word in words)
+    wrong = sum(word.is_wrong for word in words if word.is_shown)
+    assert tools.alignment.describe(words) == (
+        f"wrong at shown words, at the withheld word: {wrong} of {n_shown}, "
+        f"{n_queries - wrong} of {len(words) - n_shown}; weight 0.50"
+    )
+
+
+def test_an_answer_of_another_length_stops_the_look_at_words(trained):
+    """A network that was hardly trained goes on and on: no symbol of its answer belongs to a word."""
+    outcome = run_file(ROOT / "tools" / "alignment.py", "--cpu", trained / "net.tar")
+    assert_one_line(outcome, "alignment.py", "expected a symbol a word")

@@ -1,1 +1,1 @@
-"""Programs about the project rather than of it: what to run on a borrowed GPU, and networks without their training."""
+"""Programs about the project: speed, a borrowed GPU, networks without their training, a closer look at results."""

@@ -122,7 +122,7 @@ def check(session: Session) -> None:
 
 def bench(session: Session) -> None:
     """Measure the eager step, the plain version and the lock step."""
-    common = [str(HERE / "bench.py"), "--gpu", session.gpu]
+    common = ["-m", "tools.bench", "--gpu", session.gpu]
     some = [*common, "--episode_types", *BENCHED]
     session.run([*some, "--repeats", "3", "--out", "bench_eager.json"], BENCH_SECONDS)
     lock_step = ["--repeats", "10", "--lock_step", "1,5,10", "--out", "bench_lock_step.json"]
@@ -132,7 +132,7 @@ def bench(session: Session) -> None:
 
 def find_jobs(session: Session) -> int:
     """Measure whether two processes side by side do more than one; says how many to start at a time."""
-    command = [str(HERE / "bench.py"), "--gpu", session.gpu, "--episode_types", "scan_prim_permutation"]
+    command = ["-m", "tools.bench", "--gpu", session.gpu, "--episode_types", "scan_prim_permutation"]
     command += ["--lock_step", "5", "--repeats", "100"]
     alone = session.run(command, OVERLAP_SECONDS)
     times: list[float | None] = []

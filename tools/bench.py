@@ -1,9 +1,9 @@
 """Measure training and scoring against a plain version of the same arithmetic, in turns in the same run.
 
-    python bench.py                                      training, every episode type
-    python bench.py --checkpoint out_models/net_x.tar    scoring the test split of a trained network
-    python bench.py --side_by_side 4                     four training runs at once
-    python bench.py --gpu 0 --lock_step 1,5,10           so many runs in lock step
+    python -m tools.bench                                      training, every episode type
+    python -m tools.bench --checkpoint out_models/net_x.tar    scoring the test split of a trained network
+    python -m tools.bench --side_by_side 4                     four training runs at once
+    python -m tools.bench --gpu 0 --lock_step 1,5,10           so many runs in lock step
 
 The plain version (plain_reference.py) pads everything and decodes step by step. Times are medians over episodes: CPU
 time, which other work on the machine changes less than the wall clock, or wall time on a GPU and of runs side by side.
@@ -36,8 +36,8 @@ from evaluate import QUERIES_AT_ONCE, answer, find_test, remember
 from generate_episode import EXPERIMENTS, EpisodeSampler, find_experiment
 from lockstep import LockStep, shapes_of
 from model import MetaSeq2Seq, ModelConfig
-from plain_reference import plain_logits, plain_train_on_episode
 from scan_util import add_data_folder
+from tools.plain_reference import plain_logits, plain_train_on_episode
 from train import random_streams
 from training_step import clip_gradients, episode_loss, make_optimizer, train_on_episode
 

@@ -1,0 +1,60 @@
+"""Count what is wrong in the wrong answers to add jump.
+
+    python -m tools.wrong_answers out_models/jump_perm/res_test_seed1.json
+
+prints for each file how many wrong answers have the right length, the right turns, and a command with two verbs. The
+files are those of test.py, which `python -m paper.reproduce` leaves in out_models/<cell>/.
+"""
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from common.command_line import OneLineParser, run_script
+from scan_util import PRIMITIVES
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = OneLineParser(__doc__)
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="what test.py wrote, res_test_<name>.json")
+    return parser.parse_args()
+
+
+def read_wrong(path: Path) -> list[dict[str, Any]]:
+    """Read the wrong answers of a test.
+
+    Raises:
+        ValueError: if the file does not list them.
+    """
+    try:
+        return list(json.loads(path.read_text(encoding="utf-8"))["wrong"])
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{path}: expected what test.py writes, with its list of wrong answers") from None
+
+
+def shape_of(actions: str) -> list[str]:
+    """Write a sequence of actions with all actions alike but for the turns."""
+    return [action if "TURN" in action else "action" for action in actions.split()]
+
+
+def describe(wrong: Sequence[Mapping[str, str]]) -> str:
+    """Count the kinds of wrong answers."""
+    pairs = [(one["target"], one["output"]) for one in wrong]
+    same_length = sum(len(target.split()) == len(output.split()) for target, output in pairs)
+    same_turns = sum(shape_of(target) == shape_of(output) for target, output in pairs)
+    two_verbs = sum(len(set(PRIMITIVES).intersection(one["query"].split())) == 2 for one in wrong)
+    said = [f"{same_length} of the right length", f"{same_turns} with the right turns", f"{two_verbs} to two verbs"]
+    return f"{len(wrong)} wrong answers, {', '.join(said)}"
+
+
+def main() -> None:
+    """Print a line a file."""
+    for path in parse_arguments().files:
+        print(f"{path}: {describe(read_wrong(path))}")
+
+
+if __name__ == "__main__":
+    run_script(main)
