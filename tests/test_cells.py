@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from cells import CELLS, Cell, flag_values, unlike_recipe
+from paper.cells import CELLS, Cell, flag_values, unlike_recipe
 from train import complete, make_parser
 
 

@@ -11,9 +11,9 @@ import pytest
 from matplotlib.text import Text
 from script_runs import run_file
 
-from cells import CELLS, flag_values
 from checkpoint import PLACES
-from reporting.paper_comparison import (
+from paper.cells import CELLS, flag_values
+from paper.comparison import (
     DRAWS,
     LEVEL,
     MARGIN,
@@ -26,10 +26,10 @@ from reporting.paper_comparison import (
     summarize,
     verdict,
 )
-from reporting.pictures import draw_pictures
-from reporting.rates import wilson_interval
-from reporting.run_results import NOT_THE_RECIPE, CurvePoint, read_results, take_off
-from reporting.text import write_report
+from paper.rates import wilson_interval
+from paper.report_pictures import draw_pictures
+from paper.report_text import write_report
+from paper.run_results import NOT_THE_RECIPE, CurvePoint, read_results, take_off
 
 ROOT = Path(__file__).resolve().parent.parent
 WEIGHTS = {
@@ -110,7 +110,7 @@ def grid(tmp_path):
 
 def run_report(folder):
     """Run the script as if from the command line: exit code, stdout, stderr."""
-    return run_file(ROOT / "report.py", "--results_dir", folder)
+    return run_file(ROOT / "paper" / "report.py", "--results_dir", folder)
 
 
 def row_of(text, *starts):
@@ -185,7 +185,7 @@ def test_what_else_the_report_holds(grid):
     spent = row_of(section(text, "Compute"), "all")
     assert spent[1:] == ["11", "11.00", "1.10", "12.10"]
     commands = section(text, "Commands")
-    assert all(f"`python reproduce.py --only {cell}`" in commands for cell in CELLS)
+    assert all(f"`python -m paper.reproduce --only {cell}`" in commands for cell in CELLS)
     assert "`python train.py --seed 11`, `python test.py`" in row_of(commands, "`me_decay7500`")[1]
     assert text.endswith("|\n")
 
@@ -268,7 +268,7 @@ def test_runs_of_one_kind_seldom_get_a_no(mean, sd):
     rng = np.random.default_rng(1)
     precision = mean * (1 - mean) / sd**2 - 1
     runs = 100 * rng.beta(mean * precision, (1 - mean) * precision, (100, 2, 5))
-    with mock.patch("reporting.paper_comparison.DRAWS", 1000):
+    with mock.patch("paper.comparison.DRAWS", 1000):
         p_values = [p_value(summarize(one), summarize(other)) for one, other in runs.tolist()]
     assert np.mean(np.array(p_values) < LEVEL) <= 0.1
 
@@ -510,7 +510,7 @@ def test_pictures_mark_older_runs_that_stand_in(tmp_path):
 def figures_of(folder):
     """By the name of each picture: what stands in it, and how many bars are hatched."""
     drawn = {}
-    with mock.patch("reporting.pictures._save", lambda figure, path: drawn.update({path.name: figure})):
+    with mock.patch("paper.report_pictures._save", lambda figure, path: drawn.update({path.name: figure})):
         draw_pictures(read_results(folder), folder / "figures")
     return {
         name: (

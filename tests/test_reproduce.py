@@ -21,9 +21,9 @@ from unittest import mock
 import pytest
 from script_runs import contents
 
-import reproduce
-from cells import CELLS, Cell, flag_values
-from reproduce import Board, Run, main, progress_of, read_result, select_runs, work_on
+from paper import reproduce
+from paper.cells import CELLS, Cell, flag_values
+from paper.reproduce import Board, Run, main, progress_of, read_result, select_runs, work_on
 
 ROOT = Path(__file__).resolve().parent.parent
 LINE = "1m 40s (- 2m 5s) (4400 44% finished) TrainLoss: 0.4123, ValAccRetrieval: 99.0, ValAccGeneralize: 87.5\n"
@@ -383,7 +383,7 @@ def test_a_failed_run_is_reported_and_tried_again(start, world):
 def test_a_result_that_cannot_be_gathered_is_a_failed_run(start, world):
     """A missing file is no reason to stop the other runs; its path is as seen from here."""
     train = reproduce.HERE / "train.py"
-    train.write_text(FAKE_TRAIN.replace(".write_text(", ".exists() or (lambda text: 0)("))
+    train.write_text(FAKE_TRAIN.replace('".csv").write_text(', '".csv").exists() or (lambda text: 0)('))
     code, out, _ = start(table(cell("one"), cell("two")), "--seeds", "1")
     assert code == 1
     assert out.splitlines()[-1] == "0 of 2 runs done, 2 failed"
@@ -428,8 +428,9 @@ def test_two_processes_do_not_work_on_the_same_run(world):
 GRID = """
 import sys
 sys.path.insert(0, {root!r})
-import pathlib, reproduce
-from cells import Cell
+import pathlib
+from paper import reproduce
+from paper.cells import Cell
 if {scripts!r}:
     reproduce.HERE = pathlib.Path({scripts!r})
 cells = [Cell(name, flags, "", None, None, cost) for name, flags, cost in {cells!r}]

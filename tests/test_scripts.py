@@ -124,29 +124,34 @@ def test_bench_measures_and_writes(run, tmp_path):
 
 
 def commands_of_the_readme():
-    """Every `python script.py ...` that stands in the README, in a block or in a line."""
-    found = re.findall(r"^\s*(python \S+\.py[^\n]*)$|`(python \S+\.py[^`]*)`", README, re.MULTILINE)
+    """Every `python script.py ...` or `python -m folder.script ...` of ours, in a block or in a line."""
+    command = r"python (?:\S+\.py|-m (?:paper|tools)\.)[^\n`]*"
+    text = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "results/README.md"))
+    found = re.findall(rf"^\s*({command})$|`({command})`", text, re.MULTILINE)
     return sorted({" ".join((block or inline).split()) for block, inline in found})
 
 
 @pytest.mark.parametrize("command", commands_of_the_readme())
 def test_commands_of_the_readme_exist(capsys, command):
     """The script is there and its help names every flag that the README gives it."""
-    words = shlex.split(command.replace("<", "").replace(">", ""))
-    flags = {word for word in words[2:] if word.startswith("--")}
-    helped = [word for word in words[2:] if word == "-h"]
+    _, script, *words = shlex.split(command.replace("<", "").replace(">", ""), comments=True)
+    if script == "-m":
+        script = f"{words.pop(0).replace('.', '/')}.py"
+    flags = {word for word in words if word.startswith("--")}
+    helped = [word for word in words if word == "-h"]
     with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as caught:
-        patch.setattr(sys, "argv", [words[1], "-h"])
-        runpy.run_path(str(ROOT / words[1]), run_name="__main__")
+        patch.setattr(sys, "argv", [script, "-h"])
+        runpy.run_path(str(ROOT / script), run_name="__main__")
     assert caught.value.code == 0
-    helped_with = set(re.findall(r"--\w+", capsys.readouterr().out))
-    assert flags <= helped_with, flags - helped_with
-    assert flags or helped or len(words) == 2 or not words[2].startswith("-")
+    known = set(re.findall(r"--\w+", capsys.readouterr().out))
+    assert flags <= known, flags - known
+    assert flags or helped or not words or not words[0].startswith("-")
 
 
 def test_the_readme_has_commands():
     """The pattern above finds them."""
     assert len(commands_of_the_readme()) >= 10
+    assert {"python -m paper.report", "python -m paper.reproduce"} < set(commands_of_the_readme())
 
 
 def test_the_python_of_the_readme_runs(folder, monkeypatch, capsys):

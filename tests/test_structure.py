@@ -9,8 +9,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 SIBLINGS = "biml", "nonstationary"
 MAY_IMPORT = {  # each folder, "" being the top, and the other folders that its files may import from
-    "": {"common", "reporting"},
-    "reporting": {"common", ""},
+    "": {"common"},
     "common": set(),
     "paper": {"common", ""},
     "tools": {"common", "", "paper"},

@@ -13,9 +13,9 @@ from script_runs import assert_one_line, run_file
 import tools.alignment
 import tools.export
 import tools.gpu
-from cells import CELLS
 from checkpoint import load_checkpoint
 from evaluate import Accuracy
+from paper.cells import CELLS
 
 ROOT = Path(__file__).resolve().parent.parent
 CPU = torch.device("cpu")
@@ -101,8 +101,8 @@ def session(monkeypatch):
     begun = []
 
     def run(self, arguments, seconds):
-        begun.append([Path(arguments[0]).name, *arguments[1:]])
-        if "reproduce.py" in arguments[0]:
+        begun.append([one for one in arguments if one != "-m"])
+        if "paper.reproduce" in arguments:
             cell = arguments[arguments.index("--only") + 1]
             (self.out / "results" / cell).mkdir(parents=True)
             (self.out / "results" / cell / "seed1.json").write_text("{}")
@@ -121,11 +121,11 @@ def session(monkeypatch):
 def test_the_grid_is_trained_dearest_cells_first_and_packed(session, tmp_path, capsys):
     """Every cell with five seeds; the results stand in the archive as in results/."""
     begun = session("--out", tmp_path / "out", "--parts", "grid")
-    cells = [command[command.index("--only") + 1] for command in begun if command[0] == "reproduce.py"]
+    cells = [command[command.index("--only") + 1] for command in begun if command[0] == "paper.reproduce"]
     assert sorted(cells) == sorted(CELLS)
     costs = [CELLS[cell].cost for cell in cells]
     assert costs == sorted(costs, reverse=True)
-    assert all("1,2,3,4,5" in command for command in begun if command[0] == "reproduce.py")
+    assert all("1,2,3,4,5" in command for command in begun if command[0] == "paper.reproduce")
     with tarfile.open(tmp_path / "out" / "results.tar.gz") as archive:
         assert sorted(archive.getnames()) == sorted(f"results/{cell}/seed1.json" for cell in CELLS)
     assert capsys.readouterr().out == (tmp_path / "out" / "log.txt").read_text()
@@ -134,7 +134,7 @@ def test_the_grid_is_trained_dearest_cells_first_and_packed(session, tmp_path, c
 def test_when_the_time_is_over_nothing_is_begun(session, tmp_path):
     """A minute that is all kept for packing leaves none for cells."""
     begun = session("--out", tmp_path / "out", "--minutes", "0.1", "--parts", "grid")
-    assert not any(command[0] == "reproduce.py" for command in begun)
+    assert not any(command[0] == "paper.reproduce" for command in begun)
 
 
 def test_a_folder_with_something_in_it_is_refused(tmp_path):

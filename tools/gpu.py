@@ -27,8 +27,8 @@ from typing import TextIO
 
 import torch
 
-from cells import CELLS
 from common.command_line import OneLineParser, natural_int, positive_float, run_script
+from paper.cells import CELLS
 
 HERE = Path(__file__).resolve().parents[1]
 PARTS = ("checks", "bench", "grid")
@@ -107,7 +107,7 @@ class Session:
         try:
             printed, _ = process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
-            process.terminate()  # train.py and reproduce.py keep what they have
+            process.terminate()  # train.py and paper/reproduce.py keep what they have
             printed, _ = process.communicate()
         took = time.monotonic() - began
         self.say(f"{shown}\n{printed.rstrip()}\n    exit code {process.returncode} after {took:.0f} s")
@@ -161,7 +161,7 @@ def train_grid(session: Session, jobs: int) -> None:
                 cell = next(waiting, None)
             if cell is None:
                 return
-            command = [str(HERE / "reproduce.py"), "--gpu", session.gpu, "--only", cell.name]
+            command = ["-m", "paper.reproduce", "--gpu", session.gpu, "--only", cell.name]
             session.run([*command, "--seeds", ",".join(map(str, SEEDS))], session.left)
 
     threads = [threading.Thread(target=work) for _ in range(jobs)]

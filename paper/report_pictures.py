@@ -17,10 +17,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from attention_plot import draw_attention
-from cells import CELLS
 from common.files import written_whole
-from reporting.paper_comparison import TABLES
-from reporting.run_results import KEPT_MOMENTS, CurvePoint, Results, take_off
+from paper.cells import CELLS
+from paper.comparison import TABLES
+from paper.run_results import KEPT_MOMENTS, CurvePoint, Results, take_off
 
 BLUE, SKY, VERMILLION, BLACK = "#0072B2", "#56B4E9", "#D55E00", "#000000"
 DOTS_AN_INCH = 100

@@ -1,8 +1,8 @@
 """Run the paper's whole evaluation: every cell of the table with five seeds, here or on a Ray cluster.
 
-    python reproduce.py                                         all runs that have no result yet
-    python reproduce.py --only me,jump_perm --seeds 1,2 --jobs 2
-    python reproduce.py --dry_run                               print the command lines instead
+    python -m paper.reproduce                                         all runs that have no result yet
+    python -m paper.reproduce --only me,jump_perm --seeds 1,2 --jobs 2
+    python -m paper.reproduce --dry_run                               print the command lines instead
 
 A run is one cell with one seed: train.py, then test.py, as processes of their own. They write to out_models/<cell>/,
 and what they print goes to seed<k>.log there. The result is results/<cell>/seed<k>.json, the learning curve the .csv
@@ -33,11 +33,11 @@ from contextlib import closing, contextmanager, redirect_stdout
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from cells import CELLS, Cell, unlike_recipe
 from common.command_line import OneLineParser, natural_int, positive_float, positive_int, run_script, seed_list
 from common.files import save_json, written_whole
+from paper.cells import CELLS, Cell, unlike_recipe
 
-HERE = Path(__file__).resolve().parent
+HERE = Path(__file__).resolve().parents[1]
 SEEDS = (1, 2, 3, 4, 5)  # the paper's means are over five runs
 PICTURES = {  # the paper's example queries (Figures A.1 and A.2), by cell and seed
     ("me", 1): ("lug zup lug wif dax zup", "lug dax dax wif lug"),

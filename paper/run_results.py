@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from cells import CELLS, unlike_recipe
 from common.run_loop import with_what_was_done
+from paper.cells import CELLS, unlike_recipe
 
 TAKEN_OFF = 99.0  # percent of the validation queries from which on a run counts as taken off
 ATTENTION_CELLS = ("me", "jump_perm")  # of the paper's Figures A.1 and A.2
@@ -329,7 +329,7 @@ def read_results(folder: Path) -> Results:
         ValueError: if there is no such folder, or at the first file that is not what it should be.
     """
     if not folder.is_dir():
-        raise ValueError(f"no folder {folder}; `python reproduce.py` fills it, or pass another --results_dir")
+        raise ValueError(f"no folder {folder}; `python -m paper.reproduce` fills it, or pass another --results_dir")
     found = sorted({path.parent.name for path in folder.glob("*/seed*.json")} - set(CELLS))
     further = [name for name in found if name.startswith("me_")]
     cells = [*CELLS, *further]

@@ -1,6 +1,6 @@
 """Put our results beside the paper's: read the result files, draw the pictures, write the report.
 
-    python report.py
+    python -m paper.report
 
 prints and writes <results_dir>/RESULTS.md, and the pictures into <results_dir>/figures. It needs no trained network.
 """
@@ -10,9 +10,9 @@ from pathlib import Path
 
 from common.command_line import OneLineParser, run_script
 from common.files import written_whole
-from reporting.pictures import draw_pictures
-from reporting.run_results import read_results
-from reporting.text import FIGURES, write_report
+from paper.report_pictures import draw_pictures
+from paper.report_text import FIGURES, write_report
+from paper.run_results import read_results
 
 REPORT = "RESULTS.md"
 

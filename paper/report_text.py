@@ -7,8 +7,8 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
-from cells import CELLS, Cell
-from reporting.paper_comparison import (
+from paper.cells import CELLS, Cell
+from paper.comparison import (
     DRAWS,
     LEVEL,
     MARGIN,
@@ -21,8 +21,8 @@ from reporting.paper_comparison import (
     summarize,
     verdict,
 )
-from reporting.rates import wilson_interval
-from reporting.run_results import KEPT_MOMENTS, TAKEN_OFF, Results, Run, differing, take_off
+from paper.rates import wilson_interval
+from paper.run_results import KEPT_MOMENTS, TAKEN_OFF, Results, Run, differing, take_off
 
 FIGURES = "figures"  # folder of the pictures, beside the report
 MASKED = {"me_masked": ("me", "me_kept_moments"), "jump_perm_masked": ("jump_perm",)}  # and what may be unmasked twins
@@ -60,10 +60,10 @@ def introduction(results: Results) -> str:
     )
     return (
         "# Results\n\n"
-        "Written by `python report.py` from the result files in this folder: every number below is computed from them,"
-        f" or is the paper's (Lake 2019, means and standard deviations over {PAPER_RUNS} runs). An answer is correct"
-        " only if every symbol and the stopping point match. Only runs that were trained to their end are averaged."
-        + (f"\n\n{marked}" if any(map(results.mark, results.runs)) or any(results.older.values()) else "")
+        "Written by `python -m paper.report` from the result files in this folder: every number below is computed"
+        f" from them, or is the paper's (Lake 2019, means and standard deviations over {PAPER_RUNS} runs). An answer"
+        " is correct only if every symbol and the stopping point match. Only runs that were trained to their end are"
+        " averaged." + (f"\n\n{marked}" if any(map(results.mark, results.runs)) or any(results.older.values()) else "")
     )
 
 
@@ -399,7 +399,7 @@ def remark_on_seed_1(cell: str, results: Results) -> str:
 
 def show_commands(results: Results) -> str:
     """Say what to type for each cell."""
-    rows = [[f"`{cell}`", f"`python reproduce.py --only {cell}`"] for cell in CELLS]
+    rows = [[f"`{cell}`", f"`python -m paper.reproduce --only {cell}`"] for cell in CELLS]
     for cell, runs in results.runs.items():
         commands = [run.result["command"] for run in runs if run.result.get("command")]
         if cell not in CELLS and commands:

@@ -1,1 +1,0 @@
-"""The parts of report.py: reading the results, comparing them with the paper, text and pictures. No torch."""
