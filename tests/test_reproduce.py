@@ -21,9 +21,15 @@ from unittest import mock
 import pytest
 from script_runs import contents
 
-from paper import reproduce
+import paper.processes
+from common.command_line import run_script
+from common.files import save_json
+from paper.board import PRINT_EVERY, REDRAW_EVERY, Board
 from paper.cells import CELLS, Cell, flag_values
-from paper.reproduce import Board, Run, main, progress_of, read_result, select_runs, work_on
+from paper.cluster import outcome
+from paper.reproduce import main, select_runs
+from paper.run_logs import LOG_LINE, progress_of
+from paper.runs import PICTURES, Run, read_result, result_of, work_on
 
 ROOT = Path(__file__).resolve().parent.parent
 LINE = "1m 40s (- 2m 5s) (4400 44% finished) TrainLoss: 0.4123, ValAccRetrieval: 99.0, ValAccGeneralize: 87.5\n"
@@ -80,8 +86,8 @@ def world(tmp_path, monkeypatch):
     (scripts / "train.py").write_text(FAKE_TRAIN)
     (scripts / "test.py").write_text(FAKE_TEST)
     monkeypatch.chdir(world)
-    monkeypatch.setattr(reproduce, "HERE", scripts)
-    monkeypatch.setattr(reproduce, "TICK", 0.02)
+    monkeypatch.setattr(paper.processes, "HERE", scripts)
+    monkeypatch.setattr("paper.reproduce.TICK", 0.02)
     return world
 
 
@@ -92,7 +98,7 @@ def start(monkeypatch, capsys):
     def run(cells, *arguments):
         monkeypatch.setattr(sys, "argv", ["reproduce.py", *arguments])
         with pytest.raises(SystemExit) as end:
-            reproduce.run_script(lambda: main(cells))
+            run_script(lambda: main(cells))
         printed = capsys.readouterr()
         return end.value.code, printed.out, printed.err
 
@@ -134,7 +140,7 @@ def test_first_seeds_come_first_and_cheap_cells_before_dear_ones():
 def test_a_dry_run_prints_what_a_user_types(start, tmp_path, monkeypatch):
     """One line a run, in order, with the scripts' names as they are from here; nothing is written."""
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(reproduce, "read_result", lambda path: None)  # whatever results are there
+    monkeypatch.setattr("paper.runs.read_result", lambda path: None)  # whatever results are there
     before = sorted(path.name for path in ROOT.iterdir())
     table_of_two = table(cell("me", "--episode_type", "ME", cost=0.5), cell("far", "--extra_directions", "20"))
     code, out, err = start(table_of_two, "--dry_run", "--seeds", "1,7", "--cpu", "--jobs", "1000")
@@ -236,7 +242,7 @@ def test_a_result_holds_what_test_py_wrote_but_for_the_wrong_answers(start, worl
         "cell": "me", "seed": 1, "accuracy": 50.0, "correct": 1, "total": 2, "training_seconds": 5.0
     }  # fmt: skip
     assert [shlex.split(command)[1] for command in commands] == ["../scripts/train.py"] + ["../scripts/test.py"] * 3
-    for number, query in enumerate(reproduce.PICTURES["me", 1], start=1):
+    for number, query in enumerate(PICTURES["me", 1], start=1):
         assert json.loads((world / f"results/me/attention_seed1_{number}.json").read_text()) == {"query": query}
     assert sorted(path.name for path in (world / "results/me").iterdir()) == [
         "attention_seed1_1.json", "attention_seed1_2.json", "seed1.csv", "seed1.json", "seed2.csv", "seed2.json"
@@ -261,7 +267,7 @@ def test_a_result_of_another_recipe_is_replaced(start, world, case):
     """It does not count as there, is never shown as the run's, and the run is done anew."""
     path = world / "results/jump_perm/seed1.json"
     earlier = a_result(CELLS["jump_perm"], **OTHER_RECIPES[case])
-    reproduce.save_json(path, earlier)
+    save_json(path, earlier)
     _, out, _ = start(CELLS, "--dry_run", "--only", "jump_perm", "--seeds", "1")
     assert out.count("python ") == 3
     code, out, _ = start(CELLS, "--only", "jump_perm", "--seeds", "1")
@@ -277,18 +283,18 @@ def test_a_result_of_another_recipe_is_replaced(start, world, case):
 @pytest.mark.parametrize("arguments", [None, [], "ME", {}])
 def test_a_result_that_does_not_tell_its_arguments_does_not_count(world, arguments):
     run = Run(CELLS["me"], 1)
-    reproduce.save_json(world / run.result, {"accuracy": 99.0, "arguments": arguments})
-    assert reproduce.result_of(run, world) is None
+    save_json(world / run.result, {"accuracy": 99.0, "arguments": arguments})
+    assert result_of(run, world) is None
 
 
 def test_a_kept_moments_result_counts_where_the_cell_keeps_them(world):
     """The ones from before there was the flag count for the cell that has it."""
     run = Run(CELLS["me_kept_moments"], 1)
     for kept in (None, True):
-        reproduce.save_json(world / run.result, a_result(run.cell, keep_moments=kept))
-        assert reproduce.result_of(run, world)["accuracy"] == 99.0
-    reproduce.save_json(world / run.result, a_result(run.cell, keep_moments=False))
-    assert reproduce.result_of(run, world) is None
+        save_json(world / run.result, a_result(run.cell, keep_moments=kept))
+        assert result_of(run, world)["accuracy"] == 99.0
+    save_json(world / run.result, a_result(run.cell, keep_moments=False))
+    assert result_of(run, world) is None
 
 
 def test_a_node_that_died_over_another_recipes_result_left_none(world):
@@ -297,11 +303,11 @@ def test_a_node_that_died_over_another_recipes_result_left_none(world):
     ray = mock.Mock()
     ray.exceptions.RayError = RuntimeError
     ray.get.side_effect = RuntimeError("the node died")
-    reproduce.save_json(world / run.result, a_result(run.cell))
-    assert reproduce.outcome(ray, None, run, world) == ""
+    save_json(world / run.result, a_result(run.cell))
+    assert outcome(ray, None, run, world) == ""
     earlier = a_result(run.cell, keep_moments=True)
-    reproduce.save_json(world / run.result, earlier)
-    assert reproduce.outcome(ray, None, run, world) == "RuntimeError: the node died"
+    save_json(world / run.result, earlier)
+    assert outcome(ray, None, run, world) == "RuntimeError: the node died"
     assert read_result(world / run.result) == earlier  # an error takes no result's place
 
 
@@ -382,7 +388,7 @@ def test_a_failed_run_is_reported_and_tried_again(start, world):
 
 def test_a_result_that_cannot_be_gathered_is_a_failed_run(start, world):
     """A missing file is no reason to stop the other runs; its path is as seen from here."""
-    train = reproduce.HERE / "train.py"
+    train = paper.processes.HERE / "train.py"
     train.write_text(FAKE_TRAIN.replace('".csv").write_text(', '".csv").exists() or (lambda text: 0)('))
     code, out, _ = start(table(cell("one"), cell("two")), "--seeds", "1")
     assert code == 1
@@ -415,7 +421,7 @@ def test_two_processes_do_not_work_on_the_same_run(world):
     for _ in range(10):
         next(second)
     assert (world / run.log).read_text().count("train.py") == 1
-    reproduce.save_json(world / run.result, a_result(run.cell))
+    save_json(world / run.result, a_result(run.cell))
     first.close()  # stops the process, which gives the lock back
     with pytest.raises(StopIteration) as end:
         next(second)
@@ -429,13 +435,15 @@ GRID = """
 import sys
 sys.path.insert(0, {root!r})
 import pathlib
-from paper import reproduce
+import paper.processes
+from common.command_line import run_script
 from paper.cells import Cell
+from paper.reproduce import main
 if {scripts!r}:
-    reproduce.HERE = pathlib.Path({scripts!r})
+    paper.processes.HERE = pathlib.Path({scripts!r})
 cells = [Cell(name, flags, "", None, None, cost) for name, flags, cost in {cells!r}]
 sys.argv[0] = "reproduce.py"
-reproduce.run_script(lambda: reproduce.main({{cell.name: cell for cell in cells}}))
+run_script(lambda: main({{cell.name: cell for cell in cells}}))
 """
 
 
@@ -463,7 +471,7 @@ def start_grid(folder, cells, *arguments, scripts=""):
 def test_a_stop_stops_what_was_started(world, how):
     """Ctrl-C, SIGTERM and a closed terminal end in one line and 130; even killed outright it leaves no process."""
     cells = [cell("one", "--long"), cell("two", "--long")]
-    process = start_grid(world, cells, "--seeds", "1", "--jobs", "2", scripts=reproduce.HERE)
+    process = start_grid(world, cells, "--seeds", "1", "--jobs", "2", scripts=paper.processes.HERE)
     logs = [world / Run(one, 1).log for one in cells]
     try:
         wait_until(lambda: all(says(log, "waiting") for log in logs), process)
@@ -541,7 +549,7 @@ def test_train_py_prints_lines_that_are_understood():
     import train
 
     row = train.Row(300, 95.0, 0.001, 1.25, None, None)
-    line = reproduce.LOG_LINE.fullmatch(row.printed(1000))
+    line = LOG_LINE.fullmatch(row.printed(1000))
     assert line.groupdict() == {
         "minutes": "1", "seconds": "35", "left": "3m 41s", "episode": "300", "percent": "30", "accuracy": "n/a"
     }  # fmt: skip
@@ -568,7 +576,7 @@ def test_lines_are_printed_now_and_then_into_a_pipe(world, capsys):
     board.show()
     board.show()
     assert capsys.readouterr().out == f"{ROW}\n{TOTAL}\n"
-    board._shown -= reproduce.PRINT_EVERY
+    board._shown -= PRINT_EVERY
     board.end(board.running[0], "broken")
     board.show()
     total = "6 of 10 runs done, 0 running, 3 waiting, 1 failed; 0m 0s so far"
@@ -584,7 +592,7 @@ def test_lines_are_redrawn_on_a_terminal(world, capsys, monkeypatch):
     board.show()
     board.show()  # too soon
     assert capsys.readouterr().out == f"{ROW[:29]}\n{TOTAL[:29]}\n"
-    board._shown -= reproduce.REDRAW_EVERY
+    board._shown -= REDRAW_EVERY
     board.show()
     assert capsys.readouterr().out == f"\x1b[2A\x1b[J{ROW[:29]}\n{TOTAL[:29]}\n"
     board.end(board.running[0], "broken")

@@ -1,0 +1,228 @@
+"""Runs and companies: what a cell with a seed takes, the processes that do it, and the result that it leaves.
+
+A run is a generator that yields while it waits, so that many are in progress at once, here or on a cluster. Several of
+a cell may share one training process, as a company.
+"""
+
+import json
+import time
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from common.files import save_json, written_whole
+from paper.cells import Cell, unlike_recipe
+from paper.processes import TICK, execute, typed, wait_for_lock, with_relative_paths
+from paper.run_logs import SEE, end_of_log
+
+PICTURES = {  # the paper's example queries (Figures A.1 and A.2), by cell and seed
+    ("me", 1): ("lug zup lug wif dax zup", "lug dax dax wif lug"),
+    ("jump_perm", 1): ("walk left after run right thrice",),
+}
+
+
+class Run(NamedTuple):
+    """One cell with one seed. Paths are relative to the folder in which everything happens."""
+
+    cell: Cell
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """What people read."""
+        return f"{self.cell.name} seed {self.seed}"
+
+    @property
+    def models(self) -> Path:
+        """Folder of the checkpoint and of all that train.py and test.py write."""
+        return Path("out_models") / self.cell.name
+
+    @property
+    def log(self) -> Path:
+        """What train.py and test.py print, one sitting after the other."""
+        return self.models / f"seed{self.seed}.log"
+
+    @property
+    def result(self) -> Path:
+        """The result, or why there is none."""
+        return Path("results") / self.cell.name / f"seed{self.seed}.json"
+
+
+def read_result(path: Path) -> dict[str, Any] | None:
+    """Read a run's result; None if there is none, if the run failed, or if the file is damaged."""
+    try:
+        contents = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return contents if isinstance(contents, dict) and contents.get("accuracy") is not None else None
+
+
+def result_of(run: Run, folder: Path) -> dict[str, Any] | None:
+    """Read the result of a run; None also if what is there was trained with another recipe than the cell's."""
+    result = read_result(folder / run.result) or {}
+    arguments = result.get("arguments")
+    return result if isinstance(arguments, dict) and not unlike_recipe(run.cell, arguments) else None
+
+
+def copy_whole(source: Path, target: Path) -> None:
+    """Copy a file; the copy is there whole or not at all."""
+    with written_whole(target) as file:
+        file.write(source.read_bytes())
+
+
+def training_command(runs: Sequence[Run], device: Sequence[str]) -> list[str]:
+    """Put together what trains runs of one cell, from the script's name on."""
+    seeds = ",".join(str(run.seed) for run in runs)
+    which = ["--seeds", seeds] if len(runs) > 1 else ["--seed", seeds]
+    name = "net_seed{seed}.tar" if len(runs) > 1 else f"net_seed{seeds}.tar"
+    models = ["--dir_model", str(runs[0].models), "--fn_out_model", name]
+    return ["train.py", *runs[0].cell.flags, *which, *models, *device]
+
+
+def scoring_commands(run: Run, device: Sequence[str]) -> list[list[str]]:
+    """Put together what scores a trained run and draws its pictures."""
+    test = ["test.py", "--fn_in_model", f"net_seed{run.seed}.tar", "--dir_model", str(run.models), *device]
+    queries = PICTURES.get((run.cell.name, run.seed), ())
+    return [test, *([*test, "--plot_attention", query] for query in queries)]
+
+
+def all_commands(runs: Sequence[Run], device: Sequence[str]) -> list[list[str]]:
+    """Put together all that is to be done for runs of one cell that one process trains."""
+    return [training_command(runs, device), *(command for run in runs for command in scoring_commands(run, device))]
+
+
+def companies(runs: Sequence[Run], in_lock_step: bool) -> list[list[Run]]:
+    """Say which runs one process trains, each its own or, in lock step, all of a cell; the first one's place counts."""
+    together: dict[Any, list[Run]] = {}
+    for run in runs:
+        together.setdefault(run.cell if in_lock_step else run, []).append(run)
+    return list(together.values())
+
+
+class Company:
+    """Runs of one cell that one process trains, on a GPU in lock step; each is a generator of its own, see `work_on`.
+
+    The process starts once every run has come or is known not to need training.
+    """
+
+    def __init__(self, runs: Iterable[Run]) -> None:
+        self._expected, self._here = set(runs), list[Run]()
+        self._code: int | None = None  # of the process, once it has ended
+
+    def go_without(self, run: Run) -> None:
+        """A run needs no training, or none any more."""
+        self._expected.discard(run)
+
+    def command(self, device: Sequence[str]) -> list[str]:
+        """What trains the runs that have come."""
+        return training_command(self._here, device)
+
+    def train(self, run: Run, device: Sequence[str], folder: Path, log: IO[bytes]) -> Generator[None, None, str]:
+        """Train this run with the others; returns what went wrong."""
+        self._here.append(run)
+        self._expected.discard(run)
+        first = self._here[0]
+        if run is not first:
+            log.write(f"\n$ {SEE}{first.log.name}\n".encode())
+            log.flush()
+        while self._expected or (run is not first and self._code is None):
+            yield
+        if run is first:
+            try:
+                self._code = yield from execute(self.command(device), folder, log)
+            finally:
+                self._code = 1 if self._code is None else self._code
+        return failure("train.py", self._code or 0, first, folder)
+
+
+def work_on(
+    run: Run, device: Sequence[str], folder: Path, company: Company | None = None
+) -> Generator[None, None, str]:
+    """Train, score, and write the result or the error; yields while it waits.
+
+    Closing the generator stops the process that it has started.
+
+    Args:
+        run: what to do; nothing, if there is a result by the time no other process works on it.
+        device: options of both scripts.
+        folder: where the scripts run.
+        company: the runs that it is trained with, if there are others.
+    Returns:
+        What went wrong, in a line or more; empty if nothing did.
+    """
+    company = company or Company([run])
+    try:
+        (folder / run.models).mkdir(parents=True, exist_ok=True)
+        with (folder / run.log).open("ab") as log:
+            yield from wait_for_lock(log)
+            if result_of(run, folder) is not None:
+                return ""
+            error = yield from train_and_score(run, device, folder, log, company)
+    except (OSError, ValueError) as problem:
+        error = f"{type(problem).__name__}: {problem}"
+    finally:
+        company.go_without(run)
+    return write_error(run, error, folder) if error else ""
+
+
+def write_error(run: Run, error: str, folder: Path) -> str:
+    """Write in a result's place why there is none, with relative paths; returns it, also if it is not written.
+
+    It is not if there is a result, which can only be another recipe's, or if it cannot be written.
+    """
+    error = with_relative_paths(error, folder)
+    if read_result(folder / run.result) is not None:
+        return error
+    try:
+        save_json(folder / run.result, {"cell": run.cell.name, "seed": run.seed, "error": error})
+    except OSError as problem:
+        error += f"; nor can {run.result} be written: {problem}"
+    return error
+
+
+def failure(script: str, code: int, run: Run, folder: Path) -> str:
+    """Say how a script ended that wrote to a run's log; empty if well."""
+    if code == 0:
+        return ""
+    return f"{script} ended with exit code {code}; the end of {run.log}:\n{end_of_log(folder / run.log)}"
+
+
+def train_and_score(
+    run: Run, device: Sequence[str], folder: Path, log: IO[bytes], company: Company
+) -> Generator[None, None, str]:
+    """Run a run's commands and gather what they wrote, the result last; returns what went wrong."""
+    models, results = folder / run.models, (folder / run.result).parent
+    error = yield from company.train(run, device, folder, log)
+    trained = time.monotonic()
+    commands = scoring_commands(run, device)
+    n_pictures = 0
+    if error:
+        return error
+    for command in commands:
+        code = yield from execute(command, folder, log)
+        if code != 0:
+            return failure(command[0], code, run, folder)
+        if "--plot_attention" in command:  # each writes over the one before
+            n_pictures += 1
+            name = f"attention_seed{run.seed}"
+            copy_whole(models / f"{name}.json", results / f"{name}_{n_pictures}.json")
+    copy_whole(models / f"net_seed{run.seed}.csv", results / f"seed{run.seed}.csv")
+    report = json.loads((models / f"res_test_seed{run.seed}.json").read_text(encoding="utf-8"))
+    report.pop("wrong", None)  # long, and it stays in out_models
+    since = time.monotonic() - trained  # the training may have had several sittings, which its checkpoint has added up
+    report["wall_seconds"] = round(report["training_seconds"] + since, 2)
+    report["command"] = [typed(command, folder) for command in (company.command(device), *commands)]
+    save_json(folder / run.result, {"cell": run.cell.name, "seed": run.seed, **report})
+    return ""
+
+
+def finish(run: Run, device: Sequence[str], folder: Path) -> str:
+    """Do one run from its beginning to its end; this is what a node of a cluster does."""
+    with closing(work_on(run, device, folder)) as work:
+        while True:
+            try:
+                next(work)
+            except StopIteration as end:
+                return str(end.value)
+            time.sleep(TICK)
