@@ -18,9 +18,10 @@ def test_provenance_names_the_commit_and_marks_changed_code(tmp_path, monkeypatc
         run = subprocess.run(["git", "-C", str(tmp_path), *who, *arguments], check=True, capture_output=True, text=True)
         return run.stdout.strip()
 
-    monkeypatch.setattr(common.provenance, "__file__", str(tmp_path / "code.py"))
-    (tmp_path / "results").mkdir()
-    code, result = tmp_path / "code.py", tmp_path / "results" / "seed1.json"
+    monkeypatch.setattr(common.provenance, "__file__", str(tmp_path / "common" / "code.py"))
+    for folder in ("common", "results"):
+        (tmp_path / folder).mkdir()
+    code, result = tmp_path / "train.py", tmp_path / "results" / "seed1.json"
     for path in (code, result):
         path.write_text("before\n")
     git("init", "--quiet")
