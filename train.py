@@ -10,8 +10,9 @@ weights of an uninterrupted run (same machine, CPU). With --seeds a GPU trains s
 import argparse
 import itertools
 import math
+import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
@@ -47,6 +48,7 @@ from training_step import Learner
 
 LOG_EVERY = 100  # episodes; also after the first and the last
 SAVE_EVERY = 1000  # episodes
+DEFAULT_SEED = 1
 
 
 def make_parser() -> OneLineParser:
@@ -68,7 +70,7 @@ def complete(args: argparse.Namespace, seed: int, parser: OneLineParser) -> argp
     """Give the arguments of one seed's run, with all that follows from them filled in."""
     own = argparse.Namespace(**{**vars(args), "seed": seed})
     del own.seeds
-    implied: dict[str, Any] = {}
+    implied: dict[str, Any] = {"seed": DEFAULT_SEED}
     if own.episode_type == "scan_around_right":
         implied["extra_directions"] = EXTRA_DIRECTIONS
     if EXPERIMENTS[own.episode_type].is_standard:
@@ -76,7 +78,7 @@ def complete(args: argparse.Namespace, seed: int, parser: OneLineParser) -> argp
         if own.disable_recon_loss:
             parser.error(f"--disable_recon_loss: {own.episode_type} has no support items to ask for")
     for name, value in implied.items():
-        if getattr(own, name) == parser.get_default(name):
+        if getattr(own, name) in (None, False):
             setattr(own, name, value)
     if own.fn_out_model is None:
         given = given_arguments(own, lambda name: implied.get(name, parser.get_default(name)))
@@ -119,7 +121,8 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     told = "symbols after which an answer is cut off"
     add("--max_length_eval", type=positive_int, default=50, metavar="N", help=told)
     which = group.add_mutually_exclusive_group()
-    which.add_argument("--seed", type=natural_int, default=1, help="of weights, dropout and episodes")
+    told = f"of weights, dropout and episodes (default: {DEFAULT_SEED})"
+    which.add_argument("--seed", type=natural_int, help=told)
     told = "train a network for each of these seeds: on a GPU in lock step, on a CPU one after the other"
     which.add_argument("--seeds", type=seed_list, metavar="K,...", help=told)
 
@@ -195,7 +198,7 @@ class Training:
         self.model = MetaSeq2Seq(model_config(args, experiment)).to(device)
         self.episode = self.saved_episode = 0
         self.loss_sum, self.loss_count = 0.0, 0  # since the last log line; the sum lags behind while a learner has it
-        self.company = [args.seed]  # the seeds that have drawn dropout from one stream, since some episode
+        self.company: list[int] = []  # the seeds that have drawn dropout from one stream with this one, itself too
         self.seconds_before = 0.0
         self.started = time.monotonic()
 
@@ -239,10 +242,7 @@ class Training:
 
     def open_curve(self) -> Curve:
         """Begin the learning curve's file, or take over its rows."""
-        curve = Curve(self.path.with_suffix(".csv"), [field.name for field in fields(Row)], self.episode, is_logged)
-        if self.episode == 0:
-            self.path.unlink(missing_ok=True)  # --overwrite: the old network must not be taken for a state of this run
-        return curve
+        return Curve(self.path.with_suffix(".csv"), [field.name for field in fields(Row)], self.episode, is_logged)
 
     def log_row(self, lr: float) -> Row:
         """Put a line of the learning curve together.
@@ -252,20 +252,25 @@ class Training:
         """
         loss = self.loss_sum / self.loss_count
         if not math.isfinite(loss):
-            raise ValueError(f"the loss is {loss} at episode {self.episode}; try a smaller --lr")
+            raise ValueError(f"{self.path}: the loss is {loss} at episode {self.episode}; try a smaller --lr")
         accuracy = self.validate()
         return Row(
             self.episode, round(self.seconds, 2), lr, loss, accuracy.retrieval.percent, accuracy.generalize.percent
         )
 
 
-def train(trainings: Sequence[Training], learner: Learner | LockStep) -> None:
-    """Train runs, one or several in lock step, to their last episode, logging and saving on the way."""
+def train(trainings: Sequence[Training], learner: Learner | LockStep, replaced: Iterable[Path]) -> None:
+    """Train runs, one or several in lock step, to their last episode, logging and saving on the way.
+
+    The networks to be replaced go as soon as the runs can write, so that none is taken for a state of these runs.
+    """
     args, seeds = trainings[0].args, [one.args.seed for one in trainings]
     names = [f"seed {seed}: " if len(seeds) > 1 else "" for seed in seeds]
     for one in trainings:
-        one.company = sorted({*one.company, *seeds})
+        one.company = list(dict.fromkeys([*one.company, *seeds]))
     curves = [one.open_curve() for one in trainings]
+    for path in replaced:
+        path.unlink(missing_ok=True)
     episode = trainings[0].episode
     while episode < args.num_episodes:
         lr = learner.lr
@@ -289,8 +294,25 @@ def train(trainings: Sequence[Training], learner: Learner | LockStep) -> None:
             for one in trainings:
                 one.loss_sum, one.loss_count = 0.0, 0
         if is_saved:
-            for number, one in enumerate(trainings):
-                one.save(learner.optimizer_state(number))
+            with interrupts_put_off():
+                for number, one in enumerate(trainings):
+                    one.save(learner.optimizer_state(number))
+
+
+@contextmanager
+def interrupts_put_off() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM wait, so that all runs in lock step are saved at the same episode."""
+    seen: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, lambda number, _: seen.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if seen:
+        raise KeyboardInterrupt
 
 
 def take_stock(trainings: Sequence[Training], learner: Learner | LockStep) -> None:
@@ -336,6 +358,8 @@ def find_earlier_run(
     arguments = with_what_was_done(checkpoint.arguments)
     if arguments["keep_moments"] and not args.keep_moments:
         kept = f"{path} was trained with Adam's moments kept when the learning rate drops"
+        if "keep_moments" not in checkpoint.arguments:
+            kept += " (and queries padded to the longest of the language), as earlier code did"
         raise ValueError(f"{kept}; pass --keep_moments to go on so, {anew.removeprefix('pass ')}")
     differing = differing_arguments(arguments, vars(args), {*PLACES, "num_episodes"}, default_of)
     if differing:
@@ -409,8 +433,8 @@ def refused_if_damaged(*paths: Path) -> Iterator[None]:
         raise cannot_go_on(error, "pass --overwrite to start anew or another --fn_out_model", *paths) from None
 
 
-def work_on(plans: Sequence[Plan], experiment: Experiment, device: torch.device) -> None:
-    """Train a group of runs, or report that there is nothing left to do."""
+def work_on(plans: Sequence[Plan], experiment: Experiment, device: torch.device, replaced: Iterable[Path] = ()) -> None:
+    """Train a group of runs, or report that there is nothing left to do; `replaced` are networks to do away with."""
     args = plans[0].args
     for plan in plans:
         print(
@@ -428,19 +452,22 @@ def work_on(plans: Sequence[Plan], experiment: Experiment, device: torch.device)
         print(f"going on from episode {plans[0].episode}", flush=True)
     command = "the same command without --overwrite" if args.overwrite else "the same command"
     with interruption_explained(command, "episode", lambda: trainings[-1].saved_episode):
-        train(trainings, learner)
+        train(trainings, learner, replaced)
 
 
 def main() -> None:
     """Train, go on, or report that there is nothing left to do."""
     parser = make_parser()
     args = parser.parse_args()
-    commands = [complete(args, seed, parser) for seed in args.seeds or [args.seed]]
+    seeds = args.seeds or [DEFAULT_SEED if args.seed is None else args.seed]
+    commands = [complete(args, seed, parser) for seed in seeds]
     device = choose_device(args.gpu, args.cpu, args.threads)
     experiment = find_experiment(commands[0].episode_type, commands[0].extra_directions)
     plans = [Plan(one, find_earlier_run(one, experiment, device, parser.get_default)) for one in commands]
+    replaced = [path_of(plan.args) for plan in plans] if args.overwrite else []
     for group in in_groups(plans, in_lock_step=device.type == "cuda"):
-        work_on(group, experiment, device)
+        work_on(group, experiment, device, replaced)
+        replaced = []
 
 
 if __name__ == "__main__":

@@ -63,11 +63,7 @@ def natural_int(text: str) -> int:
 
 def seed_list(text: str) -> list[int]:
     """Parse seeds, with commas between them."""
-    seeds = text.split(",")
-    for seed in seeds:
-        if not (seed.isascii() and seed.isdigit()):
-            raise argparse.ArgumentTypeError(f"expected whole numbers of at least 0 such as 1,2,3, found {seed!r}")
-    return list(dict.fromkeys(map(int, seeds)))
+    return list(dict.fromkeys(natural_int(seed) for seed in text.split(",")))
 
 
 def count_list(text: str) -> list[int]:

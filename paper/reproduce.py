@@ -8,7 +8,8 @@ A run is one cell with one seed: train.py, then test.py, as processes of their o
 and what they print goes to seed<k>.log there. The result is results/<cell>/seed<k>.json, the learning curve the .csv
 beside it. Stopped at any point, the same command goes on from the last checkpoints and repeats no finished run. Where a
 result was trained with another recipe than its cell's, such as one from before Adam started anew when the learning rate
-drops, the run is done anew and replaces it.
+drops, the run is done anew and replaces it; train.py refuses to go on from a checkpoint of that recipe, which has to be
+moved away first.
 """
 
 import argparse

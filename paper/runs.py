@@ -103,12 +103,20 @@ def companies(runs: Sequence[Run], in_lock_step: bool) -> list[list[Run]]:
 class Company:
     """Runs of one cell that one process trains, on a GPU in lock step; each is a generator of its own, see `work_on`.
 
-    The process starts once every run has come or is known not to need training.
+    The process starts once every run has come or is known not to need training. They come one after the other, since
+    each keeps its lock while it waits for the rest: two companies that took theirs crosswise would wait for ever.
     """
 
     def __init__(self, runs: Iterable[Run]) -> None:
-        self._expected, self._here = set(runs), list[Run]()
+        self._runs, self._here = list(runs), list[Run]()
+        self._expected = set(self._runs)
         self._code: int | None = None  # of the process, once it has ended
+
+    def wait_for_turn(self, run: Run) -> Generator[None, None, None]:
+        """Wait until every run before this one has come or gone."""
+        before = self._runs[: self._runs.index(run)]
+        while not self._expected.isdisjoint(before):
+            yield
 
     def go_without(self, run: Run) -> None:
         """A run needs no training, or none any more."""
@@ -155,6 +163,7 @@ def work_on(
     try:
         (folder / run.models).mkdir(parents=True, exist_ok=True)
         with (folder / run.log).open("ab") as log:
+            yield from company.wait_for_turn(run)
             yield from wait_for_lock(log)
             if result_of(run, folder) is not None:
                 return ""

@@ -93,6 +93,7 @@ MISTAKES = {  # the command line and what the message must say
     "train: no threads": ("train.py --threads 0", ["--threads", "at least 1"]),
     "train: negative seed": ("train.py --seed -1", ["--seed", "at least 0"]),
     "train: negative seeds": ("train.py --seeds 1,-1", ["--seeds", "at least 0"]),
+    "train: a seed beyond all seeds": ("train.py --seeds 1,9223372036854775808", ["--seeds", "below 2^63"]),
     "train: seed and seeds": ("train.py --seed 1 --seeds 1,2", ["--seed", "--seeds"]),
     "train: one name for all": ("train.py --seeds 1,2", ["--fn_out_model", "net_seed{seed}.tar"]),
     "train: lr 0": ("train.py --lr 0", ["--lr", "above 0"]),

@@ -29,7 +29,7 @@ from paper.cells import CELLS, Cell, flag_values
 from paper.cluster import outcome
 from paper.reproduce import main, select_runs
 from paper.run_logs import LOG_LINE, progress_of
-from paper.runs import PICTURES, Run, read_result, result_of, work_on
+from paper.runs import PICTURES, Company, Run, read_result, result_of, work_on
 
 ROOT = Path(__file__).resolve().parent.parent
 LINE = "1m 40s (- 2m 5s) (4400 44% finished) TrainLoss: 0.4123, ValAccRetrieval: 99.0, ValAccGeneralize: 87.5\n"
@@ -204,8 +204,8 @@ def test_both_scripts_get_the_same_device(start, world, flags, expected):
         ("--only me,jump", "no cell 'jump'; the cells are me, other"),
         ("--only ME", "no cell 'ME'; the cells are me, other"),
         ("--only ", "no cell ''; the cells are me, other"),
-        ("--seeds 1,x", "--seeds: expected whole numbers"),
-        ("--seeds 1,-2", "found '-2'"),
+        ("--seeds 1,x", "--seeds: expected a whole number, found 'x'"),
+        ("--seeds 1,-2", "--seeds: expected a whole number of at least 0 and below 2^63, found -2"),
         ("--seeds 1..5", "found '1..5'"),
         ("--jobs 0", "at least 1"),
         ("--gpu one", "--gpu"),
@@ -349,6 +349,22 @@ def test_runs_in_company_fail_together_and_only_they(start, world):
         assert "the last line" in said
     (world / "repaired").touch()
     assert start(cells, "--gpu", "0", "--seeds", "1,2")[0] == 0
+
+
+def test_two_companies_of_the_same_runs_do_not_wait_for_each_other(world):
+    """Their locks are taken in one order, so one of them gets all; the other then finds the results."""
+    runs = [Run(cell("one"), seed) for seed in (1, 2)]
+    companies = [Company(runs) for _ in range(2)]
+    works = [work_on(run, [], world, company) for company in companies for run in runs]
+    for _ in range(2000):
+        for work in [works[0], works[3], works[1], works[2]]:  # crosswise
+            with contextlib.suppress(StopIteration):
+                next(work)
+        if all(work.gi_frame is None for work in works):
+            break
+        time.sleep(0.01)
+    assert [work.gi_frame for work in works] == [None] * 4
+    assert len(train_commands(world)) == 1
 
 
 def test_runs_in_company_show_how_far_the_process_has_come(world):

@@ -85,6 +85,13 @@ def test_a_network_without_its_training_cannot_be_trained_further(trained, tmp_p
     )
 
 
+def test_no_file_is_written_over(trained):
+    """Least of all the checkpoint itself, with which its training would be gone."""
+    before = (trained / "net.tar").read_bytes()
+    assert_one_line(export(trained, trained / "net.tar"), "export.py", "net.tar exists")
+    assert (trained / "net.tar").read_bytes() == before
+
+
 def test_an_unfinished_network_is_not_exported(trained, tmp_path):
     """What it scores would not be what its recipe gives."""
     saved = torch.load(trained / "net.tar", weights_only=True)

@@ -2,8 +2,10 @@
 
 import itertools
 import math
+import os
 import runpy
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import torch
 from script_runs import rows, same_contents
 
 import generate_episode
+from common import plain_files
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ["--episode_type", "ME", "--emb_size", "6", "--cpu"]
@@ -368,3 +371,30 @@ def test_in_lock_step_only_seeds_that_came_equally_far_go_together(train, tmp_pa
     assert "seed 3: " in printed and "seed 4: " in printed
     assert "seed 2: " not in printed  # it was alone
     assert [torch.load(tmp_path / f"models/net{seed}.tar")["episode"] for seed in (1, 2, 3, 4)] == [3] * 4
+
+
+def test_overwriting_several_seeds_leaves_no_old_network_to_go_on_from(train, tmp_path):
+    """Interrupted in the first, the same command without --overwrite trains all of them anew."""
+    run = ["--num_episodes", "3", "--seeds", "1,2", "--fn_out_model", "net{seed}.tar"]
+    assert train(*run)[0] == 0
+    code, _, error = train(*run, "--overwrite", stop_after=1)
+    assert (code, "without --overwrite" in error) == (130, True)
+    assert not list((tmp_path / "models").glob("*.tar"))
+    code, printed, _ = train(*run)
+    assert (code, printed.count("is finished")) == (0, 0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_waits_until_all_runs_are_saved(train, tmp_path, monkeypatch, number):
+    """Runs in lock step are saved at the same episode or not at all, so that they can go on together."""
+    save = plain_files.save_plain
+
+    def save_and_be_told_to_stop(path, contents):
+        save(path, contents)
+        os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(plain_files, "save_plain", save_and_be_told_to_stop)
+    run = ["--num_episodes", "8", "--seeds", "1,2,3", "--fn_out_model", "net{seed}.tar"]
+    code, _, error = train(*run, save_every=5, lock_step=True)
+    assert (code, "goes on from episode 5" in error) == (130, True)
+    assert [torch.load(tmp_path / f"models/net{seed}.tar")["episode"] for seed in (1, 2, 3)] == [5] * 3

@@ -88,6 +88,8 @@ def slim(checkpoint: Checkpoint, data_dir: Path) -> tuple[dict[str, Any], str]:
 def main() -> None:
     """Load, check, write."""
     args = parse_arguments()
+    if args.out.exists():
+        raise ValueError(f"{args.out} exists; name another file")
     checkpoint = load_checkpoint(args.dir_model / args.fn_in_model, choose_device(args.gpu, args.cpu, args.threads))
     if checkpoint.is_original:
         raise ValueError(f"{args.fn_in_model} is a file of the original release; export networks trained here")
