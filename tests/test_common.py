@@ -33,6 +33,11 @@ def test_provenance_names_the_commit_and_marks_changed_code(tmp_path, monkeypatc
     assert common.provenance.provenance()["commit"] == commit
     code.write_text("after\n")
     assert common.provenance.provenance()["commit"] == f"{commit}+"
+    monkeypatch.setattr(common.provenance, "__file__", "/common/provenance.py")  # no checkout
+    monkeypatch.delenv("META_SEQ2SEQ_COMMIT", raising=False)
+    assert common.provenance.provenance()["commit"] is None
+    monkeypatch.setenv("META_SEQ2SEQ_COMMIT", "abc")
+    assert common.provenance.provenance()["commit"] == "abc"
 
 
 def test_a_missing_gpu_is_an_error():

@@ -140,6 +140,7 @@ def test_mistakes_are_noticed(data_dir, device, monkeypatch, take_step, module, 
     assert caught
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize(("dtype", "rtol"), [(torch.float, 1e-4), (torch.double, 1e-9)])
 @every_variant

@@ -33,7 +33,7 @@ CASES = {  # episode type, support loss, configuration
     "standard, augmented": ("standard_addprim_jump_augmentation", True, {"disable_memory": True}),
 }
 has_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-every_device = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=has_gpu)])
+every_device = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=(pytest.mark.gpu, has_gpu))])
 
 
 class Runs:
@@ -328,6 +328,7 @@ def test_shapes_hold_every_episode_and_are_tight(data_dir, episode_type, support
         assert outputs[1] == max(len(item.output) for item in items) + 1
 
 
+@pytest.mark.gpu
 @has_gpu
 @pytest.mark.parametrize("case", ["ME", "permutation", "without attention", "standard"])
 @pytest.mark.parametrize("keep_moments", [False, True], ids=["anew", "kept"])

@@ -138,6 +138,17 @@ def test_the_grid_is_trained_dearest_cells_first_and_packed(session, tmp_path, c
     assert capsys.readouterr().out == (tmp_path / "out" / "log.txt").read_text()
 
 
+def test_there_is_no_grid_where_the_scripts_fail(session, tmp_path, monkeypatch):
+    """A borrowed card's minutes are not spent on runs that cannot end well."""
+    run = tools.gpu.Session.run
+    monkeypatch.setattr(
+        tools.gpu.Session, "run", lambda *a: None if Path(a[1][0]).name in ("train.py", "test.py") else run(*a)
+    )
+    begun = session("--out", tmp_path / "out")
+    assert any(command[0] == "bench.py" for command in begun)
+    assert not any(command[0] == "reproduce.py" for command in begun)
+
+
 def test_when_the_time_is_over_nothing_is_begun(session, tmp_path):
     """A minute that is all kept for packing leaves none for cells."""
     begun = session("--out", tmp_path / "out", "--minutes", "0.1", "--parts", "grid")
@@ -150,11 +161,16 @@ def test_a_folder_with_something_in_it_is_refused(tmp_path):
     assert_one_line(run_file(ROOT / "tools" / "gpu.py", "--out", tmp_path), "gpu.py", "not empty")
 
 
-@pytest.mark.parametrize(("code", "result"), [("print('done')", float), ("raise SystemExit(3)", type(None))])
+SAYS_COMMIT = "import os; assert os.environ['META_SEQ2SEQ_COMMIT'] == 'abc'"
+
+
+@pytest.mark.parametrize(("code", "result"), [(SAYS_COMMIT, float), ("raise SystemExit(3)", type(None))])
 def test_a_command_is_timed_and_its_failure_is_said(tmp_path, code, result):
     """None stands for a failure, and what was printed is in the log either way."""
     with (tmp_path / "log.txt").open("w") as log:
-        args = runpy.run_path(str(ROOT / "tools" / "gpu.py"))["argparse"].Namespace(gpu=0, out=tmp_path, minutes=5.0)
+        args = runpy.run_path(str(ROOT / "tools" / "gpu.py"))["argparse"].Namespace(
+            gpu=0, out=tmp_path, minutes=5.0, commit="abc"
+        )
         took = tools.gpu.Session(args, log).run(["-c", code], 60)
     assert isinstance(took, result)
     assert "exit code" in (tmp_path / "log.txt").read_text()

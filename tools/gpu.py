@@ -4,13 +4,17 @@
 
 In this order, in the folder OUT, which must be new or empty:
 
-1. checks: the tests that need a GPU (they hold losses, gradients, weights and answers to those of the CPU);
+1. checks: the tests that need a GPU (they hold losses, gradients, weights and answers to those of the CPU), and
+   train.py --seeds with a stop on the way, and test.py;
 2. bench: milliseconds of an eager step and of the plain version (bench_eager.json), and of the lock step
-   (bench_lock_step.json); and whether two processes side by side get more done than one;
-3. grid: every cell with five seeds, the dearest cell first, until the time is over. The results go to results.tar.gz,
-   laid out as in results/; networks of a few cells, without their training, are kept beside it.
+   (bench_lock_step.json);
+3. grid: every cell with five seeds, the dearest cell first, until the time is over; --jobs 2 trains two cells at once.
+   After each cell the results are packed into results.tar.gz, laid out as in results/. Networks of a few cells are kept
+   without their training.
 
-What is printed also goes to OUT/log.txt. A part that fails is reported, and the next one begins.
+What is printed also goes to OUT/log.txt. A part that fails is reported, and the next one begins; without a network that
+train.py and test.py could handle there is no grid. What is worth keeping lies in OUT itself: log.txt, the JSON files,
+results.tar.gz and the networks. Where there is no git, --commit says which code this is.
 """
 
 import argparse
@@ -27,7 +31,9 @@ from typing import TextIO
 
 import torch
 
-from common.command_line import OneLineParser, natural_int, positive_float, run_script
+from common.command_line import OneLineParser, natural_int, positive_float, positive_int, run_script
+from common.files import written_whole
+from common.provenance import COMMIT_VARIABLE
 from paper.cells import CELLS
 
 HERE = Path(__file__).resolve().parents[1]
@@ -35,9 +41,9 @@ PARTS = ("checks", "bench", "grid")
 SEEDS = (1, 2, 3, 4, 5)
 SHIPPED = ("me", "jump_perm", "around_right")  # cells of which a network is kept
 BENCHED = ("ME", "scan_prim_permutation", "scan_length", "standard_addprim_jump")
-CHECK_SECONDS, BENCH_SECONDS, OVERLAP_SECONDS = 120.0, 120.0, 60.0  # the longest that each may take
+CHECK_SECONDS, BENCH_SECONDS = 60.0, 60.0  # the longest that each command may take
 PACKING_SECONDS = 30.0  # kept for the end
-SIDE_BY_SIDE = 1.15  # how much more two processes must do than one to be worth it
+PATIENCE = 15.0  # seconds that a command gets to end when it is told to
 
 
 def parts_list(text: str) -> list[str]:
@@ -57,7 +63,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=positive_float, default=9.0, metavar="M", help=told)
     told = f"of {', '.join(PARTS)} (default: all)"
     parser.add_argument("--parts", type=parts_list, default=list(PARTS), metavar="PART,...", help=told)
+    parser.add_argument("--jobs", type=positive_int, default=1, metavar="N", help="cells at a time")
     parser.add_argument("--gpu", type=natural_int, default=0, metavar="N", help="which GPU")
+    parser.add_argument("--commit", metavar="HASH", help="of the code, if this is no checkout of git's")
     return parser.parse_args()
 
 
@@ -65,7 +73,7 @@ class Session:
     """The time that there is, and commands that keep to it."""
 
     def __init__(self, args: argparse.Namespace, log: TextIO) -> None:
-        self.gpu, self.out = str(args.gpu), args.out
+        self.gpu, self.out, self._commit = str(args.gpu), args.out, args.commit
         self._log, self._lock = log, threading.Lock()
         self._started = time.monotonic()
         self.deadline: float = self._started + 60 * args.minutes - PACKING_SECONDS
@@ -95,6 +103,8 @@ class Session:
             return None
         path = [str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path), "OMP_NUM_THREADS": "1"}
+        if self._commit is not None:
+            environment[COMMIT_VARIABLE] = self._commit
         began = time.monotonic()
         process = subprocess.Popen(
             [sys.executable, *arguments],
@@ -108,16 +118,25 @@ class Session:
             printed, _ = process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
             process.terminate()  # train.py and paper/reproduce.py keep what they have
-            printed, _ = process.communicate()
+            try:
+                printed, _ = process.communicate(timeout=PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                printed, _ = process.communicate()
         took = time.monotonic() - began
         self.say(f"{shown}\n{printed.rstrip()}\n    exit code {process.returncode} after {took:.0f} s")
         return took if process.returncode == 0 else None
 
 
-def check(session: Session) -> None:
-    """Run the tests that need a GPU."""
+def check(session: Session) -> bool:
+    """Run the tests that need a GPU, and the scripts; says whether these work."""
     tests = [str(HERE / "tests" / f"test_{name}.py") for name in ("devices", "lockstep")]
-    session.run(["-m", "pytest", "-q", "-p", "no:cacheprovider", *tests], CHECK_SECONDS)
+    options = ["-m", "gpu", "--tb=short", "-v", "-p", "no:cacheprovider"]
+    session.run(["-m", "pytest", *options, *tests], CHECK_SECONDS)
+    where = ["--gpu", session.gpu, "--dir_model", "checks"]
+    train = [str(HERE / "train.py"), *where, "--seeds", "1,2", "--fn_out_model", "net{seed}.tar", "--num_episodes"]
+    commands = [[*train, "20"], [*train, "40"], [str(HERE / "test.py"), *where, "--fn_in_model", "net2.tar"]]
+    return all(session.run(command, CHECK_SECONDS) is not None for command in commands)
 
 
 def bench(session: Session) -> None:
@@ -128,25 +147,6 @@ def bench(session: Session) -> None:
     lock_step = ["--repeats", "10", "--lock_step", "1,5,10", "--out", "bench_lock_step.json"]
     session.run([*some, *lock_step], BENCH_SECONDS)
     session.run([*common, "--episode_types", "ME", "--repeats", "10", "--lock_step", "50"], BENCH_SECONDS)
-
-
-def find_jobs(session: Session) -> int:
-    """Measure whether two processes side by side do more than one; says how many to start at a time."""
-    command = ["-m", "tools.bench", "--gpu", session.gpu, "--episode_types", "scan_prim_permutation"]
-    command += ["--lock_step", "5", "--repeats", "100"]
-    alone = session.run(command, OVERLAP_SECONDS)
-    times: list[float | None] = []
-    threads = [threading.Thread(target=lambda: times.append(session.run(command, OVERLAP_SECONDS))) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    finished = [seconds for seconds in times if seconds is not None]
-    if alone is None or len(finished) < len(times):
-        return 1
-    gain = 2 * alone / max(finished)
-    session.say(f"two processes do {gain:.2f} times the work of one in the same time")
-    return 2 if gain >= SIDE_BY_SIDE else 1
 
 
 def train_grid(session: Session, jobs: int) -> None:
@@ -163,6 +163,8 @@ def train_grid(session: Session, jobs: int) -> None:
                 return
             command = ["-m", "paper.reproduce", "--gpu", session.gpu, "--only", cell.name]
             session.run([*command, "--seeds", ",".join(map(str, SEEDS))], session.left)
+            with lock:
+                pack_results(session.out)
 
     threads = [threading.Thread(target=work) for _ in range(jobs)]
     for thread in threads:
@@ -171,16 +173,19 @@ def train_grid(session: Session, jobs: int) -> None:
         thread.join()
 
 
-def pack(session: Session) -> None:
-    """Put the results into one file, and keep a few networks."""
-    out: Path = session.out
-    with tarfile.open(out / "results.tar.gz", "w:gz") as archive:
-        for path in sorted(itertools.chain(out.glob("results/*/*.json"), out.glob("results/*/*.csv"))):
+def pack_results(out: Path) -> None:
+    """Put the results that there are into one file."""
+    paths = sorted(itertools.chain(out.glob("results/*/*.json"), out.glob("results/*/*.csv")))
+    with written_whole(out / "results.tar.gz") as file, tarfile.open(fileobj=file, mode="w:gz") as archive:
+        for path in paths:
             archive.add(path, path.relative_to(out))
+
+
+def keep_networks(session: Session) -> None:
+    """Keep a network of a few cells."""
     session.deadline += PACKING_SECONDS  # they were kept for this
     for cell in SHIPPED:
-        models = out / "out_models" / cell
-        if (models / "net_seed1.tar").exists():
+        if (session.out / "out_models" / cell / "net_seed1.tar").exists():
             command = ["-m", "tools.export", "--gpu", session.gpu, "--dir_model", f"out_models/{cell}"]
             session.run([*command, "--fn_in_model", "net_seed1.tar", "--out", f"net_{cell}_seed1.tar"], session.left)
 
@@ -196,13 +201,12 @@ def main() -> None:
         has_gpu = torch.cuda.device_count() > args.gpu
         card = torch.cuda.get_device_name(args.gpu) if has_gpu else "no such GPU"
         session.say(f"GPU {args.gpu}: {card}; torch {torch.__version__}, Python {sys.version.split()[0]}")
-        if "checks" in args.parts:
-            check(session)
+        works = check(session) if "checks" in args.parts else True
         if "bench" in args.parts:
             bench(session)
-        if "grid" in args.parts:
-            train_grid(session, find_jobs(session))
-            pack(session)
+        if "grid" in args.parts and works:
+            train_grid(session, args.jobs)
+            keep_networks(session)
 
 
 if __name__ == "__main__":
