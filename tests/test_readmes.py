@@ -35,3 +35,26 @@ def test_there_are_commands():
     """The pattern above finds them."""
     assert sum("nonstationary" in command for command in commands()) >= 6
     assert sum("biml" in command for command in commands()) >= 6
+
+
+def linked(page):
+    """The files of the project that a page links or shows."""
+    targets = re.findall(r"\]\(([^)#:\s]+)\)", page.read_text(encoding="utf-8"))
+    return [page.parent / target for target in targets]
+
+
+PAGES = sorted(
+    path.relative_to(ROOT) for path in (*ROOT.glob("*.md"), *ROOT.glob("*/*.md"), *ROOT.glob("results/*/*.md"))
+)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_links_lead_somewhere(page):
+    """Whatever a page links or shows is there."""
+    missing = [str(path) for path in linked(ROOT / page) if not path.exists()]
+    assert not missing
+
+
+def test_there_are_links():
+    """The pattern above finds them."""
+    assert len(linked(ROOT / "README.md")) > 10
