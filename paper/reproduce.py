@@ -48,7 +48,7 @@ def parse_arguments(cells: Mapping[str, Cell]) -> argparse.Namespace:
     told = "use GPU N for all runs; those of a cell are trained in lock step and count as one job"
     which.add_argument("--gpu", type=natural_int, metavar="N", help=told)
     which.add_argument("--cpu", action="store_true", help="use the CPU even where there is a GPU")
-    group = parser.add_argument_group("on a Ray cluster", "Its nodes share this folder; see the README.")
+    group = parser.add_argument_group("on a Ray cluster", "Its nodes share this folder; see docs/reproducing.md.")
     group.add_argument("--ray", metavar="ADDRESS", help="send the runs there: HOST:PORT of the head node, or auto")
     group.add_argument("--cpus_per_run", type=positive_float, metavar="C", help="cores for each run (default: 1)")
     group.add_argument(

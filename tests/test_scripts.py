@@ -126,7 +126,8 @@ def test_bench_measures_and_writes(run, tmp_path):
 def commands_of_the_readme():
     """Every `python script.py ...` or `python -m folder.script ...` of ours, in a block or in a line."""
     command = r"python (?:\S+\.py|-m (?:paper|tools)\.)[^\n`]*"
-    text = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "results/README.md"))
+    pages = (ROOT / "README.md", ROOT / "results" / "README.md", *(ROOT / "docs").glob("*.md"))
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
     found = re.findall(rf"^\s*({command})$|`({command})`", text, re.MULTILINE)
     return sorted({" ".join((block or inline).split()) for block, inline in found})
 
