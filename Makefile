@@ -1,5 +1,6 @@
-# `make train` and `make test` set up all they need in .venv; nothing else is touched.
+# `make train`, `make quick` and `make test` set up all they need in .venv; nothing else is touched.
 PYTHON ?= python3
+CORE = checkpoint episode_batch evaluate generate_episode golden_curve model oracle packed_lstm scan_util train
 
 train: .venv/runtime
 	.venv/bin/python train.py
@@ -9,6 +10,11 @@ test: .venv/development
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/python -m pytest
+
+quick: .venv/development
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/python -m pytest $(addprefix tests/test_, $(addsuffix .py, $(CORE)))
 
 .venv/runtime: requirements.txt
 	$(PYTHON) -m venv .venv
@@ -20,4 +26,4 @@ test: .venv/development
 	.venv/bin/python -m pip install --quiet -r requirements-dev.txt
 	touch $@
 
-.PHONY: train test
+.PHONY: train test quick
