@@ -20,8 +20,8 @@ REPORT = "RESULTS.md"
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = OneLineParser(__doc__)
-    told = "folder of the result files, and the report's"
-    parser.add_argument("--results_dir", type=Path, default=Path("results"), metavar="DIR", help=told)
+    help_text = "folder of the result files, and the report's"
+    parser.add_argument("--results_dir", type=Path, default=Path("results"), metavar="DIR", help=help_text)
     return parser.parse_args()
 
 

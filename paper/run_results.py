@@ -132,9 +132,9 @@ def read_cell(folder: Path) -> list[Run]:
         ValueError: at the first file that is not what a run leaves behind.
     """
     paths = {
-        int(found[1]): path
+        int(match[1]): path
         for path in folder.glob("seed*.json")
-        if (found := re.fullmatch(r"seed(0|[1-9]\d*)", path.stem))
+        if (match := re.fullmatch(r"seed(0|[1-9]\d*)", path.stem))
     }
     runs = []
     for seed, path in sorted(paths.items()):
@@ -205,7 +205,7 @@ def check_result(result: Mapping[str, Any], path: Path) -> None:
 
 
 def check_recipe(run: Run, path: Path) -> None:
-    """Refuse a run of a cell that was trained otherwise than the cell says, but for kept moments."""
+    """Refuse a run of a cell that was trained otherwise than the cell says, except for kept moments."""
     if run.cell not in CELLS or run.error is not None:
         return
     arguments = with_what_was_done(run.result.get("arguments") or {})
@@ -220,17 +220,17 @@ def check_one_recipe(runs: Sequence[Run], folder: Path) -> None:
     for run in trained[1:]:
         for name in differing(trained[0], run):
             if name != "keep_moments" or folder.name not in CELLS:
-                one, other = (f"{folder / f'seed{each.seed}.json'}" for each in (trained[0], run))
+                path, other_path = (folder / f"seed{each.seed}.json" for each in (trained[0], run))
                 values = f"{trained[0].arguments.get(name)} and {run.arguments.get(name)}"
                 raise ValueError(
-                    f"{one} and {other} differ in --{name} ({values}), so they have no mean; move one away"
+                    f"{path} and {other_path} differ in --{name} ({values}), so they have no mean; move one away"
                 )
 
 
-def differing(one: Run, other: Run) -> list[str]:
+def differing(run: Run, other: Run) -> list[str]:
     """Name the arguments in which the recipes of two runs differ."""
-    names = one.arguments.keys() | other.arguments.keys()
-    return sorted(name for name in names if one.arguments.get(name) != other.arguments.get(name))
+    names = run.arguments.keys() | other.arguments.keys()
+    return sorted(name for name in names if run.arguments.get(name) != other.arguments.get(name))
 
 
 def split_off_older(runs: Sequence[Run]) -> tuple[list[Run], list[Run]]:
@@ -330,8 +330,8 @@ def read_results(folder: Path) -> Results:
     """
     if not folder.is_dir():
         raise ValueError(f"no folder {folder}; `python -m paper.reproduce` fills it, or pass another --results_dir")
-    found = sorted({path.parent.name for path in folder.glob("*/seed*.json")} - set(CELLS))
-    further = [name for name in found if name.startswith("me_")]
+    others = sorted({path.parent.name for path in folder.glob("*/seed*.json")} - set(CELLS))
+    further = [name for name in others if name.startswith("me_")]
     cells = [*CELLS, *further]
     pictures = {
         f"{cell}_{path.stem.removeprefix('attention_seed1_')}": read_attention(path)
@@ -344,6 +344,6 @@ def read_results(folder: Path) -> Results:
         {cell: counted for cell, (counted, _) in runs.items()},
         pictures,
         {cell: path.read_text(encoding="utf-8", errors="replace").strip() for cell, path in notes.items()},
-        [name for name in found if name not in further],
+        [name for name in others if name not in further],
         {cell: older for cell, (_, older) in runs.items()},
     )
