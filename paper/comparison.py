@@ -1,24 +1,27 @@
-"""How the mean of our runs compares with the paper's: the paper's two result tables and one statistical criterion.
+"""How our runs compare with the paper's: the paper's two result tables, and the t interval of our mean.
 
-The paper gives the mean and the SD of five runs of each network, never the single runs. Are they and ours runs of the
-same kind? `p_value` takes all of them to come from one beta distribution, the simplest on the interval from 0 to
-100 %: it can lean against either end and, for networks that either find the solution or do not, pile up at both. It
-draws both sides from that distribution many times over and counts how often their means lie as far apart as they do.
-The test that sees to it that a "no" is about as rare as `LEVEL` says is in tests/test_report.py.
+The paper gives the mean and the SD of five runs of each network, never the single runs. The report puts them beside
+ours and says whether the paper's mean lies in the 95 % interval of our mean. Standard library only.
 """
 
+import math
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import NamedTuple
 
-import numpy as np
+from paper.cells import Cell
 
-LEVEL = 0.05
-MARGIN = 0.5  # percentage points; smaller differences touch none of the paper's conclusions
+MARGIN = (
+    0.5  # percentage points, for runs that are all alike; smaller differences touch none of the paper's conclusions
+)
 MIN_RUNS = 3  # fewer say nothing about the spread
 PAPER_RUNS = 5  # Lake 2019, Section 4.1
-DRAWS = 10_000  # the share that is 5 % is then known to +/- 0.2 points
-BISECTIONS = 12  # of 100 %: bounds to 0.03 points
+T_QUANTILES = (
+    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
+    2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
+    2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
+)  # fmt: skip
+"""Student's t: the 0.975 quantile for 1 to 30 degrees of freedom (NIST/SEMATECH e-Handbook, Section 1.3.6.7.2)."""
 
 
 class Summary(NamedTuple):
@@ -73,67 +76,34 @@ def summarize(percents: Iterable[float]) -> Summary | None:
     return Summary(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
 
 
-def pool(one: Summary, other: Summary) -> tuple[float, float]:
-    """Mean and variance of the runs of both sides taken together, both as shares between 0 and 1.
+def paper_summary(cell: Cell) -> Summary | None:
+    """Give the paper's figures for a cell; None where it has none."""
+    return None if cell.paper_mean is None else Summary(cell.paper_mean, cell.paper_sd, PAPER_RUNS)
 
-    The variance has the number of runs in the denominator, so that no set of shares has more than mean * (1 - mean).
-    A missing SD counts as 0: the paper leaves it out where its mean is 0.0 and no run can lie below.
+
+def shown(summary: Summary, mark: str = "") -> str:
+    """Write a mean with its SD, the number of runs, and what marks them."""
+    details = ["" if summary.sd is None else f"{summary.sd:.2f}", f"n = {summary.n}", mark]
+    return f"{summary.mean:.2f} ({', '.join(filter(None, details))})"
+
+
+def t_interval(ours: Summary) -> tuple[float, float] | None:
+    """Give the 95 % interval of our mean, mean +/- t SD / sqrt(n), cut to 0 to 100 %; None with too few runs.
+
+    Above 31 runs t stays at that of 31, which makes the interval up to 4 % too wide.
     """
-    n = one.n + other.n
-    mean = (one.n * one.mean + other.n * other.mean) / n
-    squares = sum((side.n - 1) * (side.sd or 0.0) ** 2 + side.n * (side.mean - mean) ** 2 for side in (one, other))
-    return mean / 100, squares / n / 100**2
-
-
-def p_value(one: Summary, other: Summary) -> float:
-    """Share of draws from one common distribution in which the two means lie at least as far apart as they do here.
-
-    The draws are the same in every call with the same numbers, so that the same runs always get the same answer.
-    """
-    mean, variance = pool(one, other)
-    if variance <= 0:
-        return 1.0
-    precision = mean * (1 - mean) / variance - 1  # the sum of the beta distribution's two parameters
-    rng = np.random.default_rng(0)
-    size = DRAWS, one.n + other.n
-    if precision > 1e-9:
-        runs = rng.beta(mean * precision, (1 - mean) * precision, size)
-    else:  # every run at 0 or at 100 %
-        runs = (rng.random(size) < mean).astype(float)
-    apart = np.abs(runs[:, : one.n].mean(axis=1) - runs[:, one.n :].mean(axis=1))
-    return float(np.mean(apart >= abs(one.mean - other.mean) / 100 - 1e-9))
-
-
-def agrees(ours: Summary, other: Summary) -> bool:
-    """Say whether two means differ by less than `MARGIN`, or by no more than runs of one kind would."""
-    return abs(ours.mean - other.mean) < MARGIN or p_value(ours, other) >= LEVEL
-
-
-def agreeing_means(ours: Summary, other: Summary) -> tuple[float, float]:
-    """Find the lowest and the highest mean of the other side, its SD and n as given, that would agree with ours."""
-
-    def is_close(mean: float) -> bool:
-        return agrees(ours, other._replace(mean=mean))
-
-    return _furthest(is_close, ours.mean, 0.0), _furthest(is_close, ours.mean, 100.0)
-
-
-def _furthest(is_close: Callable[[float], bool], near: float, end: float) -> float:
-    """Bisect for the last value that is close on the way from `near`, which is, to `end`."""
-    if is_close(end):
-        return end
-    far = end
-    for _ in range(BISECTIONS):
-        middle = (near + far) / 2
-        if is_close(middle):
-            near = middle
-        else:
-            far = middle
-    return near
+    if ours.sd is None or ours.n < MIN_RUNS:
+        return None
+    t = T_QUANTILES[min(ours.n - 1, len(T_QUANTILES)) - 1]
+    reach = t * ours.sd / math.sqrt(ours.n)
+    return max(0.0, ours.mean - reach), min(100.0, ours.mean + reach)
 
 
 def verdict(ours: Summary, other: Summary) -> str:
-    """Answer in a word or two whether the other mean is within what runs like ours would give."""
-    if min(ours.n, other.n) < MIN_RUNS:
+    """Answer in a word or two whether another mean lies in the interval of ours, which is a point if our SD is 0."""
+    interval = t_interval(ours)
+    if interval is None or other.n < MIN_RUNS:
         return "too few runs"
-    return "yes" if agrees(ours, other) else "no"
+    low, high = interval
+    is_inside = low <= other.mean <= high if ours.sd else abs(ours.mean - other.mean) <= MARGIN
+    return "yes" if is_inside else "no"

@@ -3,22 +3,24 @@
 Takes results that were read and checked, returns text. No number is written here that is not the paper's.
 """
 
+import math
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 from paper.cells import CELLS, Cell
 from paper.comparison import (
-    DRAWS,
-    LEVEL,
     MARGIN,
     MIN_RUNS,
     PAPER_RUNS,
+    T_QUANTILES,
     TABLES,
     PaperTable,
     Summary,
-    agreeing_means,
+    paper_summary,
+    shown,
     summarize,
+    t_interval,
     verdict,
 )
 from paper.rates import wilson_interval
@@ -79,14 +81,6 @@ def table_of(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
 
 
-def shown(summary: Summary | None, mark: str = "") -> str:
-    """Write a mean with its SD, the number of runs, and what marks them."""
-    if summary is None:
-        return EMPTY
-    said = [f"n = {summary.n}"] if summary.sd is None else [f"{summary.sd:.2f}", f"n = {summary.n}"]
-    return f"{summary.mean:.2f} ({', '.join([*said, mark] if mark else said)})"
-
-
 def shown_here(runs: Sequence[Run]) -> str:
     """Write what a cell's runs gave, failed and unfinished ones named, and marked if they kept Adam's moments."""
     if not runs:
@@ -99,65 +93,66 @@ def shown_here(runs: Sequence[Run]) -> str:
     return ", ".join([shown(summary, mark) if summary else "no finished run", *aside])
 
 
-def paper_summary(cell: Cell) -> Summary | None:
-    """Give the paper's figures for a cell."""
-    return None if cell.paper_mean is None else Summary(cell.paper_mean, cell.paper_sd, PAPER_RUNS)
-
-
 def shown_paper(cell: Cell) -> str:
     """Write the paper's figures for a cell."""
-    if cell.paper_mean is None:
-        return "not in the paper"
-    return f"{cell.paper_mean:.2f}" + ("" if cell.paper_sd is None else f" ({cell.paper_sd:.2f})")
+    paper = paper_summary(cell)
+    return shown(paper) if paper else "not in the paper"
 
 
 def compare_cells(results: Results) -> str:
     """Show every cell beside the paper, and say what the comparison can and cannot tell."""
     rows = []
     for cell in CELLS.values():
-        ours, paper = summarize(results.accuracies(cell.name)), paper_summary(cell)
-        row = [f"`{cell.name}`", cell.description, shown_paper(cell), shown_here(results.runs[cell.name])]
-        if results.mark(cell.name):
-            paper = None  # what it reports for another recipe
-        rows.append([*row, *(compared(ours, paper) if ours and paper else [EMPTY] * 3)])
-    header = ("Cell", "What", "Paper, % (SD)", "Here, % (SD, n)", "Difference", "Would agree, %", "Paper within ours")
+        runs, ours = results.runs[cell.name], summarize(results.accuracies(cell.name))
+        here = shown_here(runs) + (f"; {took_off}" if (took_off := shown_take_offs(cell.name, runs)) else "")
+        is_other_recipe = bool(results.mark(cell.name))  # than the paper's
+        comparison = compared(ours, paper_summary(cell)) if ours and not is_other_recipe else [EMPTY] * 2
+        rows.append([f"`{cell.name}`", cell.description, shown_paper(cell), here, *comparison])
+    header = ("Cell", "What", "Paper, % (SD, n)", "Here, % (SD, n)", "95 % interval of our mean", "Paper's mean in it")
     return section("Beside the paper", table_of(header, rows), criterion())
 
 
-def compared(ours: Summary, other: Summary) -> list[str]:
-    """Write the difference to another mean, the range of means that would agree with ours, and whether it does."""
-    answer = verdict(ours, other)
-    difference = f"{round(ours.mean - other.mean, 2) + 0.0:+.2f}"  # + 0.0 turns -0.0 into 0.0
-    if min(ours.n, other.n) < MIN_RUNS:
-        return [difference, EMPTY, answer]
-    low, high = agreeing_means(ours, other)
-    return [difference, f"{low:.1f} to {high:.1f}", answer]
+def shown_take_offs(cell: str, runs: Sequence[Run]) -> str:
+    """Write how many ME runs took off, which says more than their mean; nothing for other cells."""
+    episodes = take_offs(runs) if is_mutual_exclusivity(cell) else []
+    return f"took off: {shown_rate(episodes)}" if episodes else ""
+
+
+def compared(ours: Summary, other: Summary | None) -> list[str]:
+    """Write the interval of our mean, and whether another mean, if there is one, lies in it."""
+    interval = t_interval(ours)
+    shown_interval = f"{interval[0]:.2f} to {interval[1]:.2f}" if interval else EMPTY
+    return [shown_interval, verdict(ours, other) if other else EMPTY]
 
 
 def criterion() -> str:
-    """Explain the verdicts."""
+    """Explain the intervals and the verdicts."""
+    reach = T_QUANTILES[PAPER_RUNS - 2] / math.sqrt(PAPER_RUNS)
     return (
-        "**Difference** is ours less the paper's, in percentage points.\n\n"
-        "**Paper within ours** says whether the two means could be those of runs of one kind. Of the paper's runs only"
-        " mean and SD are known, so its runs and ours are taken to come from one beta distribution with the mean and SD"
-        f" of all of them together. Both sides are drawn from it anew {DRAWS:,} times, and the answer is “no” if in"
-        f" fewer than {100 * LEVEL:.0f} % of the draws their means lie as far apart as they do. Such a distribution"
-        " keeps to 0 to 100 %, can lean against either end or pile up at both, as such runs do, and still has a width"
-        " where one side's SD is 0, which a t interval has not. An SD that the paper leaves out counts as 0. A"
-        f" difference under {MARGIN} percentage points touches none of the paper's conclusions and is always a “yes”."
-        " **Would agree** is the range in which the paper's mean would have got a “yes”, its SD being what it is.\n\n"
-        f"What this cannot show: with {PAPER_RUNS} runs a side only large differences stand out. “Yes” means that no"
-        " difference was found, not that there is none; the range says how large a one could have gone unnoticed. Means"
-        f" are compared, not spreads, and about {100 * LEVEL:.0f} in 100 such comparisons give a “no” by chance. With"
-        f" fewer than {MIN_RUNS} runs there is no answer."
+        "The **95 % interval** is mean ± t · SD / √n of our runs, cut to 0 to 100 %; t is the 97.5 % quantile of"
+        " Student's distribution with n - 1 degrees of freedom. **Paper's mean in it** is “yes” if the paper's mean"
+        " lies in this interval. Where our SD is 0 the interval is a point, and “yes” allows for a difference of"
+        f" {MARGIN} percentage points, less than any of the paper's conclusions rests on. Fewer than {MIN_RUNS} runs"
+        " have no interval.\n\n"
+        f"“took off” counts the runs on mutual exclusivity that reach {TAKEN_OFF:.0f} % and stay there, with the 95 %"
+        " interval of their share (Wilson's).\n\n"
+        "A “no” says that the paper's mean is farther from ours than the scatter of our runs explains, a “yes” only"
+        f" that no difference shows: with {PAPER_RUNS} runs the interval reaches {reach:.1f} SD to either side. It is"
+        " rough where runs pile up at 0 or 100 %, and it takes the paper's mean as exact, although that is a mean of"
+        f" {PAPER_RUNS} runs with an error of its own."
     )
 
 
 def show_tables(results: Results) -> str:
-    """Show the paper's tables, and the picture of both."""
+    """Show the paper's tables, and the picture of both and of mutual exclusivity."""
     tables = [show_table(table, results) for table in TABLES]
     quoted = "The figures for syntactic attention (Russin et al. 2019) are those that the paper quotes."
-    return section("The paper's tables", *tables, quoted, f"![The paper's tables as bars]({FIGURES}/tables.png)")
+    return section(
+        "The paper's tables",
+        *tables,
+        quoted,
+        f"![Mutual exclusivity and the paper's tables as bars]({FIGURES}/tables.png)",
+    )
 
 
 def show_table(table: PaperTable, results: Results) -> str:
@@ -183,16 +178,16 @@ def show_training_commands(results: Results) -> str:
     for cell in CELLS:
         known = summarize(run.train_accuracy for run in results.finished(cell) if run.train_accuracy is not None)
         tested = summarize(results.accuracies(cell))
-        if known:
+        if known and tested:
             rows.append([f"`{cell}`", shown(known, results.mark(cell)), shown(tested, results.mark(cell))])
     if not rows:
         return ""
-    said = (
+    explanation = (
         "In the paper standard seq2seq fails on the test commands of add jump although it answers more than 99 % of its"
         " training commands right."
     )
     header = ("Cell", "Training commands, % (SD, n)", "Test commands, % (SD, n)")
-    return section("Standard seq2seq on its training commands", said, table_of(header, rows))
+    return section("Standard seq2seq on its training commands", explanation, table_of(header, rows))
 
 
 def show_masked(results: Results) -> str:
@@ -207,39 +202,38 @@ def show_masked(results: Results) -> str:
             rows.append([f"`{masked}`", f"`{plain}`", *sides, *compared(ours, other)])
     if not rows:
         return ""
-    said = (
+    explanation = (
         "The networks of the paper may attend to padded steps while they decode; here they may not (`--mask_padding`)."
-        " The last columns compare the two as above, with the unmasked runs in the paper's place. Only runs whose"
-        " arguments differ in nothing else are compared."
+        " The last columns compare the two as above, with the mean of the unmasked runs in place of the paper's. Only"
+        " runs whose arguments differ in nothing else are compared."
     )
     header = (
         "Masked",
         "Unmasked",
         "Unmasked, % (SD, n)",
         "Masked, % (SD, n)",
-        "Difference",
-        "Would agree, %",
-        "Unmasked within masked",
+        "95 % interval of the masked mean",
+        "Unmasked mean in it",
     )
-    return section("Padded steps masked", said, table_of(header, rows))
+    return section("Padded steps masked", explanation, table_of(header, rows))
 
 
 def differ_in_the_mask_alone(masked: Sequence[Run], plain: Sequence[Run]) -> bool:
-    """Say whether the recipes of two groups of runs, each of one recipe, are the same but for the mask."""
+    """Say whether the recipes of two groups of runs, each of one recipe, are the same except for the mask."""
     return bool(masked and plain) and differing(masked[0], plain[0]) == ["mask_padding"]
 
 
 def show_mutual_exclusivity(results: Results) -> str:
     """Show for the ME runs of every recipe whether and when they took off, and their accuracy by output length."""
-    cells = {cell: runs for cell, runs in results.runs.items() if runs and (cell == "me" or cell.startswith("me_"))}
+    cells = {cell: runs for cell, runs in results.runs.items() if runs and is_mutual_exclusivity(cell)}
     if not cells:
         return ""
     groups = {name for runs in cells.values() for run in runs for name in run.group_percents(BY_LENGTH)}
     lengths = sorted(groups, key=lambda name: (len(name.partition("-")[0]), name))
     columns = [f"length {name}" for name in lengths]
-    said = (
+    explanation = (
         f"A run has taken off at the first log line from which its ValAccGeneralize stays at {TAKEN_OFF:.0f} % or above"
-        " to the end; beside how many do stands the 95 % confidence interval of their share (Wilson's). The recipe is"
+        " to the end; the 95 % confidence interval of their share (Wilson's) stands beside their number. The recipe is"
         " what differs from the default. Accuracy is on the validation episodes, which are the test here as in the"
         " paper; by length of the output it is the mean over the finished runs."
     )
@@ -249,7 +243,7 @@ def show_mutual_exclusivity(results: Results) -> str:
     single = [run_row(run, lengths) for runs in cells.values() for run in runs]
     return section(
         "Mutual exclusivity: which runs take off",
-        said,
+        explanation,
         table_of(["Cell", "Recipe", "Took off", "At episode, median (range)", "Here, % (SD, n)", *columns], sums),
         picture if results.me_curves() else "",
         table_of(["Cell", "Seed", "Took off at episode", "Accuracy, %", *columns], single),
@@ -259,26 +253,36 @@ def show_mutual_exclusivity(results: Results) -> str:
 def recipe_row(cell: str, runs: Sequence[Run], plain: Run | None, lengths: Sequence[str]) -> list[str]:
     """Sum up the ME runs of one recipe."""
     finished = [run for run in runs if run.is_finished]
-    curves = [run.curve for run in finished if run.curve]
-    episodes = [episode for curve in curves if (episode := take_off(curve)) is not None]
+    episodes = [episode for episode in take_offs(runs) if episode is not None]
     percents = [run.group_percents(BY_LENGTH) for run in finished]
     by_length = [[groups[name] for groups in percents if name in groups] for name in lengths]
     return [
         f"`{cell}`",
         recipe(finished[0], plain) if finished and plain else EMPTY,
-        shown_rate(len(episodes), len(curves)),
+        shown_rate(take_offs(runs)),
         f"{statistics.median(episodes):.0f} ({min(episodes)} to {max(episodes)})" if episodes else EMPTY,
         shown_here(runs),
         *(f"{statistics.fmean(values):.1f}" if values else EMPTY for values in by_length),
     ]
 
 
-def shown_rate(successes: int, trials: int) -> str:
-    """Write how many succeed, with the interval of the chance in percent; without trials there is none."""
-    if not trials:
+def is_mutual_exclusivity(cell: str) -> bool:
+    """Say whether a cell, or another folder of results, is one of ME."""
+    return cell == "me" or cell.startswith("me_")
+
+
+def take_offs(runs: Sequence[Run]) -> list[int | None]:
+    """Find the episode at which each finished run with a learning curve took off, None for those that did not."""
+    return [take_off(run.curve) for run in runs if run.is_finished and run.curve]
+
+
+def shown_rate(episodes: Sequence[int | None]) -> str:
+    """Write how many runs took off, with the interval of the chance in percent; without runs there is none."""
+    if not episodes:
         return EMPTY
-    low, high = wilson_interval(successes, trials)
-    return f"{successes} of {trials} ({low:.0f} to {high:.0f} %)"
+    successes = sum(episode is not None for episode in episodes)
+    low, high = wilson_interval(successes, len(episodes))
+    return f"{successes} of {len(episodes)} ({low:.0f} to {high:.0f} %)"
 
 
 def recipe(run: Run, plain: Run) -> str:
@@ -304,8 +308,8 @@ def state(run: Run) -> str:
     if run.error is not None:
         return "failed"
     unfinished = f"unfinished ({run.result['episode']} of {run.result['num_episodes']} episodes)"
-    said = f"{run.accuracy:.2f}" if run.is_finished else unfinished
-    return f"{said} ({KEPT_MOMENTS})" if run.has_kept_moments else said
+    outcome = f"{run.accuracy:.2f}" if run.is_finished else unfinished
+    return f"{outcome} ({KEPT_MOMENTS})" if run.has_kept_moments else outcome
 
 
 def show_findings(results: Results) -> str:
@@ -320,9 +324,9 @@ def show_single_runs(results: Results) -> str:
     cells = {cell: runs for cell, runs in results.runs.items() if runs}
     rows = []
     for cell, runs in cells.items():
-        said = [f"seed {run.seed}: {state(run)}" for run in runs]
+        counted = [f"seed {run.seed}: {state(run)}" for run in runs]
         older = [f"seed {run.seed}: {state(run)}" for run in results.older[cell]]
-        rows.append([f"`{cell}`", ", ".join(said) + (f"; left out above: {', '.join(older)}" if older else "")])
+        rows.append([f"`{cell}`", ", ".join(counted) + (f"; left out above: {', '.join(older)}" if older else "")])
     failed = [run for runs in cells.values() for run in runs if run.error is not None]
     errors = [f"- `{run.cell}`, seed {run.seed}, failed: `{last_line(run.error or '')}`" for run in failed]
     if not rows:
@@ -353,13 +357,13 @@ def show_compute(results: Results) -> str:
         [device, f"{count:.0f}", f"{train:.2f}", f"{test:.2f}", f"{train + test:.2f}"]
         for device, (count, train, test) in rows
     ]
-    said = (
+    explanation = (
         "Hours of every run that is not left out and did not fail, each as long as it took: of runs side by side on a"
         " device each one counts in full. A `+` after a commit says that files differed from it."
     )
     return section(
         "Compute",
-        said,
+        explanation,
         table_of(("Device", "Runs", "Training, h", "Scoring, h", "Together, h"), shown_rows),
         table_of((*CODE, "runs"), [[*key, str(count)] for key, count in sorted(code.items())]),
     )
@@ -370,12 +374,13 @@ def show_curves(results: Results) -> str:
     cells = [cell for cell in results.runs if results.curves(cell)]
     if not cells:
         return ""
-    said = (
+    explanation = (
         "ValAccRetrieval counts validation queries that equal a support item, ValAccGeneralize all others; for standard"
         " seq2seq they count training commands and test commands. A seed's curve is thin, the mean thick, the range"
         " shaded."
     )
-    return section("Learning curves", said, *(f"![Curves of {cell}]({FIGURES}/curves_{cell}.png)" for cell in cells))
+    pictures = (f"![Curves of {cell}]({FIGURES}/curves_{cell}.png)" for cell in cells)
+    return section("Learning curves", explanation, *pictures)
 
 
 def show_attention(results: Results) -> str:

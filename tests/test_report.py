@@ -1,31 +1,20 @@
 """The report: what it reads, what it refuses, how it compares with the paper, and what it writes."""
 
+import itertools
 import json
+import math
 import struct
 import zlib
 from pathlib import Path
 from unittest import mock
 
-import numpy as np
 import pytest
 from matplotlib.text import Text
 from script_runs import run_file
 
 from checkpoint import PLACES
 from paper.cells import CELLS, flag_values
-from paper.comparison import (
-    DRAWS,
-    LEVEL,
-    MARGIN,
-    TABLES,
-    Summary,
-    agreeing_means,
-    agrees,
-    p_value,
-    pool,
-    summarize,
-    verdict,
-)
+from paper.comparison import MARGIN, T_QUANTILES, TABLES, Summary, shown, summarize, t_interval, verdict
 from paper.rates import wilson_interval
 from paper.report_pictures import draw_pictures
 from paper.report_text import write_report
@@ -118,9 +107,9 @@ def row_of(text, *starts):
     rows = [
         [cell.strip() for cell in line.strip("|").split(" | ")] for line in text.splitlines() if line.startswith("|")
     ]
-    found = [row for row in rows if row[: len(starts)] == list(starts)]
-    assert len(found) == 1, found
-    return found[0]
+    matching = [row for row in rows if row[: len(starts)] == list(starts)]
+    assert len(matching) == 1, matching
+    return matching[0]
 
 
 def section(text, title):
@@ -130,13 +119,51 @@ def section(text, title):
 def test_every_cell_stands_beside_the_paper(grid):
     """Only finished runs are averaged; failed, unfinished and missing ones are named."""
     text = section(write_report(read_results(grid)), "Beside the paper")
-    assert row_of(text, "`me`")[2:5] == ["100.00 (0.00)", "92.00 (17.89, n = 5), 1 failed, 1 unfinished", "-8.00"]
-    assert row_of(text, "`jump_perm`")[2:] == ["99.95 (0.08)", "100.00 (0.00, n = 2)", "+0.05", "—", "too few runs"]
-    assert row_of(text, "`jump_standard`")[3] == "0.00 (n = 1)"
-    assert row_of(text, "`jump_aug`")[3:] == ["no finished run, 1 failed", "—", "—", "—"]
-    assert row_of(text, "`around_right_standard`")[2:4] == ["0.00", "not run"]
-    assert row_of(text, "`me_masked`")[2:] == ["not in the paper", "95.00 (n = 1)", "—", "—", "—"]
+    me = "92.00 (17.89, n = 5), 1 failed, 1 unfinished; took off: 4 of 5 (38 to 96 %)"
+    assert row_of(text, "`me`")[2:] == ["100.00 (0.00, n = 5)", me, "69.79 to 100.00", "yes"]
+    jump = ["99.95 (0.08, n = 5)", "100.00 (0.00, n = 2)", "—", "too few runs"]
+    assert row_of(text, "`jump_perm`")[2:] == jump
+    assert row_of(text, "`jump_standard`")[2:] == ["0.03 (0.02, n = 5)", "0.00 (n = 1)", "—", "too few runs"]
+    assert row_of(text, "`jump_aug`")[3:] == ["no finished run, 1 failed", "—", "—"]
+    assert row_of(text, "`around_right_standard`")[2:] == ["0.00 (n = 5)", "not run", "—", "—"]
+    assert row_of(text, "`me_masked`")[2:] == ["not in the paper", "95.00 (n = 1)", "—", "—"]
     assert sum(line.startswith("| `") for line in text.splitlines()) == len(CELLS)
+
+
+@pytest.mark.parametrize(
+    ("corrects", "interval", "answer"),
+    [
+        ((4, 3, 3), "9.50 to 23.84", "yes"),  # of 20 each; the paper's mean is 16.64
+        ((2, 1, 1), "0.00 to 13.84", "no"),
+        ((20, 20, 20), "100.00 to 100.00", "no"),
+        ((4, 3), "—", "too few runs"),
+    ],
+)
+def test_a_reader_can_check_each_verdict_in_its_row(tmp_path, corrects, interval, answer):
+    for seed, correct in enumerate(corrects, 1):
+        save(tmp_path, result("length", seed, correct))
+    text = section(write_report(read_results(tmp_path)), "Beside the paper")
+    assert row_of(text, "`length`")[4:] == [interval, answer]
+
+
+def test_a_cell_that_the_paper_lacks_has_an_interval_and_no_verdict(tmp_path):
+    for seed, correct in enumerate((12, 14, 16), 1):
+        save(tmp_path, result("me_kept_moments", seed, correct), [100])
+    text = section(write_report(read_results(tmp_path)), "Beside the paper")
+    here = "70.00 (10.00, n = 3); took off: 3 of 3 (44 to 100 %)"
+    assert row_of(text, "`me_kept_moments`")[2:] == ["not in the paper", here, "45.16 to 94.84", "—"]
+
+
+def test_the_report_says_what_an_interval_is_and_what_it_cannot_show(tmp_path):
+    text = section(write_report(read_results(tmp_path)), "Beside the paper")
+    for part in (
+        "mean ± t · SD / √n",
+        f"{MARGIN} percentage points",
+        "Fewer than 3 runs",
+        "1.2 SD",
+        "error of its own",
+    ):
+        assert part in text
 
 
 def test_the_papers_tables_keep_their_shape(grid):
@@ -212,65 +239,70 @@ def test_a_run_takes_off_where_it_stays_up(generalize, episode):
     assert take_off(curve) == episode
 
 
-def test_summary_and_pooling_by_hand():
-    """10, 20, 30: mean 20, SD 10. With a second side of mean 50, SD 20, n 2: squares 200 + 400 + 3*12**2 + 2*18**2."""
-    ours = summarize([10, 20, 30])
-    assert ours == Summary(20.0, 10.0, 3)
+def test_summary_by_hand():
+    """10, 20, 30: mean 20, SD 10; one run has no SD."""
+    assert summarize([10, 20, 30]) == Summary(20.0, 10.0, 3)
     assert summarize([5]) == Summary(5.0, None, 1)
     assert summarize([]) is None
-    mean, variance = pool(ours, Summary(50.0, 20.0, 2))
-    assert mean == pytest.approx(0.32)
-    assert variance == pytest.approx((200 + 400 + 432 + 648) / 5 / 10000)
+    assert shown(Summary(20.0, 10.0, 3)) == "20.00 (10.00, n = 3)"
+    assert shown(Summary(5.0, None, 1), "a mark") == "5.00 (n = 1, a mark)"
 
 
-def test_p_value_of_all_against_nothing_by_hand():
-    """Five runs at 0, five at 100: pooled, each run is a fair coin; two of 2 ** 10 outcomes are as far apart."""
-    p = p_value(Summary(0.0, 0.0, 5), Summary(100.0, 0.0, 5))
-    assert p == pytest.approx(2 / 2**10, abs=4 * (2 / 2**10 / DRAWS) ** 0.5)
+def share_within(t, degrees):
+    """Share of Student's t distribution between -t and t.
+
+    Source: Abramowitz and Stegun 1964, 26.7.3 and 26.7.4, exact sums for a whole number of degrees of freedom.
+    """
+    angle = math.atan(t / math.sqrt(degrees))
+    term, total = (math.cos(angle) if degrees % 2 else 1.0), 0.0
+    for k in range(2 if degrees % 2 else 1, degrees, 2):
+        total += term
+        term *= math.cos(angle) ** 2 * k / (k + 1)
+    return (angle + math.sin(angle) * total) * 2 / math.pi if degrees % 2 else math.sin(angle) * total
 
 
-def test_p_value_far_from_the_bounds_is_that_of_a_normal_distribution():
-    """Means 48 and 52, pooled SD 4: two means of five differ with an SD of 4 * sqrt(2 / 5), and 4 is 1.581 of these."""
-    squares_within = 10 * 4.0**2 - 5 * 2**2 - 5 * 2**2
-    sd = (squares_within / 8) ** 0.5
-    assert p_value(Summary(48.0, sd, 5), Summary(52.0, sd, 5)) == pytest.approx(0.1138, abs=0.015)
+@pytest.mark.parametrize("degrees", range(1, len(T_QUANTILES) + 1))
+def test_t_quantiles_leave_a_fortieth_on_either_side(degrees):
+    """Each is right to its last digit: 95 % is passed between half a digit below and half a digit above."""
+    t = T_QUANTILES[degrees - 1]
+    assert share_within(t - 0.00051, degrees) < 0.95 < share_within(t + 0.00051, degrees)
 
 
-def test_p_value_without_any_spread():
-    """All runs alike: nothing speaks against one kind; a missing SD counts as 0."""
-    assert p_value(Summary(100.0, 0.0, 5), Summary(100.0, 0.0, 5)) == 1
-    assert p_value(Summary(0.0, 0.0, 3), Summary(0.0, None, 5)) == 1
+def test_t_interval_by_hand():
+    """Five runs reach 2.776 / sqrt(5) = 1.2415 SD, three 4.303 / sqrt(3) = 2.4843; without a third there is none."""
+    assert t_interval(Summary(50.0, 10.0, 5)) == pytest.approx((37.585, 62.415), abs=0.001)
+    assert t_interval(Summary(50.0, 10.0, 3)) == pytest.approx((25.157, 74.843), abs=0.001)
+    assert t_interval(Summary(50.0, 10.0, 2)) is None
+    assert t_interval(Summary(50.0, None, 1)) is None
 
 
-def test_verdicts():
-    """The margin decides where there is no spread; below three runs nothing does; spread hides what it must."""
-    paper = Summary(99.95, 0.08, 5)
-    assert verdict(Summary(100.0, 0.0, 5), paper) == "yes"
-    assert verdict(Summary(97.0, 0.5, 5), paper) == "no"
-    assert verdict(Summary(97.0, 0.5, 2), paper) == "too few runs"
-    assert verdict(Summary(40.0, None, 1), paper) == "too few runs"
-    assert verdict(Summary(100.0 - MARGIN + 0.01, 0.0, 5), Summary(100.0, 0.0, 5)) == "yes"
-    assert verdict(Summary(100.0 - MARGIN, 0.0, 5), Summary(100.0, 0.0, 5)) == "no"
-    assert verdict(Summary(84.0, 20.0, 5), Summary(100.0, 0.0, 5)) == "yes"
+@pytest.mark.parametrize("sd", [0.0, 0.02, 3.0, 19.26, 54.77])
+@pytest.mark.parametrize("mean", [0.0, 0.03, 40.0, 93.8, 100.0])
+def test_t_interval_holds_the_mean_keeps_to_bounds_and_never_grows_with_n(mean, sd):
+    """Also beyond the end of the table; for runs mirrored about 50 % it is mirrored."""
+    intervals = [t_interval(Summary(mean, sd, n)) for n in (3, 4, 5, 10, 31, 32, 100)]
+    assert all(0 <= low <= mean <= high <= 100 for low, high in intervals)
+    assert all(a[0] <= b[0] and b[1] <= a[1] for a, b in itertools.pairwise(intervals))
+    low, high = t_interval(Summary(100 - mean, sd, 5))
+    assert (100 - high, 100 - low) == pytest.approx(intervals[2])
 
 
-def test_range_of_agreeing_means_stays_within_bounds_and_splits_yes_from_no():
-    ours, paper = Summary(88.0, 19.0, 5), Summary(95.0, 1.5, 5)
-    low, high = agreeing_means(ours, paper)
-    assert 0 < low < ours.mean < high <= 100
-    assert agrees(ours, paper._replace(mean=low + 0.05))
-    assert not agrees(ours, paper._replace(mean=low - 0.05))
+@pytest.mark.parametrize("ours", [Summary(88.0, 19.0, 5), Summary(3.0, 0.4, 3), Summary(50.0, 2.0, 10)])
+def test_verdict_is_yes_exactly_within_the_interval(ours):
+    """The ends belong to it."""
+    low, high = t_interval(ours)
+    others = {mean: Summary(mean, 5.0, 5) for mean in (low, ours.mean, high, low - 0.01, high + 0.01)}
+    assert [verdict(ours, other) for other in others.values()] == ["yes"] * 3 + ["no"] * 2
 
 
-@pytest.mark.parametrize(("mean", "sd"), [(0.9995, 0.0008), (0.0929, 0.1307), (0.36, 0.07)])
-def test_runs_of_one_kind_seldom_get_a_no(mean, sd):
-    """Drawn from one distribution as the paper's cells have them, about one in twenty comparisons fails at most."""
-    rng = np.random.default_rng(1)
-    precision = mean * (1 - mean) / sd**2 - 1
-    runs = 100 * rng.beta(mean * precision, (1 - mean) * precision, (100, 2, 5))
-    with mock.patch("paper.comparison.DRAWS", 1000):
-        p_values = [p_value(summarize(one), summarize(other)) for one, other in runs.tolist()]
-    assert np.mean(np.array(p_values) < LEVEL) <= 0.1
+def test_verdicts_without_spread_or_with_too_few_runs():
+    """The margin decides where all runs are alike; below three runs on either side nothing does."""
+    for n in (3, 5):
+        assert verdict(Summary(100.0, 0.0, n), Summary(100.0 - MARGIN, None, 5)) == "yes"
+        assert verdict(Summary(100.0, 0.0, n), Summary(100.0 - MARGIN - 0.01, 0.08, 5)) == "no"
+    paper = Summary(97.0, 0.5, 5)
+    for few in (Summary(97.0, 0.5, 2), Summary(40.0, None, 1)):
+        assert verdict(few, paper) == verdict(paper, few) == "too few runs"
 
 
 def pixels(path):
@@ -356,12 +388,12 @@ BAD = {
 @pytest.mark.parametrize("case", BAD)
 def test_a_bad_file_is_named_and_nothing_is_written(grid, case):
     """One line on stderr, exit code 2, no report and no picture."""
-    name, text, said = BAD[case]
+    name, text, complaint = BAD[case]
     damage(grid, name, text)
     code, out, err = run_report(grid)
     assert (code, out) == (2, "")
     assert err.startswith("report.py: error: ") and err.count("\n") == 1, err
-    assert str(grid / name) in err and said in err, err
+    assert str(grid / name) in err and complaint in err, err
     assert not (grid / "RESULTS.md").exists() and not (grid / "figures").exists()
 
 
@@ -399,8 +431,8 @@ def test_runs_of_different_recipes_are_not_averaged(tmp_path, cell, case, seeds)
     save(tmp_path, result(cell, seeds[1], arguments=arguments_of(cell, seeds[1], **arguments), **changed))
     code, out, err = run_report(tmp_path)
     assert (code, out, err.count("\n")) == (2, "", 1)
-    for said in (str(tmp_path / cell / "seed1.json"), str(tmp_path / cell / "seed2.json"), f"--{name} "):
-        assert said in err
+    for part in (str(tmp_path / cell / "seed1.json"), str(tmp_path / cell / "seed2.json"), f"--{name} "):
+        assert part in err
     assert not (tmp_path / "RESULTS.md").exists()
 
 
@@ -434,7 +466,7 @@ def test_a_run_that_is_not_of_its_cell_is_refused(tmp_path, cell, changed):
 
 @pytest.mark.parametrize("kept", OLDER)
 def test_older_runs_beside_new_ones_are_named_and_left_out_of_everything_else(grid, kept):
-    """Means, take-offs, masks, compute, curves: all as if they were not there, but for the list of every run."""
+    """Means, take-offs, masks, compute, curves: all as if they were not there, except for the list of every run."""
 
     def rest_of(text):
         return [line for line in text.splitlines() if line and "seed 1: " not in line and " marks runs " not in line]
@@ -456,7 +488,7 @@ def test_older_runs_beside_new_ones_are_named_and_left_out_of_everything_else(gr
 
 @pytest.mark.parametrize("kept", OLDER)
 def test_older_runs_alone_are_shown_marked_and_compared_with_nothing(tmp_path, kept):
-    """In each table that shows them, and without a verdict, a difference or a range."""
+    """In each table that shows them, and without an interval or a verdict; that some took off is no verdict."""
     for seed in (1, 2, 3):
         save(tmp_path, older("me", seed, 12, OLDER[kept]), [1, 1, 60])
         save(tmp_path, older("length", seed, 12, OLDER[kept]))
@@ -464,8 +496,9 @@ def test_older_runs_alone_are_shown_marked_and_compared_with_nothing(tmp_path, k
     save(tmp_path, older("jump_standard", 1, 0, OLDER[kept], train_correct=9, train_total=10))
     text = write_report(read_results(tmp_path))
     beside = section(text, "Beside the paper")
-    assert row_of(beside, "`length`")[3:] == ["60.00 (0.00, n = 3, kept moments)", "—", "—", "—"]
-    assert row_of(beside, "`me`")[3:] == ["60.00 (0.00, n = 3, kept moments)", "—", "—", "—"]
+    assert row_of(beside, "`length`")[3:] == ["60.00 (0.00, n = 3, kept moments)", "—", "—"]
+    me = "60.00 (0.00, n = 3, kept moments); took off: 0 of 3 (0 to 56 %)"
+    assert row_of(beside, "`me`")[3:] == [me, "—", "—"]
     assert row_of(beside, "`jump_standard`")[3] == "0.00 (n = 1, kept moments)"
     tables = section(text, "The paper's tables")
     assert row_of(tables, "meta seq2seq learning", "99.96 / not run")[2] == "16.64 / 60.00, n = 3, kept moments"
@@ -489,8 +522,8 @@ def test_a_failed_run_has_no_recipe_and_hides_no_older_ones(tmp_path, other):
     save(tmp_path, older("length", 1))
     if other:
         save(tmp_path, other)
-    said = "100.00 (n = 1, kept moments)" + (", 1 failed" if other else "")
-    assert row_of(section(write_report(read_results(tmp_path)), "Beside the paper"), "`length`")[3] == said
+    here = "100.00 (n = 1, kept moments)" + (", 1 failed" if other else "")
+    assert row_of(section(write_report(read_results(tmp_path)), "Beside the paper"), "`length`")[3] == here
 
 
 def test_pictures_mark_older_runs_that_stand_in(tmp_path):
@@ -539,6 +572,16 @@ def masked_rows(folder):
     return [tuple(line.split(" | ")[:2]) for line in lines if line.startswith("| `")]
 
 
+@pytest.mark.parametrize(("unmasked", "answer"), [(14, "yes"), (19, "no")])
+def test_masked_runs_are_compared_by_the_interval_of_their_mean(tmp_path, unmasked, answer):
+    """12, 14, 16 of 20: mean 70, SD 10; the mean of the unmasked runs takes the place of the paper's."""
+    for seed, correct in enumerate((12, 14, 16), 1):
+        save(tmp_path, result("me_masked", seed, correct))
+        save(tmp_path, result("me", seed, unmasked))
+    row = row_of(section(write_report(read_results(tmp_path)), "Padded steps masked"), "`me_masked`", "`me`")
+    assert row[2:] == [f"{5 * unmasked}.00 (0.00, n = 3)", "70.00 (10.00, n = 3)", "45.16 to 94.84", answer]
+
+
 def test_masked_runs_are_compared_only_with_their_twins(tmp_path):
     """Kept moments with kept moments, started anew with started anew."""
     for seed in (1, 2, 3):
@@ -578,12 +621,12 @@ def test_each_me_recipe_says_whether_moments_were_kept(tmp_path, has_me):
         "me_masked": {"keep_moments", "mask_padding"},
         "me_decay7500": {"lr_decay_schedule 7500"},
     }
-    found = {cell: {flag.strip() for flag in flags} for cell, flags in recipes.items()}
-    assert found == ({"me": {"the default"}} if has_me else {}) | expected
+    stripped = {cell: {flag.strip() for flag in flags} for cell, flags in recipes.items()}
+    assert stripped == ({"me": {"the default"}} if has_me else {}) | expected
 
 
 def test_attention_without_a_run_and_of_an_older_run(grid):
-    """The weights stay when the result goes; it is said whose they are."""
+    """The weights stay when the result goes; the report says whose they are."""
     for path in (grid / "me").glob("seed*"):
         path.unlink()
     (grid / "jump_perm" / "seed1.json").unlink()
