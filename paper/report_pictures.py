@@ -5,7 +5,6 @@ tell apart; no meaning hangs on colour alone.
 """
 
 import itertools
-import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from matplotlib.patches import Patch
 from attention_plot import draw_attention
 from common.files import written_whole
 from paper.cells import CELLS
-from paper.comparison import TABLES
+from paper.comparison import TABLES, PaperTable, Summary, paper_summary, shown, summarize
 from paper.run_results import KEPT_MOMENTS, CurvePoint, Results, take_off
 
 BLUE, SKY, VERMILLION, BLACK = "#0072B2", "#56B4E9", "#D55E00", "#000000"
@@ -28,6 +27,10 @@ KEPT_STYLE: dict[str, Any] = {"hatch": "///", "edgecolor": "white"}  # of bars t
 TAKES_OFF: dict[str, Any] = {"color": BLUE, "linewidth": 0.9}  # the line of an ME run
 STAYS_BELOW: dict[str, Any] = {"color": VERMILLION, "linewidth": 1.1, "linestyle": (0, (4, 1))}
 RECIPES = {"me": "Adam starts anew at the drop", "me_kept_moments": "Adam's moments are kept"}
+MUTUAL_EXCLUSIVITY = PaperTable(
+    "Section 4.2: mutual exclusivity", "", ("mutual exclusivity",), (("meta seq2seq learning", ("me",)),)
+)  # the paper gives it in its text, not in a table
+OURS, PAPERS = -0.17, 0.17  # heights of the two sides in the row of an entry, which is 1 high
 PANELS = (
     ("loss", "training loss, nats per symbol"),
     ("retrieval", "ValAccRetrieval, %"),
@@ -118,7 +121,7 @@ def draw_me_recipes(curves: Mapping[str, Sequence[Sequence[CurvePoint]]], path: 
     axes[0].set_ylabel("ValAccGeneralize, %")
     handles = [
         Line2D([], [], **TAKES_OFF, label="a run that takes off"),
-        Line2D([], [], **STAYS_BELOW, label="one that does not"),
+        Line2D([], [], **STAYS_BELOW, label="a run that does not"),
         _drop_handle(),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9)
@@ -126,24 +129,29 @@ def draw_me_recipes(curves: Mapping[str, Sequence[Sequence[CurvePoint]]], path: 
 
 
 def draw_tables(results: Results, path: Path) -> None:
-    """Draw the paper's two result tables as one chart: our means as bars, runs as rings, the paper's as diamonds."""
-    groups = [(table, number) for table in TABLES for number in range(len(table.columns))]
+    """Draw mutual exclusivity and the paper's two result tables as one chart.
+
+    Our means are bars, our runs rings, the paper's means diamonds. A line reaches one SD to either side of a mean, as
+    far as 0 and 100 % let it.
+    """
+    groups = [(table, number) for table in (MUTUAL_EXCLUSIVITY, *TABLES) for number in range(len(table.columns))]
     entries = [
         [(model, row[number]) for model, row in table.rows if row[number] is not None] for table, number in groups
     ]
-    height = sum(map(len, entries)) * 0.36 + len(groups) * 0.55 + 0.9  # inches
+    height = sum(map(len, entries)) * 0.4 + len(groups) * 0.55 + 0.9  # inches
     figure = Figure(figsize=(9.5, height), layout="constrained")
     axes = figure.subplots(len(groups), 1, sharex=True, height_ratios=[len(models) + 0.4 for models in entries])
     for ax, (table, number), models in zip(axes, groups, entries, strict=True):
         for place, (_, entry) in enumerate(models):
-            _draw_bar(ax, place, entry, results)
+            _draw_entry(ax, place, entry, results)
         _finish_group(ax, [model for model, _ in models])
         ax.set_title(f"{table.task}{table.columns[number]}", fontsize=10)
-    axes[-1].set_xlabel("test commands answered right, %")
+    axes[-1].set_xlabel("answered right on the test, %")
     handles = [
         Patch(facecolor=SKY, label="here: mean"),
         Line2D([], [], marker="o", linestyle="none", color=BLACK, markerfacecolor="white", label="here: one run"),
         Line2D([], [], marker="D", linestyle="none", color=VERMILLION, label="paper: mean"),
+        Line2D([], [], color=BLACK, label="mean ± SD, within 0 to 100"),
     ]
     if any(results.mark(entry) for models in entries for _, entry in models if isinstance(entry, str)):
         handles.insert(1, Patch(facecolor=SKY, **KEPT_STYLE, label=f"here: mean, {KEPT_MOMENTS}"))
@@ -151,24 +159,44 @@ def draw_tables(results: Results, path: Path) -> None:
     _save(figure, path)
 
 
-def _draw_bar(ax: Axes, place: int, entry: str | float | None, results: Results) -> None:
+def _draw_entry(ax: Axes, place: int, entry: str | float | None, results: Results) -> None:
     """Draw what there is of one entry of a table: a cell by its name, or a figure that the paper quotes."""
-    quoted = CELLS[entry].paper_mean if isinstance(entry, str) else entry
-    assert quoted is not None, "the paper's tables hold the paper's figures"
-    said = f"paper {quoted:.2f}"
     if isinstance(entry, str):
-        percents = results.accuracies(entry)
-        if percents:
-            mean = statistics.fmean(percents)
-            ax.barh(place, mean, height=0.7, color=SKY, **(KEPT_STYLE if results.mark(entry) else {}))
-            rings = [place - 0.17] * len(percents)
-            ax.plot(percents, rings, "o", color=BLACK, markerfacecolor="white", clip_on=False, zorder=3)
-            mark = f", {results.mark(entry)}" if results.mark(entry) else ""
-            said = f"{mean:.2f}{mark}  ({said})"
-        else:
-            said = f"{'no finished run' if results.runs[entry] else 'not run'}  ({said})"
-    ax.plot(quoted, place + 0.17, "D", color=VERMILLION, clip_on=False, zorder=3)
-    ax.text(103, place, said, va="center", fontsize=9)
+        paper = paper_summary(CELLS[entry])
+        assert paper is not None, "the paper's tables hold the paper's figures"
+        _draw_ours(ax, place, entry, results)
+        _draw_spread(ax, place + PAPERS, paper, VERMILLION)
+        mean, paper_text = paper.mean, f"paper: {shown(paper)}"
+    else:
+        assert entry is not None, "empty entries are not drawn"
+        mean, paper_text = entry, f"paper: {entry:.2f}, quoted"
+    ax.plot(mean, place + PAPERS, "D", color=VERMILLION, clip_on=False, zorder=3)
+    _write_beside(ax, place + PAPERS, paper_text)
+
+
+def _draw_ours(ax: Axes, place: int, cell: str, results: Results) -> None:
+    """Draw the mean, the SD and the runs of a cell, or say that there are none."""
+    percents, mark = results.accuracies(cell), results.mark(cell)
+    ours = summarize(percents)
+    if ours is None:
+        _write_beside(ax, place + OURS, "here: no finished run" if results.runs[cell] else "here: not run")
+        return
+    ax.barh(place, ours.mean, height=0.7, color=SKY, **(KEPT_STYLE if mark else {}))
+    _draw_spread(ax, place + OURS, ours, BLACK)
+    rings = [place + OURS] * len(percents)
+    ax.plot(percents, rings, "o", color=BLACK, markerfacecolor="white", clip_on=False, zorder=3)
+    _write_beside(ax, place + OURS, f"here: {shown(ours, mark)}")
+
+
+def _draw_spread(ax: Axes, height: float, summary: Summary, color: str) -> None:
+    """Draw a line of one SD to either side of a mean, cut at 0 and 100 %; none without an SD."""
+    if summary.sd is not None:
+        below, above = min(summary.sd, summary.mean), min(summary.sd, 100 - summary.mean)
+        ax.errorbar(summary.mean, height, xerr=[[below], [above]], color=color, capsize=3, clip_on=False)
+
+
+def _write_beside(ax: Axes, height: float, text: str) -> None:
+    ax.text(103, height, text, va="center", fontsize=8)
 
 
 def _finish_group(ax: Axes, models: Sequence[str]) -> None:

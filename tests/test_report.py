@@ -9,6 +9,7 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+from matplotlib.container import ErrorbarContainer
 from matplotlib.text import Text
 from script_runs import run_file
 
@@ -530,28 +531,73 @@ def test_pictures_mark_older_runs_that_stand_in(tmp_path):
     """In words, and by a hatched bar that the legend explains; where there are others nothing is hatched."""
     save(tmp_path, older("length", 1, 12), [1, 1, 60])
     marked = figures_of(tmp_path)
-    assert any("(n = 1, kept moments)" in said for said in marked["curves_length.png"][0])
-    said, hatched = marked["tables.png"]
-    assert "60.00, kept moments  (paper 16.64)" in said and "here: mean, kept moments" in said
-    assert hatched == 1
+    assert any("(n = 1, kept moments)" in text for text in texts_of(marked["curves_length.png"]))
+    texts = texts_of(marked["tables.png"])
+    assert "here: 60.00 (n = 1, kept moments)" in texts and "here: mean, kept moments" in texts
+    assert hatched_bars(marked["tables.png"]) == 1
     save(tmp_path, result("length", 2, 13))
-    said, hatched = figures_of(tmp_path)["tables.png"]
-    assert "65.00  (paper 16.64)" in said and "here: mean, kept moments" not in said
-    assert hatched == 0
+    tables = figures_of(tmp_path)["tables.png"]
+    assert "here: 65.00 (n = 1)" in texts_of(tables) and "here: mean, kept moments" not in texts_of(tables)
+    assert hatched_bars(tables) == 0
 
 
 def figures_of(folder):
-    """By the name of each picture: what stands in it, and how many bars are hatched."""
+    """The pictures of a report, by name."""
     drawn = {}
     with mock.patch("paper.report_pictures._save", lambda figure, path: drawn.update({path.name: figure})):
         draw_pictures(read_results(folder), folder / "figures")
-    return {
-        name: (
-            [text.get_text() for text in figure.findobj(Text)],
-            sum(bool(patch.get_hatch()) for ax in figure.axes for patch in ax.patches),
-        )
-        for name, figure in drawn.items()
-    }
+    return drawn
+
+
+def texts_of(figure):
+    return [text.get_text() for text in figure.findobj(Text)]
+
+
+def hatched_bars(figure):
+    return sum(bool(patch.get_hatch()) for ax in figure.axes for patch in ax.patches)
+
+
+def spreads_of(ax):
+    """The ends of each line that shows an SD, from the top of a group down, those without length left out."""
+    lines = [bars for bars in ax.containers if isinstance(bars, ErrorbarContainer)]
+    segments = sorted((line.lines[2][0].get_segments()[0] for line in lines), key=lambda ends: ends[0][1])
+    return [(low, high) for (low, _), (high, _) in segments if low < high]
+
+
+def test_the_picture_of_the_tables_shows_mean_sd_and_n_of_both_sides(grid):
+    """Mutual exclusivity is the first group; a line of one SD to either side ends at 0 or 100 % at the latest."""
+    figure = figures_of(grid)["tables.png"]
+    titles = [ax.get_title() for ax in figure.axes]
+    assert titles[0] == "mutual exclusivity" and len(titles) == 1 + sum(len(table.columns) for table in TABLES)
+    texts = texts_of(figure)
+    for text in (
+        "here: 92.00 (17.89, n = 5)",
+        "paper: 100.00 (0.00, n = 5)",
+        "here: no finished run",
+        "here: not run",
+        "paper: 78.40, quoted",
+        "paper: 0.00 (n = 5)",
+    ):
+        assert text in texts
+    assert spreads_of(figure.axes[0]) == [pytest.approx((92 - 17.889, 100), abs=0.001)]
+    paper = [(CELLS[cell].paper_mean, CELLS[cell].paper_sd) for cell in ("length", "length_standard")]
+    assert spreads_of(figure.axes[-1]) == [pytest.approx((mean - sd, mean + sd)) for mean, sd in paper]
+    assert spreads_of(figure.axes[2])[1] == pytest.approx((0, 5.43 + 7.6))
+
+
+def test_no_two_texts_of_the_picture_of_the_tables_overlap(grid):
+    """With the longest entries there are, and inside the picture."""
+    for seed, correct in enumerate((20, 20, 0), 1):
+        save(grid, older("around_right", seed, correct))
+    figure = figures_of(grid)["tables.png"]
+    figure.draw_without_rendering()
+    written = [text for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
+    axis_labels = [
+        label for ax in figure.axes[:-1] for label in ax.get_xticklabels()
+    ]  # shared, drawn at the bottom only
+    boxes = [(text.get_text(), text.get_window_extent()) for text in written if text not in axis_labels]
+    assert not [(a, b) for (a, box_a), (b, box_b) in itertools.combinations(boxes, 2) if box_a.overlaps(box_b)]
+    assert all(figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 for _, box in boxes)
 
 
 def test_a_folder_that_is_no_cell_holds_one_recipe_which_is_marked(tmp_path):
