@@ -404,11 +404,16 @@ def remark_on_seed_1(cell: str, results: Results) -> str:
 
 def show_commands(results: Results) -> str:
     """Say what to type for each cell."""
-    rows = [[f"`{cell}`", f"`python -m paper.reproduce --only {cell}`"] for cell in CELLS]
+    rows = []
+    for cell in CELLS:
+        seeds = sorted({run.seed for run in results.runs[cell]} | set(range(1, PAPER_RUNS + 1)))
+        chosen = f" --seeds {','.join(map(str, seeds))}" if len(seeds) > PAPER_RUNS else ""
+        rows.append([f"`{cell}`", f"`python -m paper.reproduce --only {cell}{chosen}`"])
     for cell, runs in results.runs.items():
         commands = [run.result["command"] for run in runs if run.result.get("command")]
         if cell not in CELLS and commands:
             typed = ", ".join(f"`{last_line(str(line))}`" for line in commands[0])
             now = " (train.py needs `--keep_moments` for the same recipe now)" if results.mark(cell) else ""
             rows.append([f"`{cell}`", typed + now])
-    return section("Commands", table_of(("Cell", "Command"), rows))
+    repeated = "A run that has a result is not repeated: move its `seed<k>.json` away first."
+    return section("Commands", repeated, table_of(("Cell", "Command"), rows))

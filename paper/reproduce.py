@@ -131,6 +131,8 @@ def main(cells: Mapping[str, Cell] = CELLS) -> None:
     selected = select_runs(cells, args.only, args.seeds)
     runs = [run for run in selected if result_of(run, folder) is None]
     if args.dry_run:
+        if not runs:
+            print(f"# nothing left to do: all {len(selected)} runs have a result")
         for group in companies(runs, in_lock_step=args.gpu is not None):
             print(" && ".join(typed(command, folder) for command in all_commands(group, device_flags(args))))
         return

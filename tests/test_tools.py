@@ -116,6 +116,8 @@ def session(monkeypatch):
         return 10.0
 
     monkeypatch.setattr(tools.gpu.Session, "run", run)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "a card")
 
     def start(*arguments):
         monkeypatch.setattr(sys, "argv", ["gpu.py", *map(str, arguments)])
@@ -159,6 +161,13 @@ def test_a_folder_with_something_in_it_is_refused(tmp_path):
     """Nothing is mixed up with an earlier quarter of an hour."""
     (tmp_path / "file").touch()
     assert_one_line(run_file(ROOT / "tools" / "gpu.py", "--out", tmp_path), "gpu.py", "not empty")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_nothing_is_begun(tmp_path):
+    """One line says that there is none, and no folder is made."""
+    assert_one_line(run_file(ROOT / "tools" / "gpu.py", "--out", tmp_path / "out"), "gpu.py", "no usable GPU")
+    assert not (tmp_path / "out").exists()
 
 
 SAYS_COMMIT = "import os; assert os.environ['META_SEQ2SEQ_COMMIT'] == 'abc'"

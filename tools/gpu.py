@@ -32,6 +32,7 @@ from typing import TextIO
 import torch
 
 from common.command_line import OneLineParser, natural_int, positive_float, positive_int, run_script
+from common.devices import choose_device
 from common.files import written_whole
 from common.provenance import COMMIT_VARIABLE
 from paper.cells import CELLS
@@ -193,13 +194,13 @@ def keep_networks(session: Session) -> None:
 def main() -> None:
     """Do the parts that were asked for."""
     args = parse_arguments()
-    args.out.mkdir(parents=True, exist_ok=True)
-    if any(args.out.iterdir()):
+    if args.out.exists() and any(args.out.iterdir()):
         raise ValueError(f"{args.out} is not empty; name another folder")
+    choose_device(args.gpu, False, 1)  # refuses a GPU that is not there
+    args.out.mkdir(parents=True, exist_ok=True)
     with (args.out / "log.txt").open("w", encoding="utf-8") as log:
         session = Session(args, log)
-        has_gpu = torch.cuda.device_count() > args.gpu
-        card = torch.cuda.get_device_name(args.gpu) if has_gpu else "no such GPU"
+        card = torch.cuda.get_device_name(args.gpu)
         session.say(f"GPU {args.gpu}: {card}; torch {torch.__version__}, Python {sys.version.split()[0]}")
         works = check(session) if "checks" in args.parts else True
         if "bench" in args.parts:
