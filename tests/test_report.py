@@ -214,7 +214,7 @@ def test_what_else_the_report_holds(grid):
     assert spent[1:] == ["11", "11.00", "1.10", "12.10"]
     commands = section(text, "Commands")
     assert all(f"`python -m paper.reproduce --only {cell}`" in commands for cell in CELLS if cell != "me")
-    assert "`python -m paper.reproduce --only me --seeds 1,2,3,4,5,6`" in commands  # it has more than five
+    assert "`python -m paper.reproduce --only me --seeds 1,2,3,4,5,6,7`" in commands  # it has more than five
     assert "`python train.py --seed 11`, `python test.py`" in row_of(commands, "`me_decay7500`")[1]
     assert text.endswith("|\n")
 
