@@ -89,6 +89,7 @@ def report_of(
         "episode": checkpoint.episode,
         "num_episodes": checkpoint.num_episodes,
         "finished": checkpoint.episode >= checkpoint.num_episodes,
+        "weights_only": "weights_only" in checkpoint.saved,
         "mask_padding": checkpoint.model.config.mask_padding,
         "mask_padding_in_training": bool(checkpoint.arguments.get("mask_padding", False)),
         "arguments": without_places(checkpoint.arguments),
@@ -108,6 +109,8 @@ def print_report(report: dict[str, Any], path: Path) -> None:
     print(f"{path}: {report['episode_type']}, {trained}, scored on {report['split']}")
     if not report["finished"]:
         print("UNFINISHED: this network has not been trained to its end")
+    if report["weights_only"]:
+        print("note: a network without its optimizer, which cannot be trained further")
     if report["mask_padding"] != report["mask_padding_in_training"]:
         print(f"note: scored with mask_padding {report['mask_padding']}, trained with the opposite")
     print(f"accuracy   {report['accuracy']:6.2f} %  ({report['correct']} of {report['total']})")

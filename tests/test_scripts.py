@@ -155,11 +155,26 @@ def test_the_readme_has_commands():
     assert {"python -m paper.report", "python -m paper.reproduce"} < set(commands_of_the_readme())
 
 
-def test_the_python_of_the_readme_runs(folder, monkeypatch, capsys):
-    """The three lines load a checkpoint and print one answer."""
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    exec(code.replace("out_models/net_ME.tar", str(folder / "net_me.tar")), {})
-    assert capsys.readouterr().out.startswith("['")
+def test_the_python_of_the_readme_runs(monkeypatch, capsys):
+    """The three lines load the network that a clone has and print the answer that stands below them."""
+    ((code, answer),) = re.findall(r"```python\n(.*?)```\n\nprints `(.*?)`", README, re.DOTALL)
+    monkeypatch.chdir(ROOT)
+    exec(code, {})
+    assert capsys.readouterr().out == f"{answer}\n"
+
+
+def test_the_network_that_a_clone_has_scores_what_its_file_says(run, tmp_path):
+    """test.py counts the same right answers, and says that there is no more training it."""
+    (tmp_path / "net_ME.tar").write_bytes((ROOT / "out_models/trained/net_ME.tar").read_bytes())
+    written = torch.load(tmp_path / "net_ME.tar", weights_only=True)["weights_only"]
+    code, printed, _ = run("test.py", "--fn_in_model", "net_ME.tar", "--dir_model", tmp_path)
+    report = json.loads((tmp_path / "res_test_ME.json").read_text())
+    assert code == 0
+    assert (report["correct"], report["total"], report["split"]) == tuple(
+        written[name] for name in ("correct", "total", "split")
+    )
+    assert report["weights_only"]
+    assert "cannot be trained further" in printed
 
 
 def test_the_makefile_has_the_readmes_targets():
