@@ -391,11 +391,10 @@ class Plan(NamedTuple):
 
 
 def in_groups(plans: Sequence[Plan], in_lock_step: bool) -> list[list[Plan]]:
-    """Say which runs are trained together: in lock step those that have come equally far, else each alone."""
-    if not in_lock_step:
-        return [[plan] for plan in plans]
-    ordered = sorted(plans, key=lambda plan: plan.episode)
-    return [list(group) for _, group in itertools.groupby(ordered, key=lambda plan: plan.episode)]
+    """Say which runs are trained together: in lock step those that have come equally far; a finished one goes alone."""
+    alone = [[plan] for plan in plans if plan.is_finished or not in_lock_step]
+    ordered = sorted((plan for plan in plans if not plan.is_finished and in_lock_step), key=lambda plan: plan.episode)
+    return alone + [list(group) for _, group in itertools.groupby(ordered, key=lambda plan: plan.episode)]
 
 
 def set_up(

@@ -7,7 +7,7 @@ import argparse
 import math
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
@@ -64,6 +64,15 @@ def natural_int(text: str) -> int:
 def seed_list(text: str) -> list[int]:
     """Parse seeds, with commas between them."""
     return list(dict.fromkeys(natural_int(seed) for seed in text.split(",")))
+
+
+def name_list(kind: str, text: str, known: Collection[str]) -> list[str]:
+    """Parse names of a kind of thing, such as cells, with commas between them."""
+    names = list(dict.fromkeys(text.split(",")))
+    for name in names:
+        if name not in known:
+            raise argparse.ArgumentTypeError(f"no {kind} {name!r}; the {kind}s are {', '.join(known)}")
+    return names
 
 
 def count_list(text: str) -> list[int]:

@@ -20,14 +20,20 @@ from collections import deque
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from common.command_line import OneLineParser, natural_int, positive_float, positive_int, run_script, seed_list
+from common.command_line import (
+    OneLineParser,
+    name_list,
+    natural_int,
+    positive_float,
+    positive_int,
+    run_script,
+    seed_list,
+)
 from paper.board import Board
-from paper.cells import CELLS, Cell
+from paper.cells import CELLS, SEEDS, Cell
 from paper.cluster import run_on_ray
 from paper.processes import TICK, noticed_signals, typed
 from paper.runs import Company, Run, all_commands, companies, result_of, work_on
-
-SEEDS = (1, 2, 3, 4, 5)  # the paper's means are over five runs
 
 
 def parse_arguments(cells: Mapping[str, Cell]) -> argparse.Namespace:
@@ -36,7 +42,7 @@ def parse_arguments(cells: Mapping[str, Cell]) -> argparse.Namespace:
     group = parser.add_argument_group("what to run")
     group.add_argument(
         "--only",
-        type=lambda text: names_of_cells(text, cells),
+        type=lambda text: name_list("cell", text, cells),
         metavar="CELL,...",
         help=f"these cells: {', '.join(cells)} (default: all)",
     )
@@ -63,15 +69,6 @@ def parse_arguments(cells: Mapping[str, Cell]) -> argparse.Namespace:
         if not any(getattr(args, option) is unset for unset in (None, False)):
             parser.error(f"--{option} goes {'without' if args.ray else 'with'} --ray")
     return args
-
-
-def names_of_cells(text: str, cells: Iterable[str]) -> list[str]:
-    """Parse the names of cells, with commas between them."""
-    names = list(dict.fromkeys(text.split(",")))
-    for name in names:
-        if name not in cells:
-            raise argparse.ArgumentTypeError(f"no cell {name!r}; the cells are {', '.join(cells)}")
-    return names
 
 
 def select_runs(cells: Mapping[str, Cell], names: Sequence[str], seeds: Sequence[int]) -> list[Run]:

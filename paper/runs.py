@@ -203,11 +203,11 @@ def train_and_score(
     """Run a run's commands and gather what they wrote, the result last; returns what went wrong."""
     models, results = folder / run.models, (folder / run.result).parent
     error = yield from company.train(run, device, folder, log)
+    if error:
+        return error
     trained = time.monotonic()
     commands = scoring_commands(run, device)
     n_pictures = 0
-    if error:
-        return error
     for command in commands:
         code = yield from execute(command, folder, log)
         if code != 0:

@@ -398,3 +398,12 @@ def test_a_signal_waits_until_all_runs_are_saved(train, tmp_path, monkeypatch, n
     code, _, error = train(*run, save_every=5, lock_step=True)
     assert (code, "goes on from episode 5" in error) == (130, True)
     assert [torch.load(tmp_path / f"models/net{seed}.tar")["episode"] for seed in (1, 2, 3)] == [5] * 3
+
+
+def test_finished_seeds_need_no_data_in_lock_step_either(train, tmp_path):
+    """The same command with an empty --data_dir says of each that it is finished, and writes no SCAN files."""
+    run = ["--num_episodes", "1", "--episode_type", "scan_around_right", "--seeds", "1,2"]
+    run += ["--fn_out_model", "net{seed}.tar"]
+    assert train(*run, lock_step=True)[0] == 0
+    code, printed, _ = train(*run, "--data_dir", str(tmp_path / "no"), lock_step=True)
+    assert (code, printed.count("is finished"), (tmp_path / "no").exists()) == (0, 2, False)

@@ -57,14 +57,20 @@ class Subject(NamedTuple):
     device: torch.device
 
 
+def make_setting(episode_type: str, data_dir: Path) -> tuple[EpisodeSampler, ModelConfig]:
+    """Find what a training run at the defaults draws from, and what its network is made of."""
+    experiment = find_experiment(episode_type)
+    inputs, outputs = vocabularies_of(experiment)
+    sizes = len(inputs), len(outputs), experiment.padded_length
+    config = ModelConfig(*sizes, disable_memory=experiment.is_standard)
+    return EpisodeSampler(experiment, data_dir, support_loss=True), config
+
+
 def make_subject(episode_type: str, data_dir: Path, device: torch.device) -> Subject:
     """Set a training run up as train.py does."""
     rng, _ = random_streams(1)
-    experiment = find_experiment(episode_type)
-    vocabularies = vocabularies_of(experiment)
-    sampler = EpisodeSampler(experiment, data_dir, support_loss=True)
-    sizes = len(vocabularies[0]), len(vocabularies[1]), experiment.padded_length
-    model = MetaSeq2Seq(ModelConfig(*sizes, disable_memory=experiment.is_standard)).to(device)
+    sampler, config = make_setting(episode_type, data_dir)
+    vocabularies, model = vocabularies_of(sampler.experiment), MetaSeq2Seq(config).to(device)
     optimizer = make_optimizer(model, 0.001)
     batches = (encode(sampler.training_episode(rng, ()), *vocabularies).to(device) for _ in itertools.count())
     return Subject(model, optimizer, torch.optim.Adam(model.parameters(), 0.001), batches, device)
@@ -283,11 +289,8 @@ def bench_side_by_side(episode_type: str, n_runs: int, data_dir: Path, options: 
 
 def bench_lock_step(episode_type: str, n_runs: int, data_dir: Path, device: torch.device, steps: int) -> dict[str, Any]:
     """Measure a step of several runs in lock step, sampling included."""
-    experiment = find_experiment(episode_type)
-    vocabularies = vocabularies_of(experiment)
-    sampler = EpisodeSampler(experiment, data_dir, support_loss=not experiment.is_standard)
-    sizes = len(vocabularies[0]), len(vocabularies[1]), experiment.padded_length
-    config = ModelConfig(*sizes, disable_memory=experiment.is_standard)
+    sampler, config = make_setting(episode_type, data_dir)
+    vocabularies = vocabularies_of(sampler.experiment)
     rngs = [random_streams(seed)[0] for seed in range(n_runs)]
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)

@@ -31,29 +31,19 @@ from typing import TextIO
 
 import torch
 
-from common.command_line import OneLineParser, natural_int, positive_float, positive_int, run_script
+from common.command_line import OneLineParser, name_list, natural_int, positive_float, positive_int, run_script
 from common.devices import choose_device
 from common.files import written_whole
 from common.provenance import COMMIT_VARIABLE
-from paper.cells import CELLS
+from paper.cells import CELLS, SEEDS
 
 HERE = Path(__file__).resolve().parents[1]
 PARTS = ("checks", "bench", "grid")
-SEEDS = (1, 2, 3, 4, 5)
 SHIPPED = ("me", "jump_perm", "around_right")  # cells of which a network is kept
 BENCHED = ("ME", "scan_prim_permutation", "scan_length", "standard_addprim_jump")
 CHECK_SECONDS, BENCH_SECONDS = 60.0, 60.0  # the longest that each command may take
 PACKING_SECONDS = 30.0  # kept for the end
 PATIENCE = 15.0  # seconds that a command gets to end when it is told to
-
-
-def parts_list(text: str) -> list[str]:
-    """Parse names of parts, with commas between them."""
-    names = text.split(",")
-    for name in names:
-        if name not in PARTS:
-            raise argparse.ArgumentTypeError(f"no part {name!r}; the parts are {', '.join(PARTS)}")
-    return names
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -63,7 +53,9 @@ def parse_arguments() -> argparse.Namespace:
     told = "after which nothing new is begun and what runs is stopped"
     parser.add_argument("--minutes", type=positive_float, default=9.0, metavar="M", help=told)
     told = f"of {', '.join(PARTS)} (default: all)"
-    parser.add_argument("--parts", type=parts_list, default=list(PARTS), metavar="PART,...", help=told)
+    parser.add_argument(
+        "--parts", type=lambda text: name_list("part", text, PARTS), default=list(PARTS), metavar="PART,...", help=told
+    )
     parser.add_argument("--jobs", type=positive_int, default=1, metavar="N", help="cells at a time")
     parser.add_argument("--gpu", type=natural_int, default=0, metavar="N", help="which GPU")
     parser.add_argument("--commit", metavar="HASH", help="of the code, if this is no checkout of git's")
