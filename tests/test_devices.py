@@ -153,7 +153,7 @@ def test_a_gpu_computes_what_the_cpu_does(data_dir, variant, dtype, rtol):
         model.zero_grad()
         loss = episode_loss(model, episode)
         loss.backward()
-        gradients = [parameter.grad.double().cpu() for parameter in model.parameters()]
+        gradients = [parameter.grad.double().cpu().clone() for parameter in model.parameters()]  # .to moves them
         answers = answer(model, store(model.eval(), episode), episode.query_in, max_length=10, at_once=40)
         found.append((loss.item(), gradients, answers))
     (expected_loss, expected, expected_answers), (loss, gradients, answers) = found
