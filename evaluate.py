@@ -131,7 +131,11 @@ def decode(model: MetaSeq2Seq, context: Context, max_length: int) -> list[list[i
     length = 0
     for length, (numbers, symbols, _) in enumerate(decode_steps(model, context, max_length), start=1):
         produced[numbers, length - 1] = symbols
-    rows = produced[:, :length].tolist()
+    return up_to_end(produced[:, :length].tolist(), eos)
+
+
+def up_to_end(rows: Sequence[list[int]], eos: int) -> list[list[int]]:
+    """Cut what stands behind EOS; a row without EOS, an answer that was cut off, stays as it is."""
     return [row[: row.index(eos) + 1] if eos in row else row for row in rows]
 
 

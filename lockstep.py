@@ -6,24 +6,25 @@ computes: the loss of its own episode, its own gradient, clipped on its own, and
 
 The weights of all runs are one matrix, a row a run. Every episode is padded to the longest sequences that the pools of
 its experiment hold, so a GPU records the step once and replays it; a CPU runs it as it stands, which is for tests.
-Drawing episodes, validation, logging and saving are left to the caller.
+Validation is one decoding for all runs. Drawing episodes, logging and saving are left to the caller.
 
 Letters: R runs, N sequences of T steps, Q queries of U output steps, V output symbols, W weights of a run.
 """
 
 import itertools
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from episode_batch import EpisodeBatch
+from episode_batch import EpisodeBatch, Sequences
+from evaluate import Accuracy, judge, up_to_end
 from generate_episode import EpisodeSampler
 from masked_cross_entropy import IGNORED
-from model import MetaSeq2Seq
+from model import MetaSeq2Seq, ModelConfig
 from stacked_model import Part, StackedModel, Weights
 from training_step import LR_DECAY, MAX_GRADIENT_NORM, make_optimizer
 
@@ -99,6 +100,83 @@ def run_losses(logits: Tensor, targets: Part) -> Tensor:
     return nats.view(len(logits), -1).sum(1) / targets.lengths.sum(1)
 
 
+def joined(parts: Sequence[Sequences]) -> Sequences:
+    """Put the sequences of several episodes below each other."""
+    n_steps = max(part.symbols.shape[1] for part in parts)
+    symbols = [functional.pad(part.symbols, (0, n_steps - part.symbols.shape[1])) for part in parts]
+    return Sequences(torch.cat(symbols), torch.cat([part.lengths for part in parts]))
+
+
+def joined_episodes(batches: Sequence[EpisodeBatch]) -> EpisodeBatch:
+    """Put several episodes, all with as many support items and queries, into one batch."""
+    counts = {(len(batch.support_in.lengths), len(batch.query_in.lengths)) for batch in batches}
+    assert len(counts) == 1, f"episodes of different sizes: {counts}"
+    parts = {name: joined([getattr(batch, name) for batch in batches]) for name in Shapes._fields}
+    return EpisodeBatch(**parts, is_support=torch.cat([batch.is_support for batch in batches]))
+
+
+def recorded(work: Callable[[], None], device: torch.device) -> torch.cuda.CUDAGraph:
+    """Record work on tensors that stay where they are as a graph, after doing it a few times."""
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.device(device):
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*capturable=True")  # Adam, of being run before it is recorded
+            for _ in range(N_WARM_UP):
+                work()
+        torch.cuda.current_stream().wait_stream(side)
+        with torch.cuda.graph(graph):
+            work()
+    return graph
+
+
+class Validation:
+    """The validation episodes of R runs, answered by all networks in one decoding.
+
+    Args:
+        episodes: those of each run, on the CPU, in all as many, with as many support items and queries.
+        config: of the networks.
+        weights: of all of them; they may change in place.
+        max_length: symbols after which an answer is cut off, EOS included.
+    """
+
+    def __init__(
+        self, episodes: Sequence[Sequence[EpisodeBatch]], config: ModelConfig, weights: Weights, max_length: int
+    ) -> None:
+        self._n_episodes, self._max_length = len(episodes[0]), max_length
+        self._batches = [joined_episodes(own) for own in episodes]
+        self._model = StackedModel(config, weights, training=False)
+        sizes = [[getattr(batch, name).symbols.shape for batch in self._batches] for name in Shapes._fields]
+        shapes = Shapes(*((max(n for n, _ in part), max(length for _, length in part)) for part in sizes))
+        device = next(iter(weights.values())).device
+        self._on_device = Episodes(shapes, len(episodes), device)
+        self._on_device.put(self._batches)
+        self._produced = torch.zeros(len(episodes), shapes.query_in[0], max_length, dtype=torch.int64, device=device)
+        self._graph: torch.cuda.CUDAGraph | None = None
+
+    def answers(self) -> list[list[list[int]]]:
+        """Answer with the weights of now: for every run the symbols of each answer, with EOS unless it was cut off."""
+        if self._produced.is_cuda:
+            self._graph = self._graph or recorded(self._answer, self._produced.device)
+            self._graph.replay()
+        else:
+            self._answer()
+        return [up_to_end(rows, self._model.eos) for rows in self._produced.tolist()]
+
+    def accuracies(self) -> list[Accuracy]:
+        """Answer and score."""
+        return [
+            Accuracy().plus(judge(answers, batch.query_out), batch.is_support.tolist())
+            for answers, batch in zip(self.answers(), self._batches, strict=True)
+        ]
+
+    def _answer(self) -> None:
+        asked = {name: part for name, part in self._on_device.parts.items() if name != "query_out"}
+        with torch.no_grad():
+            self._produced.copy_(self._model.answers(**asked, n_episodes=self._n_episodes, max_length=self._max_length))
+
+
 class LockStep:
     """R networks of one configuration, trained together.
 
@@ -128,6 +206,7 @@ class LockStep:
         self._adam.state[self.weights] = self._moments  # as Adam would make it at its first step
         self._episodes = Episodes(shapes, len(models), device)
         self._graph: torch.cuda.CUDAGraph | None = None
+        self.validation: Validation | None = None
         self.losses = self.weights.new_zeros(len(models))  # of the last step, (R,)
         self.loss_sums = torch.zeros(len(models), dtype=torch.float64, device=device)  # since last set to zero, (R,)
 
@@ -143,7 +222,7 @@ class LockStep:
     def _advance(self) -> None:
         """Take a step on the episodes that are on the device."""
         episodes = self._episodes.parts
-        logits = StackedModel(self._models[0].config, self.by_name(self.weights)).logits(**episodes)
+        logits = StackedModel(self._models[0].config, self.by_name(self.weights), training=True).logits(**episodes)
         losses = run_losses(logits, episodes["query_out"])
         (gradient,) = torch.autograd.grad(losses.sum(), self.weights)
         for part in (gradient[:, : self._n_encoders], gradient[:, self._n_encoders :]):
@@ -159,21 +238,19 @@ class LockStep:
         device = self.weights.device
         changed = [self.weights.detach(), *self._moments.values(), self.loss_sums]
         before, random_state = [tensor.clone() for tensor in changed], torch.cuda.get_rng_state(device)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.device(device):
-            side = torch.cuda.Stream()
-            side.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(side), warnings.catch_warnings():
-                warnings.filterwarnings("ignore", ".*capturable=True")  # Adam, of being run before it is recorded
-                for _ in range(N_WARM_UP):
-                    self._advance()
-            torch.cuda.current_stream().wait_stream(side)
-            with torch.cuda.graph(graph):
-                self._advance()
+        graph = recorded(self._advance, device)
         for tensor, value in zip(changed, before, strict=True):
             tensor.copy_(value)
         torch.cuda.set_rng_state(random_state, device)
         return graph
+
+    def validate(self, episodes: Sequence[Sequence[EpisodeBatch]], max_length: int) -> list[Accuracy]:
+        """Score every run on its validation episodes, which are the same at every call."""
+        if self.validation is None:
+            self.validation = Validation(
+                episodes, self._models[0].config, self.by_name(self.weights.detach()), max_length
+            )
+        return self.validation.accuracies()
 
     def by_name(self, matrix: Tensor) -> Weights:
         """See a matrix like that of the weights as parameters."""

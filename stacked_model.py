@@ -1,8 +1,9 @@
-"""R networks of model.py side by side, in training: every operation serves all of them.
+"""R networks of model.py side by side: every operation serves all of them.
 
-Each network has its own weights and its own episode. Sequences are padded to lengths that do not depend on the data;
-what stands behind a sequence's end is computed like the rest and masked out. So no shape depends on the data and the
-host is never waited for, which a CUDA graph needs. Support inputs and queries go through the input encoder together.
+Each network has its own weights and its own episodes: one in training, one or more in validation. Sequences are padded
+to lengths that do not depend on the data; what stands behind a sequence's end is computed like the rest and masked out.
+So no shape depends on the data and the host is never waited for, which a CUDA graph needs. Support inputs and queries
+go through the input encoder together.
 
 Letters: R networks; N sequences (S support items, Q queries) of T steps (U output steps); m units, V symbols, K inputs.
 """
@@ -15,7 +16,7 @@ from torch.nn import functional
 
 from model import ModelConfig, attention
 from packed_lstm import dropped
-from stacked_lstm import stacked_layer
+from stacked_lstm import lstm_cell, stacked_layer
 
 Weights = dict[str, Tensor]
 """The parameters of all networks by their names in MetaSeq2Seq, (R, ...) each."""
@@ -55,45 +56,92 @@ class Part(NamedTuple):
         return values.gather(2, place.expand(-1, -1, 1, values.shape[3]))[:, :, 0]
 
 
-class StackedModel:
-    """R networks of one configuration in training, with dropout; names, equations and symbols are those of model.py."""
+class Contexts(NamedTuple):
+    """What the decoders get to know about Q queries of every run, as in model.py's Context."""
 
-    def __init__(self, config: ModelConfig, weights: Weights) -> None:
-        self._config, self._weights = config, weights
+    steps: Tensor  # (R, Q, T + 1, m)
+    log_count: Tensor  # (R, Q, 1, T + 1)
+    last: Tensor  # (R, Q, m), C_T
+
+
+class StackedModel:
+    """R networks of one configuration; names, equations and symbols are those of model.py.
+
+    Args:
+        config: of each of them.
+        weights: of all of them.
+        training: whether there is dropout, and padding to the longest query of the episode.
+    """
+
+    def __init__(self, config: ModelConfig, weights: Weights, training: bool) -> None:
+        self._config, self._weights, self._training = config, weights, training
+        self.sos, self.eos = config.output_size - 2, config.output_size - 1
 
     def logits(self, support_in: Part, support_out: Part, query_in: Part, query_out: Part) -> Tensor:
         """Score the targets' symbols, each run on its own episode: (R, Q, U, V), meaningless in the padding."""
+        contexts = self._recall(support_in, support_out, query_in, n_episodes=1)
+        return self._score(self._decode(query_out, contexts.last), contexts)
+
+    def answers(self, support_in: Part, support_out: Part, query_in: Part, n_episodes: int, max_length: int) -> Tensor:
+        """Answer queries greedily: (R, Q, U) symbols, U being `max_length`; those after EOS mean nothing.
+
+        The parts hold the sequences of `n_episodes` episodes of every run, of one after those of the other.
+        """
+        contexts = self._recall(support_in, support_out, query_in, n_episodes)
+        layers = [self._lstm_weights("decoder.lstm", layer, ("",)) for layer in range(self._config.nlayers)]
+        symbols = torch.full_like(query_in.lengths, self.sos)
+        hidden, cells = [contexts.last] * len(layers), [contexts.last.flatten(0, 1)] * len(layers)
+        produced = []
+        for _ in range(max_length):
+            x = self._embed("decoder.embedding", symbols)
+            for layer, (w_input, w_hidden, bias) in enumerate(layers):
+                given = torch.baddbmm(bias[:, None], x, w_input.mT).flatten(0, 1)
+                recurrent = torch.bmm(hidden[layer], w_hidden.mT).flatten(0, 1)
+                h, cells[layer], _ = lstm_cell(given, recurrent, cells[layer])
+                x = hidden[layer] = h.view_as(contexts.last)
+            symbols = self._score(x[:, :, None], contexts)[:, :, 0].argmax(dim=2)
+            produced.append(symbols)
+        return torch.stack(produced, dim=2)
+
+    def _recall(self, support_in: Part, support_out: Part, query_in: Part, n_episodes: int) -> Contexts:
+        """Encode the support items and the queries, and look every step of the queries up in its episode's memory."""
         n_query = query_in.lengths.shape[1]
         if self._config.disable_memory:
             steps, last = self._encode("input_encoder", query_in)
-            padded_step = torch.zeros_like(last[:, :1])
+            padded_step = torch.zeros_like(last)
         else:
             steps, last = self._encode("input_encoder", query_in.beside(support_in))
             _, values = self._encode("output_encoder", support_out)
             steps = steps[:, :n_query, : query_in.symbols.shape[2]]
-            steps, padded_step = self._look_up(steps, last[:, n_query:], values)
+            steps, padded_step = self._look_up(steps, last[:, n_query:], values, n_episodes)
             last = query_in.last(steps)
-        g = self._decode(query_out, last)
-        if not self._config.disable_attention:
-            padded = padded_step[:, :, None].expand(-1, n_query, -1, -1)
-            context = torch.cat((steps, padded), dim=2)  # (R, Q, T + 1, m)
-            u, _ = attention(g, context, context, self._log_count(query_in, g.dtype))
-            g = self._linear("decoder.attention_layer", torch.cat((g, u), dim=3)).tanh()
-        return self._linear("decoder.output_layer", g)
+        steps = torch.cat((steps, padded_step[:, :, None]), dim=2)
+        return Contexts(steps, self._log_count(query_in, steps.dtype), last)
 
-    def _look_up(self, steps: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Look steps (R, Q, T, m) up in memories (R, S, m): their contexts, and that of a padded step, (R, 1, m)."""
-        read, _ = attention(steps.flatten(1, 2), keys, values)
-        contexts = self._linear("context_layer", torch.cat((steps, read.view_as(steps)), dim=3)).tanh()
-        mean = values.mean(1, keepdim=True)
-        return contexts, self._linear("context_layer", torch.cat((torch.zeros_like(mean), mean), dim=2)).tanh()
+    def _look_up(self, steps: Tensor, keys: Tensor, values: Tensor, n_episodes: int) -> tuple[Tensor, Tensor]:
+        """Look steps (R, Q, T, m) up in memories (R, S, m): their contexts, and a padded step's for each query."""
+        of_episodes = steps.unflatten(1, (n_episodes, -1))
+        keys, values = keys.unflatten(1, (n_episodes, -1)), values.unflatten(1, (n_episodes, -1))
+        read, _ = attention(of_episodes.flatten(2, 3), keys, values)  # (R, episodes, steps, m)
+        contexts = self._linear("context_layer", torch.cat((steps, read.reshape(steps.shape)), dim=3)).tanh()
+        mean = values.mean(2)  # what a padded step, a key of zeros, reads
+        padded_step = self._linear("context_layer", torch.cat((torch.zeros_like(mean), mean), dim=2)).tanh()
+        return contexts, padded_step[:, :, None].expand(-1, -1, of_episodes.shape[2], -1).flatten(1, 2)
 
     def _log_count(self, queries: Part, dtype: torch.dtype) -> Tensor:
         """Count the steps that each slot of a context stands for, as a log: (R, Q, 1, T + 1)."""
-        n_padded = queries.lengths.amax(1, keepdim=True) - queries.lengths
+        longest = queries.lengths.amax(1, keepdim=True) if self._training else self._config.padded_length
+        n_padded = (longest - queries.lengths).clamp(min=0)
         if self._config.mask_padding:
             n_padded = torch.zeros_like(n_padded)
         return torch.cat((queries.real, n_padded[..., None]), dim=2).to(dtype).log()[:, :, None]
+
+    def _score(self, g: Tensor, contexts: Contexts) -> Tensor:
+        """Score the output symbols from the decoder's states, (R, Q, U, m) -> (R, Q, U, V)."""
+        if not self._config.disable_attention:
+            u, _ = attention(g, contexts.steps, contexts.steps, contexts.log_count)
+            g = self._linear("decoder.attention_layer", torch.cat((g, u), dim=3)).tanh()
+        return self._linear("decoder.output_layer", g)
 
     def _encode(self, name: str, part: Part) -> tuple[Tensor, Tensor]:
         """Run a biLSTM: steps (R, N, T, m), meaningless in the padding, and last (R, N, m).
@@ -114,7 +162,7 @@ class StackedModel:
 
     def _decode(self, targets: Part, last: Tensor) -> Tensor:
         """Run the decoder's LSTM from C_T, (R, Q, m), over the targets' previous symbols: g, (R, Q, U, m)."""
-        sos = torch.full_like(targets.symbols[..., :1], self._config.output_size - 2)
+        sos = torch.full_like(targets.symbols[..., :1], self.sos)
         x = self._embed("decoder.embedding", torch.cat((sos, targets.symbols[..., :-1]), dim=2))
         for layer in range(self._config.nlayers):
             x = self._dropped(x) if layer > 0 else x
@@ -123,18 +171,22 @@ class StackedModel:
 
     def _layer(self, name: str, layer: int, directions: tuple[str, ...], x: Tensor, start: Tensor) -> Tensor:
         """Run one layer of an LSTM in all runs and directions, (D, N, T, K) -> (D, N, T, m)."""
+        return stacked_layer(x, *self._lstm_weights(name, layer, directions), start)
+
+    def _lstm_weights(self, name: str, layer: int, directions: tuple[str, ...]) -> tuple[Tensor, Tensor, Tensor]:
+        """Put a layer's weights together: of inputs (D, 4m, K), of hidden states (D, 4m, m), and the bias (D, 4m)."""
         kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         w_input, w_hidden, b_input, b_hidden = (
             torch.stack([self._weights[f"{name}.{kind}_l{layer}{one}"] for one in directions], dim=1).flatten(0, 1)
             for kind in kinds
         )
-        return stacked_layer(x, w_input, w_hidden, b_input + b_hidden, start)
+        return w_input, w_hidden, b_input + b_hidden
 
     def _embed(self, name: str, symbols: Tensor) -> Tensor:
-        """Look symbols up, with dropout, (R, N, T) -> (R, N, T, m), as a product, so that the gradient is one too."""
+        """Look symbols up, with dropout, (R, ...) -> (R, ..., m), as a product, so that the gradient is one too."""
         table = self._weights[f"{name}.weight"]
         one_hot = symbols[..., None] == torch.arange(table.shape[1], device=symbols.device)
-        embedded: Tensor = torch.bmm(one_hot.to(table.dtype).flatten(1, 2), table)
+        embedded: Tensor = torch.bmm(one_hot.to(table.dtype).flatten(1, -2), table)
         return self._dropped(embedded.unflatten(1, symbols.shape[1:]))
 
     def _linear(self, name: str, x: Tensor) -> Tensor:
@@ -144,4 +196,4 @@ class StackedModel:
         return y
 
     def _dropped(self, x: Tensor) -> Tensor:
-        return dropped(x, self._config.dropout, training=True)
+        return dropped(x, self._config.dropout, self._training)

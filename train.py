@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,7 +40,7 @@ from common.plain_files import save_plain
 from common.provenance import provenance
 from common.run_loop import cannot_go_on, differing_arguments, interruption_explained, with_what_was_done
 from episode_batch import EpisodeBatch, encode, vocabularies_of
-from evaluate import Accuracy, evaluate_episodes
+from evaluate import Accuracy
 from generate_episode import EXPERIMENTS, EXTRA_DIRECTIONS, Episode, EpisodeSampler, Experiment, find_experiment
 from lockstep import LockStep, shapes_of
 from model import MetaSeq2Seq, ModelConfig
@@ -235,16 +236,16 @@ class Training:
         excluded = frozenset(one.mapping for one in self.validation)
         return encode(self.sampler.training_episode(self.rng, excluded), *self.vocabularies)
 
-    def validate(self) -> Accuracy:
-        """Score the validation episodes."""
-        batches = (encode(episode, *self.vocabularies).to(self.device) for episode in self.validation)
-        return evaluate_episodes(self.model, batches, self.args.max_length_eval)
+    @cached_property
+    def encoded_validation(self) -> list[EpisodeBatch]:
+        """The validation episodes as tensors, on the CPU."""
+        return [encode(episode, *self.vocabularies) for episode in self.validation]
 
     def open_curve(self) -> Curve:
         """Begin the learning curve's file, or take over its rows."""
         return Curve(self.path.with_suffix(".csv"), [field.name for field in fields(Row)], self.episode, is_logged)
 
-    def log_row(self, lr: float) -> Row:
+    def log_row(self, lr: float, accuracy: Accuracy) -> Row:
         """Put a line of the learning curve together.
 
         Raises:
@@ -253,7 +254,6 @@ class Training:
         loss = self.loss_sum / self.loss_count
         if not math.isfinite(loss):
             raise ValueError(f"{self.path}: the loss is {loss} at episode {self.episode}; try a smaller --lr")
-        accuracy = self.validate()
         return Row(
             self.episode, round(self.seconds, 2), lr, loss, accuracy.retrieval.percent, accuracy.generalize.percent
         )
@@ -285,8 +285,8 @@ def train(trainings: Sequence[Training], learner: Learner | LockStep, replaced: 
         if is_logged(episode) or is_saved:
             take_stock(trainings, learner)
         if is_logged(episode) or is_last:
-            for one, name, curve in zip(trainings, names, curves, strict=True):
-                row = one.log_row(lr)
+            for one, name, curve, accuracy in zip(trainings, names, curves, scores(trainings, learner), strict=True):
+                row = one.log_row(lr, accuracy)
                 print(f"{name}{row.printed(args.num_episodes)}", flush=True)
                 curve.add(astuple(row))
         if is_logged(episode):  # a last line out of turn leaves the next one as if the run had been longer
@@ -320,6 +320,11 @@ def take_stock(trainings: Sequence[Training], learner: Learner | LockStep) -> No
     learner.give_weights()
     for one, loss_sum in zip(trainings, learner.loss_sums.tolist(), strict=True):
         one.loss_sum = loss_sum
+
+
+def scores(trainings: Sequence[Training], learner: Learner | LockStep) -> list[Accuracy]:
+    """Score every run on its validation episodes."""
+    return learner.validate([one.encoded_validation for one in trainings], trainings[0].args.max_length_eval)
 
 
 def model_config(args: argparse.Namespace, experiment: Experiment) -> ModelConfig:
@@ -390,10 +395,17 @@ class Plan(NamedTuple):
         return bool(self.episode == self.args.num_episodes)
 
 
-def in_groups(plans: Sequence[Plan], in_lock_step: bool) -> list[list[Plan]]:
+def in_lock_step(device: torch.device) -> bool:
+    """Say whether runs are trained in lock step; on a GPU a single one too, as it is several times faster so."""
+    return device.type == "cuda"
+
+
+def in_groups(plans: Sequence[Plan], device: torch.device) -> list[list[Plan]]:
     """Say which runs are trained together: in lock step those that have come equally far; a finished one goes alone."""
-    alone = [[plan] for plan in plans if plan.is_finished or not in_lock_step]
-    ordered = sorted((plan for plan in plans if not plan.is_finished and in_lock_step), key=lambda plan: plan.episode)
+    if not in_lock_step(device):
+        return [[plan] for plan in plans]
+    alone = [[plan] for plan in plans if plan.is_finished]
+    ordered = sorted((plan for plan in plans if not plan.is_finished), key=lambda plan: plan.episode)
     return alone + [list(group) for _, group in itertools.groupby(ordered, key=lambda plan: plan.episode)]
 
 
@@ -413,7 +425,10 @@ def set_up(
             with refused_if_damaged(training.path):
                 training.go_on_from(plan.earlier)
     models, lr = [training.model for training in trainings], plans[0].args.lr
-    learner = Learner(models[0], lr) if len(plans) == 1 else LockStep(models, shapes_of(trainings[0].sampler), lr)
+    if in_lock_step(device) and not plans[0].is_finished:
+        learner: Learner | LockStep = LockStep(models, shapes_of(trainings[0].sampler), lr)
+    else:
+        learner = Learner(models[0], lr)
     saved = [plan.earlier.saved for plan in plans if plan.earlier is not None]  # of all or of none
     if saved:
         with refused_if_damaged(*(training.path for training in trainings)):
@@ -442,8 +457,7 @@ def work_on(plans: Sequence[Plan], experiment: Experiment, device: torch.device,
         )
     trainings, learner = set_up(plans, experiment, device)
     if plans[0].is_finished:
-        for one in trainings:
-            accuracy = one.validate()
+        for one, accuracy in zip(trainings, scores(trainings, learner), strict=True):
             print(f"{one.path} is finished ({one.episode} episodes); --overwrite trains it anew")
             print(show_accuracy(accuracy.retrieval.percent, accuracy.generalize.percent))
         return
@@ -464,7 +478,7 @@ def main() -> None:
     experiment = find_experiment(commands[0].episode_type, commands[0].extra_directions)
     plans = [Plan(one, find_earlier_run(one, experiment, device, parser.get_default)) for one in commands]
     replaced = [path_of(plan.args) for plan in plans] if args.overwrite else []
-    for group in in_groups(plans, in_lock_step=device.type == "cuda"):
+    for group in in_groups(plans, device):
         work_on(group, experiment, device, replaced)
         replaced = []
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from episode_batch import EpisodeBatch
+from evaluate import Accuracy, evaluate_episodes
 from masked_cross_entropy import masked_cross_entropy
 from model import MetaSeq2Seq
 
@@ -79,6 +80,11 @@ class Learner:
         """Take a gradient step on the run's episode."""
         (batch,) = batches
         self.loss_sums += train_on_episode(self.model, self.optimizer, batch.to(self._device))
+
+    def validate(self, episodes: Sequence[Sequence[EpisodeBatch]], max_length: int) -> list[Accuracy]:
+        """Score the run on its validation episodes."""
+        (own,) = episodes
+        return [evaluate_episodes(self.model, [batch.to(self._device) for batch in own], max_length)]
 
     def drop_learning_rate(self, keep_moments: bool) -> None:
         """Multiply the rate by 0.1, see above."""

@@ -11,6 +11,7 @@ import lockstep
 import stacked_model
 import training_step
 from episode_batch import encode, vocabularies_of
+from evaluate import answer, evaluate_episodes, remember
 from generate_episode import EXPERIMENTS, POOLS, EpisodeSampler, find_experiment
 from lockstep import LockStep, shapes_of
 from model import MetaSeq2Seq, ModelConfig
@@ -303,6 +304,57 @@ def test_an_interrupted_lock_step_goes_on_as_if_it_had_not_been(data_dir, device
             one.step(episodes)
     assert torch.equal(resumed.weights, lock.weights)
     assert torch.equal(resumed.loss_sums, lock.loss_sums)
+
+
+def validation_of(runs):
+    """Every run's validation episodes, and weights at which the answers differ."""
+    with torch.no_grad():
+        for model in runs.models:
+            for parameter in model.parameters():
+                parameter *= 6
+    return [[encode(one, *runs.vocabularies) for one in runs.sampler.validation_episodes(rng)] for rng in runs.rngs]
+
+
+def answers_of(model, episodes, max_length, device="cpu"):
+    """What the network by itself answers, an episode after the other."""
+    model, answers = model.to(device), []
+    for batch in (one.to(torch.device(device)) for one in episodes):
+        answers += answer(model, remember(model, batch), batch.query_in, max_length, at_once=100)
+    return answers
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_validation_in_one_decoding_is_that_of_every_run_alone(data_dir, case):
+    """All runs answer all their episodes at once as each network answers them one by one, after a step as before."""
+    runs = Runs(data_dir, case)
+    episodes = validation_of(runs)
+    lock, models = runs.in_lock_step()
+    for _ in range(2):
+        lock.give_weights()
+        expected = [answers_of(model, own, 12) for model, own in zip(models, episodes, strict=True)]
+        scores = [evaluate_episodes(model, own, 12) for model, own in zip(models, episodes, strict=True)]
+        assert lock.validate(episodes, 12) == scores
+        assert lock.validation.answers() == expected
+        assert len({tuple(one) for own in expected for one in own}) > 3, "answers too alike to tell anything"
+        lock.step(runs.draw())
+
+
+@pytest.mark.gpu
+@has_gpu
+@pytest.mark.parametrize("case", ["ME", "permutation", "without attention", "standard"])
+def test_a_replayed_validation_follows_the_weights(data_dir, case):
+    """The recorded decoding answers as the CPU does, also after the weights have changed."""
+    runs = Runs(data_dir, case)
+    episodes = validation_of(runs)
+    lock, models = runs.in_lock_step("cuda")
+    for _ in range(2):
+        lock.validate(episodes, 12)
+        answers = lock.validation.answers()
+        lock.give_weights()
+        assert answers == [
+            answers_of(copy.deepcopy(model), own, 12) for model, own in zip(models, episodes, strict=True)
+        ]
+        lock.step(runs.draw())
 
 
 @pytest.mark.parametrize("support_loss", [True, False])

@@ -33,8 +33,7 @@ def train(data_dir, tmp_path, monkeypatch, capsys):
         if stop_after:
             interrupt(namespace["Training"], stop_after)
         if lock_step:  # as on a GPU
-            in_groups = namespace["in_groups"]
-            globals_of["in_groups"] = lambda plans, in_lock_step: in_groups(plans, True)
+            globals_of["in_lock_step"] = lambda device: True
         command = ["train.py", *TINY, "--data_dir", str(data_dir), "--dir_model", str(tmp_path / "models"), *arguments]
         if not named and "--fn_out_model" not in arguments:
             types = [value for flag, value in itertools.pairwise(command) if flag == "--episode_type"]
@@ -369,7 +368,7 @@ def test_in_lock_step_only_seeds_that_came_equally_far_go_together(train, tmp_pa
     assert code == 0
     assert "net1.tar is finished" in printed
     assert "seed 3: " in printed and "seed 4: " in printed
-    assert "seed 2: " not in printed  # it was alone
+    assert "seed 2: " not in printed  # it was alone, with a lock step of its own
     assert [torch.load(tmp_path / f"models/net{seed}.tar")["episode"] for seed in (1, 2, 3, 4)] == [3] * 4
 
 
