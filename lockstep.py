@@ -158,10 +158,10 @@ class Validation:
     def answers(self) -> list[list[list[int]]]:
         """Answer with the weights of now: for every run the symbols of each answer, with EOS unless it was cut off."""
         if self._produced.is_cuda:
-            self._graph = self._graph or recorded(self._answer, self._produced.device)
+            self._graph = self._graph or recorded(self.decode, self._produced.device)
             self._graph.replay()
         else:
-            self._answer()
+            self.decode()
         return [up_to_end(rows, self._model.eos) for rows in self._produced.tolist()]
 
     def accuracies(self) -> list[Accuracy]:
@@ -171,7 +171,8 @@ class Validation:
             for answers, batch in zip(self.answers(), self._batches, strict=True)
         ]
 
-    def _answer(self) -> None:
+    def decode(self) -> None:
+        """Do the part of it that a graph records."""
         asked = {name: part for name, part in self._on_device.parts.items() if name != "query_out"}
         with torch.no_grad():
             self._produced.copy_(self._model.answers(**asked, n_episodes=self._n_episodes, max_length=self._max_length))

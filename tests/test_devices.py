@@ -18,7 +18,7 @@ from common.devices import choose_device
 from episode_batch import encode, vocabularies_of
 from evaluate import answer, store
 from generate_episode import EpisodeSampler, find_experiment
-from lockstep import LockStep, shapes_of
+from lockstep import LockStep, Validation, shapes_of
 from model import MetaSeq2Seq, ModelConfig
 from training_step import episode_loss, make_optimizer, train_on_episode
 
@@ -107,6 +107,16 @@ def test_a_step_stays_on_its_device_and_never_waits(data_dir, device, variant):
 def test_a_lock_step_stays_on_its_device_and_never_waits(data_dir, device, variant):
     """The same of the step that a graph records, with sending the episodes and the drop of the rate."""
     take_lock_step(data_dir, device, variant)
+
+
+@every_variant
+def test_a_validation_in_lock_step_stays_on_its_device_and_never_waits(data_dir, device, variant):
+    """The same of answering two episodes a run."""
+    model, batch, shapes = make(data_dir, variant)
+    lock = LockStep([model.to(device)] * 2, shapes, 1e-3)
+    validation = Validation([[batch, batch]] * 2, model.config, lock.by_name(lock.weights.detach()), max_length=3)
+    with OneDevice():
+        validation.decode()
 
 
 MISTAKES = {
