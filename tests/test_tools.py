@@ -1,6 +1,7 @@
 """The tools: networks without their training, a quarter of an hour on a GPU, a closer look at results."""
 
 import json
+import os
 import runpy
 import sys
 import tarfile
@@ -111,9 +112,9 @@ def session(monkeypatch):
         begun.append([one for one in arguments if one != "-m"])
         if "paper.reproduce" in arguments:
             cell = arguments[arguments.index("--only") + 1]
-            (self.out / "results" / cell).mkdir(parents=True)
+            (self.out / "results" / cell).mkdir(parents=True, exist_ok=True)
             (self.out / "results" / cell / "seed1.json").write_text("{}")
-        return 10.0
+        return start.seconds
 
     monkeypatch.setattr(tools.gpu.Session, "run", run)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
@@ -124,13 +125,18 @@ def session(monkeypatch):
         tools.gpu.main()
         return begun
 
+    start.seconds = 10.0
     return start
+
+
+def cells_of(begun):
+    return [command[command.index("--only") + 1] for command in begun if command[0] == "paper.reproduce"]
 
 
 def test_the_grid_is_trained_dearest_cells_first_and_packed(session, tmp_path, capsys):
     """Every cell with five seeds; the results stand in the archive as in results/."""
     begun = session("--out", tmp_path / "out", "--parts", "grid")
-    cells = [command[command.index("--only") + 1] for command in begun if command[0] == "paper.reproduce"]
+    cells = cells_of(begun)
     assert sorted(cells) == sorted(CELLS)
     costs = [CELLS[cell].cost for cell in cells]
     assert costs == sorted(costs, reverse=True)
@@ -154,13 +160,54 @@ def test_there_is_no_grid_where_the_scripts_fail(session, tmp_path, monkeypatch)
 def test_when_the_time_is_over_nothing_is_begun(session, tmp_path):
     """A minute that is all kept for packing leaves none for cells."""
     begun = session("--out", tmp_path / "out", "--minutes", "0.1", "--parts", "grid")
-    assert not any(command[0] == "paper.reproduce" for command in begun)
+    assert not cells_of(begun)
+
+
+def test_a_cell_that_cannot_end_in_time_is_not_begun(session, tmp_path, capsys):
+    """After a first cell that took longer than what is left, only cheaper ones are begun; the others are named."""
+    session.seconds = 800.0
+    first, *others = cells_of(session("--out", tmp_path / "out", "--parts", "grid", "--minutes", "9"))
+    assert CELLS[first].cost >= 1
+    assert others
+    assert all(800 * CELLS[cell].cost < 9 * 60 for cell in others)
+    assert "no time for jump_perm\n" in capsys.readouterr().out
+
+
+def test_an_earlier_call_goes_on_and_what_has_a_result_is_left_alone(session, tmp_path):
+    """The log grows, the results stay, and with --missing the archive's are there from the start."""
+    out = tmp_path / "out"
+    session("--out", out, "--parts", "grid")
+    log = (out / "log.txt").read_text()
+    (out / "results" / "me" / "seed2.json").write_text('{"mine": true}')
+    session("--out", out, "--parts", "grid")
+    assert (out / "log.txt").read_text().startswith(log)
+    assert (out / "results" / "me" / "seed2.json").read_text() == '{"mine": true}'
+    session("--out", tmp_path / "new", "--parts", "grid", "--missing")
+    known = (ROOT / "results" / "me" / "seed2.json").read_text()
+    assert (tmp_path / "new" / "results" / "me" / "seed2.json").read_text() == known
+
+
+def test_cells_side_by_side_share_the_card_by_mps(session, tmp_path, monkeypatch):
+    """The service is started before the first cell, told to the commands, and ended after the last."""
+    control = tmp_path / tools.gpu.MPS_CONTROL
+    calls = tmp_path / "calls"
+    control.write_text(f'#!/bin/sh\necho "$CUDA_MPS_PIPE_DIRECTORY $@" >> {calls}\n[ -n "$1" ] || cat >> {calls}\n')
+    control.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    session("--out", tmp_path / "out", "--parts", "grid", "--jobs", "2")
+    folder = tmp_path / "out" / "mps"
+    assert calls.read_text().splitlines() == [f"{folder} -d", f"{folder} ", "quit"]
+    assert "CUDA_MPS_PIPE_DIRECTORY" not in os.environ
+    session.seconds = None  # no command works, the one that tries MPS neither
+    session("--out", tmp_path / "other", "--parts", "grid", "--jobs", "2")
+    assert "MPS does not work" in (tmp_path / "other" / "log.txt").read_text()
+    assert calls.read_text().splitlines()[-1] == "quit"
 
 
 def test_a_folder_with_something_in_it_is_refused(tmp_path):
-    """Nothing is mixed up with an earlier quarter of an hour."""
+    """Nothing is mixed up with files that are not an earlier call's."""
     (tmp_path / "file").touch()
-    assert_one_line(run_file(ROOT / "tools" / "gpu.py", "--out", tmp_path), "gpu.py", "not empty")
+    assert_one_line(run_file(ROOT / "tools" / "gpu.py", "--out", tmp_path), "gpu.py", "name another folder")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

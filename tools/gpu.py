@@ -1,16 +1,22 @@
 """A quarter of an hour on a GPU: is it right, how fast is it, and as much of the grid as there is time for.
 
     python -m tools.gpu --out OUT --minutes 9
+    python -m tools.gpu --out OUT --minutes 9 --parts grid --jobs 6 --missing
 
-In this order, in the folder OUT, which must be new or empty:
+In this order, in the folder OUT:
 
 1. checks: the tests that need a GPU (they hold losses, gradients, weights and answers to those of the CPU), and
    train.py --seeds with a stop on the way, and test.py;
 2. bench: milliseconds of an eager step and of the plain version (bench_eager.json), and of the lock step
    (bench_lock_step.json);
-3. grid: every cell with five seeds, the dearest cell first, until the time is over; --jobs 2 trains two cells at once.
-   After each cell the results are packed into results.tar.gz, laid out as in results/. Networks of a few cells are kept
+3. grid: every cell with five seeds, the dearest cell first, until the time is over. A cell is begun only if it can end
+   in time, as far as the finished ones tell. --jobs 6 trains six cells at once, with NVIDIA's multi-process service
+   (MPS) if it is there, without which they would take turns. --missing leaves out what has a result in results/. After
+   each cell the results are packed into results.tar.gz, laid out as in results/. Networks of a few cells are kept
    without their training.
+
+OUT must be new or empty, or be that of an earlier call, whose grid then goes on: cells that were cut off resume from
+their checkpoints.
 
 What is printed also goes to OUT/log.txt. A part that fails is reported, and the next one begins; without a network that
 train.py and test.py could handle there is no grid. What is worth keeping lies in OUT itself: log.txt, the JSON files,
@@ -18,14 +24,16 @@ results.tar.gz and the networks. Where there is no git, --commit says which code
 """
 
 import argparse
+import contextlib
 import itertools
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -35,7 +43,7 @@ from common.command_line import OneLineParser, name_list, natural_int, positive_
 from common.devices import choose_device
 from common.files import written_whole
 from common.provenance import COMMIT_VARIABLE
-from paper.cells import CELLS, SEEDS
+from paper.cells import CELLS, SEEDS, Cell
 
 HERE = Path(__file__).resolve().parents[1]
 PARTS = ("checks", "bench", "grid")
@@ -43,7 +51,10 @@ SHIPPED = ("me", "jump_perm", "around_right")  # cells of which a network is kep
 BENCHED = ("ME", "scan_prim_permutation", "scan_length", "standard_addprim_jump")
 CHECK_SECONDS, BENCH_SECONDS = 60.0, 60.0  # the longest that each command may take
 PACKING_SECONDS = 30.0  # kept for the end
+SHORT = 30.0  # seconds: a cell that took less had little left to do
 PATIENCE = 15.0  # seconds that a command gets to end when it is told to
+MPS_CONTROL = "nvidia-cuda-mps-control"
+MPS_FOLDER = "/usr/local/nvidia/bin"  # where containers have the driver's programs
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -57,6 +68,7 @@ def parse_arguments() -> argparse.Namespace:
         "--parts", type=lambda text: name_list("part", text, PARTS), default=list(PARTS), metavar="PART,...", help=told
     )
     parser.add_argument("--jobs", type=positive_int, default=1, metavar="N", help="cells at a time")
+    parser.add_argument("--missing", action="store_true", help="only runs that have no result in results/")
     parser.add_argument("--gpu", type=natural_int, default=0, metavar="N", help="which GPU")
     parser.add_argument("--commit", metavar="HASH", help="of the code, if this is no checkout of git's")
     return parser.parse_args()
@@ -128,7 +140,11 @@ def check(session: Session) -> bool:
     session.run(["-m", "pytest", *options, *tests], CHECK_SECONDS)
     where = ["--gpu", session.gpu, "--dir_model", "checks"]
     train = [str(HERE / "train.py"), *where, "--seeds", "1,2", "--fn_out_model", "net{seed}.tar", "--num_episodes"]
-    commands = [[*train, "20"], [*train, "40"], [str(HERE / "test.py"), *where, "--fn_in_model", "net2.tar"]]
+    commands = [
+        [*train, "20", "--overwrite"],
+        [*train, "40"],
+        [str(HERE / "test.py"), *where, "--fn_in_model", "net2.tar"],
+    ]
     return all(session.run(command, CHECK_SECONDS) is not None for command in commands)
 
 
@@ -147,23 +163,64 @@ def train_grid(session: Session, jobs: int) -> None:
     session.run([str(HERE / "scan_util.py"), "--data_dir", "data"], 60)
     waiting = iter(sorted(CELLS.values(), key=lambda cell: -cell.cost))
     lock = threading.Lock()
+    rates: list[float] = []  # seconds that the finished cells took for a cost of 1
 
     def work() -> None:
         while session.left > 0:
             with lock:
                 cell = next(waiting, None)
-            if cell is None:
-                return
+                if cell is None:
+                    return
+                if max(rates, default=0.0) * gpu_cost(cell) > session.left:
+                    session.say(f"no time for {cell.name}")
+                    continue
             command = ["-m", "paper.reproduce", "--gpu", session.gpu, "--only", cell.name]
-            session.run([*command, "--seeds", ",".join(map(str, SEEDS))], session.left)
+            took = session.run([*command, "--seeds", ",".join(map(str, SEEDS))], session.left)
             with lock:
                 pack_results(session.out)
+                if took is not None and took > SHORT:
+                    rates.append(took / gpu_cost(cell))
 
     threads = [threading.Thread(target=work) for _ in range(jobs)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+
+
+def gpu_cost(cell: Cell) -> float:
+    """Say what a cell costs on a GPU, relative to jump_perm: long sequences cost, large batches do not."""
+    return min(cell.cost, 1.0)
+
+
+def copy_results(out: Path) -> None:
+    """Let the grid find the results that there are."""
+    for cell in CELLS:
+        if (HERE / "results" / cell).is_dir():
+            shutil.copytree(HERE / "results" / cell, out / "results" / cell, dirs_exist_ok=True)
+
+
+@contextlib.contextmanager
+def multi_process_service(session: Session) -> Iterator[None]:
+    """Run NVIDIA's service that lets processes share the card at the same moment, if it is there and works."""
+    control = shutil.which(MPS_CONTROL, path=os.pathsep.join([os.environ.get("PATH", ""), MPS_FOLDER]))
+    if control is None:
+        session.say(f"cells take turns on the card: there is no {MPS_CONTROL}")
+        yield
+        return
+    folder = session.out.resolve() / "mps"
+    folder.mkdir(exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        for name in ("CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY"):
+            os.environ[name] = str(folder)
+            stack.callback(os.environ.pop, name)
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            subprocess.run([control, "-d"], timeout=PATIENCE, check=True)
+            stack.callback(subprocess.run, [control], input=b"quit\n", timeout=PATIENCE, check=False)
+        if session.run(["-c", "import torch; torch.ones(1, device='cuda')"], CHECK_SECONDS) is None:
+            session.say("cells take turns on the card: MPS does not work")
+            stack.close()
+        yield
 
 
 def pack_results(out: Path) -> None:
@@ -178,7 +235,9 @@ def keep_networks(session: Session) -> None:
     """Keep a network of a few cells."""
     session.deadline += PACKING_SECONDS  # they were kept for this
     for cell in SHIPPED:
-        if (session.out / "out_models" / cell / "net_seed1.tar").exists():
+        if (session.out / "results" / cell / "seed1.json").exists() and (
+            session.out / "out_models" / cell / "net_seed1.tar"
+        ).exists():
             command = ["-m", "tools.export", "--gpu", session.gpu, "--dir_model", f"out_models/{cell}"]
             session.run([*command, "--fn_in_model", "net_seed1.tar", "--out", f"net_{cell}_seed1.tar"], session.left)
 
@@ -186,11 +245,12 @@ def keep_networks(session: Session) -> None:
 def main() -> None:
     """Do the parts that were asked for."""
     args = parse_arguments()
-    if args.out.exists() and any(args.out.iterdir()):
-        raise ValueError(f"{args.out} is not empty; name another folder")
+    log_path = args.out / "log.txt"
+    if args.out.exists() and any(args.out.iterdir()) and not log_path.exists():
+        raise ValueError(f"{args.out} is neither empty nor of an earlier call; name another folder")
     choose_device(args.gpu, False, 1)  # refuses a GPU that is not there
     args.out.mkdir(parents=True, exist_ok=True)
-    with (args.out / "log.txt").open("w", encoding="utf-8") as log:
+    with log_path.open("a", encoding="utf-8") as log:
         session = Session(args, log)
         card = torch.cuda.get_device_name(args.gpu)
         session.say(f"GPU {args.gpu}: {card}; torch {torch.__version__}, Python {sys.version.split()[0]}")
@@ -198,7 +258,10 @@ def main() -> None:
         if "bench" in args.parts:
             bench(session)
         if "grid" in args.parts and works:
-            train_grid(session, args.jobs)
+            if args.missing:
+                copy_results(args.out)
+            with multi_process_service(session) if args.jobs > 1 else contextlib.nullcontext():
+                train_grid(session, args.jobs)
             keep_networks(session)
 
 
