@@ -122,7 +122,8 @@ def _rebuild(plain: dict[str, Any], device: torch.device, mask_padding: bool | N
     experiment = find_experiment(arguments["episode_type"], arguments["extra_directions"])
     counts = {"episode": plain["episode"], **{name: arguments[name] for name in ("num_episodes", "max_length_eval")}}
     for name, value in counts.items():
-        if not isinstance(value, int) or value < 1:
+        least = 0 if name == "episode" else 1  # a run is saved before its first episode
+        if not isinstance(value, int) or value < least:
             raise ValueError(f"its {name} is {value!r}")
     if not validation:
         raise ValueError("it has no validation episodes")

@@ -10,7 +10,6 @@ weights of an uninterrupted run (same machine, CPU). With --seeds a GPU trains s
 import argparse
 import itertools
 import math
-import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -38,7 +37,14 @@ from common.devices import add_device_options, choose_device, describe_device, r
 from common.learning_curve import Curve
 from common.plain_files import save_plain
 from common.provenance import provenance
-from common.run_loop import cannot_go_on, differing_arguments, interruption_explained, with_what_was_done
+from common.run_loop import (
+    cannot_go_on,
+    claimed,
+    differing_arguments,
+    interruption_explained,
+    interrupts_noticed,
+    with_what_was_done,
+)
 from episode_batch import EpisodeBatch, encode, vocabularies_of
 from evaluate import Accuracy
 from generate_episode import EXPERIMENTS, EXTRA_DIRECTIONS, Episode, EpisodeSampler, Experiment, find_experiment
@@ -262,57 +268,52 @@ class Training:
 def train(trainings: Sequence[Training], learner: Learner | LockStep, replaced: Iterable[Path]) -> None:
     """Train runs, one or several in lock step, to their last episode, logging and saving on the way.
 
-    The networks to be replaced go as soon as the runs can write, so that none is taken for a state of these runs.
+    A new run is saved before its first episode. Then the networks go that later runs of the command are to replace, so
+    that none of them is taken for a state of such a run. Ctrl-C and SIGTERM wait for the end of the episode, and save.
     """
     args, seeds = trainings[0].args, [one.args.seed for one in trainings]
     names = [f"seed {seed}: " if len(seeds) > 1 else "" for seed in seeds]
     for one in trainings:
         one.company = list(dict.fromkeys([*one.company, *seeds]))
     curves = [one.open_curve() for one in trainings]
-    for path in replaced:
-        path.unlink(missing_ok=True)
     episode = trainings[0].episode
-    while episode < args.num_episodes:
-        lr = learner.lr
-        learner.step([one.draw() for one in trainings])
-        episode += 1
-        for one in trainings:
-            one.episode, one.loss_count = episode, one.loss_count + 1
-        if episode % args.lr_decay_schedule == 0:
-            learner.drop_learning_rate(args.keep_moments)
-        is_last = episode == args.num_episodes
-        is_saved = episode % SAVE_EVERY == 0 or is_last
-        if is_logged(episode) or is_saved:
-            take_stock(trainings, learner)
-        if is_logged(episode) or is_last:
-            for one, name, curve, accuracy in zip(trainings, names, curves, scores(trainings, learner), strict=True):
-                row = one.log_row(lr, accuracy)
-                print(f"{name}{row.printed(args.num_episodes)}", flush=True)
-                curve.add(astuple(row))
-        if is_logged(episode):  # a last line out of turn leaves the next one as if the run had been longer
-            learner.loss_sums.zero_()
+    with interrupts_noticed() as is_interrupted:
+        if episode == 0:
+            save_all(trainings, learner)
+        for path in replaced:
+            path.unlink(missing_ok=True)
+        while episode < args.num_episodes and not is_interrupted():
+            lr = learner.lr
+            learner.step([one.draw() for one in trainings])
+            episode += 1
             for one in trainings:
-                one.loss_sum, one.loss_count = 0.0, 0
-        if is_saved:
-            with interrupts_put_off():
-                for number, one in enumerate(trainings):
-                    one.save(learner.optimizer_state(number))
+                one.episode, one.loss_count = episode, one.loss_count + 1
+            if episode % args.lr_decay_schedule == 0:
+                learner.drop_learning_rate(args.keep_moments)
+            is_last = episode == args.num_episodes
+            if is_logged(episode) or is_last:
+                take_stock(trainings, learner)
+                for one, name, curve, accuracy in zip(
+                    trainings, names, curves, scores(trainings, learner), strict=True
+                ):
+                    row = one.log_row(lr, accuracy)
+                    print(f"{name}{row.printed(args.num_episodes)}", flush=True)
+                    curve.add(astuple(row))
+            if is_logged(episode):  # a last line out of turn leaves the next one as if the run had been longer
+                learner.loss_sums.zero_()
+                for one in trainings:
+                    one.loss_sum, one.loss_count = 0.0, 0
+            if episode % SAVE_EVERY == 0 or is_last:
+                save_all(trainings, learner)
+        if trainings[0].saved_episode < episode:
+            save_all(trainings, learner)
 
 
-@contextmanager
-def interrupts_put_off() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM wait, so that all runs in lock step are saved at the same episode."""
-    seen: list[int] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in before:
-        signal.signal(number, lambda number, _: seen.append(number))
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    if seen:
-        raise KeyboardInterrupt
+def save_all(trainings: Sequence[Training], learner: Learner | LockStep) -> None:
+    """Write the checkpoints of all runs."""
+    take_stock(trainings, learner)
+    for number, one in enumerate(trainings):
+        one.save(learner.optimizer_state(number))
 
 
 def take_stock(trainings: Sequence[Training], learner: Learner | LockStep) -> None:
@@ -375,7 +376,7 @@ def find_earlier_run(
         raise ValueError(
             f"{path} has {checkpoint.episode} episodes, more than --num_episodes {args.num_episodes}; {anew}"
         )
-    return checkpoint
+    return checkpoint if checkpoint.episode > 0 else None  # before its first episode a run is what its seed makes it
 
 
 class Plan(NamedTuple):
@@ -476,11 +477,12 @@ def main() -> None:
     commands = [complete(args, seed, parser) for seed in seeds]
     device = choose_device(args.gpu, args.cpu, args.threads)
     experiment = find_experiment(commands[0].episode_type, commands[0].extra_directions)
-    plans = [Plan(one, find_earlier_run(one, experiment, device, parser.get_default)) for one in commands]
-    replaced = [path_of(plan.args) for plan in plans] if args.overwrite else []
-    for group in in_groups(plans, device):
-        work_on(group, experiment, device, replaced)
-        replaced = []
+    with claimed([path_of(one) for one in commands], "pass another --fn_out_model"):
+        plans = [Plan(one, find_earlier_run(one, experiment, device, parser.get_default)) for one in commands]
+        groups = in_groups(plans, device)
+        for number, group in enumerate(groups):
+            others = [path_of(plan.args) for later in groups[1:] for plan in later]
+            work_on(group, experiment, device, replaced=others if args.overwrite and number == 0 else [])
 
 
 if __name__ == "__main__":

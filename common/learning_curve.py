@@ -13,7 +13,7 @@ class Curve:
     """The file of a run in progress; its first column is the episode or step."""
 
     def __init__(self, path: Path, header: Sequence[str], last: int, is_logged: Callable[[int], bool]) -> None:
-        """Keep the rows up to the episode or step at which training goes on, and drop all others.
+        """Find the rows up to the episode or step at which training goes on; the first new row replaces all others.
 
         Args:
             path: the file.
@@ -21,17 +21,16 @@ class Curve:
             last: the episode or step up to which training has come, 0 for a new run.
             is_logged: says whether a row is due, the last one of a run aside.
         Raises:
-            ValueError: if the file holds something else.
+            ValueError: if the file holds something else, or is a folder.
         """
         self._path = path
         self._width = len(header)
+        if path.is_dir():
+            raise ValueError(f"{path} is a folder; the learning curve is to be written there: move it away")
         kept = self._rows_up_to(last, is_logged) if last > 0 and path.exists() else []
         if last > 0 and not kept:
             print(f"note: {path} has no rows of the first {last} {header[0]}s; it starts here", flush=True)
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([header, *kept])
-        with written_whole(path) as file:
-            file.write(text.getvalue().encode())
+        self._before = [list(header), *kept]  # until they are written
 
     def _rows_up_to(self, last: int, is_logged: Callable[[int], bool]) -> list[list[str]]:
         try:
@@ -44,5 +43,13 @@ class Curve:
 
     def add(self, row: Sequence[Any]) -> None:
         """Write a row; None is an empty cell."""
-        with self._path.open("a", newline="", encoding="utf-8") as file:
-            csv.writer(file, lineterminator="\n").writerow(["" if cell is None else cell for cell in row])
+        text = io.StringIO()
+        own = ["" if cell is None else cell for cell in row]
+        csv.writer(text, lineterminator="\n").writerows([*self._before, own])
+        if self._before:
+            with written_whole(self._path) as file:
+                file.write(text.getvalue().encode())
+            self._before = []
+        else:
+            with self._path.open("a", newline="", encoding="utf-8") as lines:
+                lines.write(text.getvalue())

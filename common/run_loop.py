@@ -1,11 +1,20 @@
-"""What the training scripts share: whether a run may go on, and what is said if not, or if it is interrupted."""
+"""What the training scripts share: whether a run may start or go on, and what happens if it is interrupted."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+import os
+import signal
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from common.command_line import in_one_line
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 
 def with_what_was_done(arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -35,6 +44,61 @@ def differing_arguments(
 def cannot_go_on(error: Exception, advice: str, *paths: Path) -> ValueError:
     """Make the message for checkpoints that lead to an error when training goes on from them."""
     return ValueError(f"{', '.join(map(str, paths))} cannot be trained further ({in_one_line(error)}); {advice}")
+
+
+@contextmanager
+def claimed(paths: Sequence[Path], advice: str) -> Iterator[None]:
+    """Keep every other process from training into the same checkpoints meanwhile.
+
+    A file beside each checkpoint is locked, `.<name>.lock`. Some network file systems have no locks, nor has Windows in
+    this form; there it is up to the user.
+
+    Raises:
+        ValueError: if another process trains into one of them.
+    """
+    with ExitStack() as stack:
+        for path in paths if fcntl is not None else ():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = path.with_name(f".{path.name}.lock")
+            file = stack.enter_context(lock.open("ab"))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                is_ours = os.fstat(file.fileno()).st_nlink > 0  # or its owner has just ended and taken it away
+            except BlockingIOError:
+                is_ours = False
+            except OSError:
+                continue
+            if not is_ours:
+                raise ValueError(f"another process is training {path}; wait until it has ended, or {advice}")
+            stack.callback(lock.unlink, missing_ok=True)
+        yield
+
+
+@contextmanager
+def interrupts_noticed() -> Iterator[Callable[[], bool]]:
+    """Let Ctrl-C and SIGTERM wait; gives what says whether one has come, and raises KeyboardInterrupt in the end.
+
+    So a training step is never torn, and runs in lock step are saved at the same episode. A second one ends at once.
+    """
+    seen: list[int] = []
+
+    def take_down(number: int, _: FrameType | None) -> None:
+        seen.append(number)
+        if len(seen) > 1:
+            raise KeyboardInterrupt
+
+    numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number, handler in before.items():
+        if handler != signal.SIG_IGN:  # as a shell leaves Ctrl-C for what runs in the background
+            signal.signal(number, take_down)
+    try:
+        yield lambda: bool(seen)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if seen:
+        raise KeyboardInterrupt
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from script_runs import rows, same_contents
 
 import generate_episode
 from common import plain_files
+from common.run_loop import claimed
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ["--episode_type", "ME", "--emb_size", "6", "--cpu"]
@@ -25,13 +26,13 @@ OF_THE_COMMAND = {"seconds", "dir_model", "fn_out_model", "num_episodes", "overw
 def train(data_dir, tmp_path, monkeypatch, capsys):
     """Run train.py in this process; gives its exit code and what it printed."""
 
-    def run(*arguments, save_every=None, stop_after=None, named=False, lock_step=False):
+    def run(*arguments, save_every=None, stop_after=None, stopped_by=None, named=False, lock_step=False):
         namespace = runpy.run_path(str(ROOT / "train.py"), run_name="train_under_test")
         globals_of = namespace["main"].__globals__
         if save_every:
             globals_of["SAVE_EVERY"] = save_every
         if stop_after:
-            interrupt(namespace["Training"], stop_after)
+            interrupt(namespace["Training"], stop_after, stopped_by)
         if lock_step:  # as on a GPU
             globals_of["in_lock_step"] = lambda device: True
         command = ["train.py", *TINY, "--data_dir", str(data_dir), "--dir_model", str(tmp_path / "models"), *arguments]
@@ -47,13 +48,17 @@ def train(data_dir, tmp_path, monkeypatch, capsys):
     return run
 
 
-def interrupt(training, episode):
-    """Make Ctrl-C arrive after an episode."""
-    draw = training.draw
+def interrupt(training, episode, number=None):
+    """Make a signal arrive while the next episode is drawn, or without a number an exception that nothing puts off."""
+    draw, sent = training.draw, []
 
     def stop_or_draw(self):
         if self.episode == episode:
-            raise KeyboardInterrupt
+            if number is None:
+                raise KeyboardInterrupt
+            if not sent:
+                sent.append(number)
+                os.kill(os.getpid(), number)
         return draw(self)
 
     training.draw = stop_or_draw
@@ -61,18 +66,21 @@ def interrupt(training, episode):
 
 @pytest.mark.parametrize("episode_type", ["ME", "scan_around_right"])
 @pytest.mark.parametrize("stop_after", [3, 9, 14])
+@pytest.mark.parametrize("number", [None, signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("schedule", [["4"], ["5"], ["6"], ["5", "--keep_moments"]], ids=" ".join)
-def test_interrupted_and_resumed_equals_uninterrupted(train, tmp_path, episode_type, stop_after, schedule):
+def test_interrupted_and_resumed_equals_uninterrupted(train, tmp_path, episode_type, stop_after, number, schedule):
     """Stopped at any episode and started again by the same command, a run ends bit for bit as if never stopped.
 
-    Checkpoints are at 5 and 10; the learning rate drops before, at and after such an episode.
+    A signal waits for the end of the episode and has the run saved; torn out of it (no number), a run loses what it did
+    since its last checkpoint, at 0, 5 or 10. The learning rate drops before, at and after such an episode.
     """
     run = ["--episode_type", episode_type, "--num_episodes", "15", "--lr_decay_schedule", *schedule]
     assert train(*run, "--fn_out_model", "whole.tar", save_every=5)[0] == 0
-    code, _, error = train(*run, "--fn_out_model", "broken.tar", save_every=5, stop_after=stop_after)
+    stopped = {"save_every": 5, "stop_after": stop_after, "stopped_by": number}
+    code, _, error = train(*run, "--fn_out_model", "broken.tar", **stopped)
     assert (code, error.count("\n")) == (130, 1)
-    assert f"goes on from episode {stop_after // 5 * 5}" in error
-    assert train(*run, "--fn_out_model", "broken.tar", save_every=5)[0] == 0
+    assert f"goes on from episode {stop_after + 1 if number else stop_after // 5 * 5}" in error
+    assert train(*run, "--fn_out_model", "broken.tar", save_every=5)[::2] == (0, "")
     whole, broken = (torch.load(tmp_path / "models" / f"{name}.tar") for name in ("whole", "broken"))
     assert same_contents(whole, broken, OF_THE_COMMAND)
     assert rows(tmp_path / "models/whole.csv") == rows(tmp_path / "models/broken.csv")
@@ -252,13 +260,28 @@ def test_a_finished_scan_run_needs_no_data(train, tmp_path):
 
 
 def test_overwriting_loses_nothing_if_the_run_cannot_start(train, tmp_path):
-    """The old network goes only once the new run can write."""
+    """The old network and its curve go only once the new run can write."""
     assert train("--num_episodes", "1")[0] == 0
     (tmp_path / "models/net_ME.csv").unlink()
     (tmp_path / "models/net_ME.csv").mkdir()
     before = (tmp_path / "models/net_ME.tar").read_bytes()
     assert train("--num_episodes", "1", "--overwrite")[0] == 2
     assert (tmp_path / "models/net_ME.tar").read_bytes() == before
+
+
+def test_a_new_run_that_cannot_be_saved_leaves_the_old_one_and_its_curve(train, tmp_path, monkeypatch):
+    """Whether there is room is known before anything is replaced."""
+    assert train("--num_episodes", "1")[0] == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "models").iterdir()}
+    assert len(before) == 2
+
+    def save(path, contents):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(plain_files, "save_plain", save)
+    code, _, error = train("--num_episodes", "2", "--overwrite")
+    assert (code, error.count("\n"), "net_ME.tar: No space left" in error) == (2, 1, True)
+    assert {path: path.read_bytes() for path in (tmp_path / "models").iterdir()} == before
 
 
 def test_interrupted_overwriting_says_to_leave_the_flag_out(train):
@@ -378,25 +401,52 @@ def test_overwriting_several_seeds_leaves_no_old_network_to_go_on_from(train, tm
     assert train(*run)[0] == 0
     code, _, error = train(*run, "--overwrite", stop_after=1)
     assert (code, "without --overwrite" in error) == (130, True)
-    assert not list((tmp_path / "models").glob("*.tar"))
+    assert [torch.load(path)["episode"] for path in (tmp_path / "models").glob("*.tar")] == [0]
     code, printed, _ = train(*run)
     assert (code, printed.count("is finished")) == (0, 0)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_waits_until_all_runs_are_saved(train, tmp_path, monkeypatch, number):
-    """Runs in lock step are saved at the same episode or not at all, so that they can go on together."""
-    save = plain_files.save_plain
+def twice_told(save):
+    """Make two signals arrive while a checkpoint is written."""
 
-    def save_and_be_told_to_stop(path, contents):
+    def told(path, contents):
         save(path, contents)
-        os.kill(os.getpid(), number)
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(plain_files, "save_plain", save_and_be_told_to_stop)
+    return told
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_waits_until_all_runs_are_saved(train, tmp_path, number):
+    """Runs in lock step are saved at the same episode, so that they can go on together."""
     run = ["--num_episodes", "8", "--seeds", "1,2,3", "--fn_out_model", "net{seed}.tar"]
-    code, _, error = train(*run, save_every=5, lock_step=True)
-    assert (code, "goes on from episode 5" in error) == (130, True)
-    assert [torch.load(tmp_path / f"models/net{seed}.tar")["episode"] for seed in (1, 2, 3)] == [5] * 3
+    code, _, error = train(*run, save_every=5, stop_after=3, stopped_by=number, lock_step=True)
+    assert (code, "goes on from episode 4" in error) == (130, True)
+    assert [torch.load(tmp_path / f"models/net{seed}.tar")["episode"] for seed in (1, 2, 3)] == [4] * 3
+
+
+def test_a_second_signal_ends_at_once(train, tmp_path, monkeypatch):
+    """Whoever cannot wait for the end of the episode gets away, and goes on from the last checkpoint."""
+    run = ["--num_episodes", "8", "--fn_out_model", "net.tar"]
+    monkeypatch.setattr(plain_files, "save_plain", twice_told(plain_files.save_plain))
+    code, _, error = train(*run, save_every=5)
+    assert (code, "goes on from episode 0" in error) == (130, True)
+
+
+def test_what_another_process_trains_is_left_alone(train, tmp_path):
+    """A second run into the same checkpoint is refused before it has changed anything, also with other arguments."""
+    run = ["--num_episodes", "2", "--fn_out_model", "net{seed}.tar"]
+    with claimed([tmp_path / "models" / "net2.tar"], "try another"):
+        for command in (["--seed", "2"], ["--seeds", "1,2"], ["--seed", "2", "--dropout", "0.1", "--overwrite"]):
+            code, printed, error = train(*run, *command)
+            assert (code, printed, error.count("\n")) == (2, "", 1)
+            assert "another process is training" in error and "net2.tar" in error
+        assert not list((tmp_path / "models").glob("*.tar"))
+    assert train(*run, "--seeds", "1,2")[0] == 0
+    assert sorted(path.name for path in (tmp_path / "models").iterdir()) == [
+        "net1.csv", "net1.tar", "net2.csv", "net2.tar",
+    ]  # fmt: skip
 
 
 def test_finished_seeds_need_no_data_in_lock_step_either(train, tmp_path):
