@@ -15,9 +15,9 @@ from torch import Tensor
 
 from checkpoint import Checkpoint
 from episode_batch import EpisodeBatch, Sequences, encode, episode_from_items, items_of, vocabularies_of
-from generate_episode import Episode, EpisodeSampler
+from generate_episode import POOLS, Episode, EpisodeSampler
 from model import Context, Memory, MetaSeq2Seq
-from scan_util import Item, interpret, load_split
+from scan_util import Item
 
 QUERIES_AT_ONCE = 512  # enough rows for full-rate products even when most queries have ended
 COMPACT_BELOW = 0.85  # finished queries leave the batch once fewer than this share is still being decoded
@@ -223,8 +223,7 @@ class Answer(NamedTuple):
 def find_supports(checkpoint: Checkpoint) -> list[list[Item]]:
     """Put together the support sets of a checkpoint's test, one or as many as there are validation episodes."""
     if checkpoint.experiment.test_support:
-        commands = [tuple(command.split()) for command in checkpoint.experiment.test_support]
-        return [[Item(command, interpret(command)) for command in commands]]
+        return [list(checkpoint.experiment.test_support)]
     return [items_of(one.support, *checkpoint.vocabularies) for one in checkpoint.validation]
 
 
@@ -236,7 +235,7 @@ def find_test(checkpoint: Checkpoint, data_dir: Path) -> tuple[str, list[Episode
     split = checkpoint.experiment.test_split
     if split is None:
         return "the validation episodes", checkpoint.validation
-    queries = load_split(data_dir, "test", split)
+    queries = POOLS[f"{split}_test"](data_dir)
     supports = find_supports(checkpoint)
     return split, [episode_from_items(support, queries, *checkpoint.vocabularies) for support in supports]
 

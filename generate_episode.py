@@ -10,7 +10,9 @@ Standard seq2seq training, which the paper compares with, is the case of an empt
 Source: Lake 2019, Sections 4.2 to 4.6.
 """
 
+import functools
 import itertools
+import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,11 +22,13 @@ import numpy as np
 import numpy.typing as npt
 
 import scan_util
-from scan_util import ACTION_OF, LONGEST_TRAINING_OUTPUT, TURN_OF, Item, interpret
+from scan_util import ACTION_OF, LONGEST_TRAINING_OUTPUT, TESTED_SPLITS, TURN_OF, Item, interpret
 
 IntArray = npt.NDArray[np.int64]
 Meanings = dict[str, str]
 """What the words in the slots mean in one episode."""
+Interpreter = Callable[[Sequence[str], Meanings], tuple[str, ...]]
+"""Gives the output of input words under the meanings of one episode."""
 
 
 class Pairs(NamedTuple):
@@ -67,13 +71,16 @@ SCAN = Language(scan_util.INPUT_WORDS, scan_util.OUTPUT_WORDS, 9, 48)
 class Draw(NamedTuple):
     """From which pools, keys of POOLS, an episode's items are drawn, and how many.
 
-    Items from one pool never stand in both the support and the query set.
+    Items from one pool never stand in both the support and the query set. With `even_query_lengths` a query is as
+    likely to have one input length as another; without, every item of the pool is as likely as another, and of all
+    sequences of 2 to 6 out of six words 83 % have six. The table says which, so that nobody is surprised.
     """
 
     support_pool: str
     n_support: int
     query_pool: str
     n_query: int
+    even_query_lengths: bool
 
 
 def _numbered(name: str, count: int) -> tuple[str, ...]:
@@ -88,6 +95,10 @@ class Experiment:
     meanings as there are slots, from them and the further ones. No training episode contains all of `held_out`, nor
     has the mapping of a validation episode. An experiment without slots is standard seq2seq training: its "episodes"
     are batches of training commands with an empty support set.
+
+    A meaning is one output symbol, which takes the place of the pool's, unless there is an `interpreter`: this gets the
+    words of an item and what the slot words mean, and gives the output. Then a meaning is any text that it understands,
+    such as several symbols, or what to do with the rest.
     """
 
     name: str
@@ -100,8 +111,9 @@ class Experiment:
     n_validation: int = 5
     n_held_out_mappings: int = 0  # mappings drawn for validation; 0 means that validation has the original mapping
     validation: Draw | None = None  # None: as in training
-    test_split: str | None = None  # None: the validation episodes are the test
-    test_support: tuple[str, ...] = ()  # the commands in memory at test; (): each validation episode's support in turn
+    test_split: str | None = None  # tested on the pool <test_split>_test; None: the validation episodes are the test
+    test_support: tuple[Item, ...] = ()  # what is in memory at test; (): each validation episode's support in turn
+    interpreter: Interpreter | None = None
 
     @property
     def input_words(self) -> tuple[str, ...]:
@@ -111,7 +123,8 @@ class Experiment:
     @property
     def output_words(self) -> tuple[str, ...]:
         """Every output symbol the network may meet or produce."""
-        return self.language.output_words + self.further_meanings
+        meanings = self.further_meanings if self.interpreter is None else ()
+        return self.language.output_words + meanings
 
     @property
     def is_standard(self) -> bool:
@@ -125,6 +138,7 @@ class Experiment:
 
 
 EXTRA_DIRECTIONS = 2  # Lake 2019, Section 4.5
+MOST_DRAWS = 100_000  # of a mapping that may be trained; if none is, the row of the table leaves none
 
 STANDARD_BATCH = 40  # Lake 2019, Section 4.3: as many items as an episode answers with the support loss
 JUMP_AND_TEMPLATES = "jump_and_templates"
@@ -137,22 +151,27 @@ def _standard(name: str, split: str) -> Experiment:
         name=name,
         language=SCAN,
         slots={},
-        training=Draw(f"{split}_lines", 0, f"{split}_lines", STANDARD_BATCH),
+        training=Draw(f"{split}_lines", 0, f"{split}_lines", STANDARD_BATCH, even_query_lengths=False),
         held_out={},
         n_validation=1,
-        validation=Draw(f"{split}_distinct", 100, f"{split}_test", 100),
+        validation=Draw(f"{split}_distinct", 100, f"{split}_test", 100, even_query_lengths=False),
         test_split=split,
     )
+
+
+def _explained(*commands: str) -> tuple[Item, ...]:
+    """Make support items of SCAN commands."""
+    return tuple(Item(tuple(command.split()), interpret(command.split())) for command in commands)
 
 
 _JUMP_SPLIT = Experiment(
     name="scan_prim_permutation",
     language=SCAN,
     slots=ACTION_OF,
-    training=Draw("scan", 20, "scan", 20),
+    training=Draw("scan", 20, "scan", 20, even_query_lengths=False),
     held_out=ACTION_OF,
     test_split="addprim_jump",
-    test_support=("walk", "look", "run", "jump"),
+    test_support=_explained("walk", "look", "run", "jump"),
 )
 _AUGMENTED = replace(_JUMP_SPLIT, further_words=_numbered("Primitive", 20), further_meanings=_numbered("Action", 20))
 
@@ -163,7 +182,7 @@ EXPERIMENTS = {
             name="ME",
             language=ME,
             slots=ME_MEANINGS,
-            training=Draw("me_words", 3, "me_sequences", 20),
+            training=Draw("me_words", 3, "me_sequences", 20, even_query_lengths=True),
             held_out={},
             n_held_out_mappings=5,
         ),
@@ -177,21 +196,21 @@ EXPERIMENTS = {
             further_words=_numbered("Direction", EXTRA_DIRECTIONS),
             further_meanings=_numbered("I_TURN_DIRECTION", EXTRA_DIRECTIONS),
             test_split="template_around_right",
-            test_support=("turn left", "turn right"),
+            test_support=_explained("turn left", "turn right"),
         ),
         replace(
             _AUGMENTED,
             name="scan_length",
-            training=Draw("length_train_short", 100, "length_train_long", 20),
-            validation=Draw("length_train", 100, "length_test", 20),
+            training=Draw("length_train_short", 100, "length_train_long", 20, even_query_lengths=False),
+            validation=Draw("length_train", 100, "length_test", 20, even_query_lengths=False),
             test_split="length",
             test_support=(),
         ),
         _standard("standard_addprim_jump", "addprim_jump"),
         replace(
             _standard("standard_addprim_jump_augmentation", "addprim_jump"),
-            training=Draw(JUMP_AND_TEMPLATES, 0, JUMP_AND_TEMPLATES, STANDARD_BATCH),
-            validation=Draw(JUMP_AND_TEMPLATES, 100, "addprim_jump_test", 100),
+            training=Draw(JUMP_AND_TEMPLATES, 0, JUMP_AND_TEMPLATES, STANDARD_BATCH, even_query_lengths=False),
+            validation=Draw(JUMP_AND_TEMPLATES, 100, "addprim_jump_test", 100, even_query_lengths=False),
             further_words=_AUGMENTED.further_words,
             further_meanings=_AUGMENTED.further_meanings,
         ),
@@ -252,12 +271,9 @@ POOLS: dict[str, Callable[[Path], list[Item]]] = {
     "length_train": lambda data_dir: _length_train(data_dir, 1, LONGEST_TRAINING_OUTPUT),
     "length_train_short": lambda data_dir: _length_train(data_dir, 1, 11),
     "length_train_long": lambda data_dir: _length_train(data_dir, 12, LONGEST_TRAINING_OUTPUT),
-    **_split_pools("addprim_jump"),
-    **_split_pools("template_around_right"),
-    **_split_pools("length"),
+    **{name: pool for split in TESTED_SPLITS for name, pool in _split_pools(split).items()},
 }
 DATA_ADVICE = "if the SCAN files are damaged, delete tasks_*.txt in --data_dir to generate them anew"
-UNIFORM_LENGTH_POOLS = ("me_sequences",)  # in these every input length is drawn equally often
 
 
 def number_sequences(
@@ -298,20 +314,22 @@ def _longest(items: Pairs) -> tuple[int, int]:
 
 
 class _Pool:
-    """Items to draw from, all alike or, in UNIFORM_LENGTH_POOLS, every input length equally often."""
+    """Items to draw from, all alike or every input length equally often."""
 
-    def __init__(self, items: Sequence[Item], experiment: Experiment, uniform_length: bool = False) -> None:
+    def __init__(self, items: Sequence[Item], experiment: Experiment) -> None:
         self._items = number_pool(items, experiment)
-        self._weights = None  # (N,) chance of each item to be drawn first; None: all alike
-        if uniform_length:
-            weights = 1 / np.bincount(self._items.input_lengths)[self._items.input_lengths]
-            self._weights = weights / weights.sum()
+
+    @functools.cached_property
+    def _even_weights(self) -> npt.NDArray[np.float64]:
+        """The chance of each item to be drawn first, (N,), with which all input lengths have the same."""
+        weights: npt.NDArray[np.float64] = 1 / np.bincount(self._items.input_lengths)[self._items.input_lengths]
+        return np.asarray(weights / weights.sum())
 
     def longest(self) -> tuple[int, int]:
         """Find the lengths of the longest input and of the longest output."""
         return _longest(self._items)
 
-    def draw(self, rng: np.random.Generator, count: int) -> Pairs:
+    def draw(self, rng: np.random.Generator, count: int, even_lengths: bool = False) -> Pairs:
         """Draw different items.
 
         Raises:
@@ -320,7 +338,8 @@ class _Pool:
         n_items = len(self._items.inputs)
         if count > n_items:
             raise ValueError(f"an episode needs {count} items, its pool has {n_items}; {DATA_ADVICE}")
-        return self._items.rows(rng.choice(n_items, count, replace=False, p=self._weights))
+        weights = self._even_weights if even_lengths else None
+        return self._items.rows(rng.choice(n_items, count, replace=False, p=weights))
 
 
 class _TemplatePool:
@@ -347,8 +366,9 @@ class _TemplatePool:
         """Find the lengths of the longest input and of the longest output."""
         return _longest(self._templates)
 
-    def draw(self, rng: np.random.Generator, count: int) -> Pairs:
+    def draw(self, rng: np.random.Generator, count: int, even_lengths: bool = False) -> Pairs:
         """Draw commands, the isolated jump first."""
+        assert not even_lengths, "not made for this pool"
         rows = rng.choice(len(self._templates.inputs), count - 1, replace=False)
         drawn = self._templates.rows(rows)
         chosen = self._fillers[rng.integers(len(self._fillers), size=(count - 1, len(SLOTS)))]  # (count - 1, slots, 2)
@@ -385,15 +405,21 @@ class EpisodeSampler:
 
     def training_episode(self, rng: np.random.Generator, excluded: Collection[str]) -> Episode:
         """Draw an episode whose mapping holds not all of `held_out` and is none of `excluded` (identifiers)."""
-        while True:
+        for _ in range(MOST_DRAWS):
             mapping = self.draw_mapping(rng)
             has_held_out = self.experiment.held_out and self.experiment.held_out.items() <= mapping.items()
             if self.experiment.is_standard or not (has_held_out or identify(mapping) in excluded):
                 return self._episode(rng, mapping, self.experiment.training)
+        raise ValueError(f"{self.experiment.name}: no mapping is left to train on; hold fewer out")
 
     def validation_episodes(self, rng: np.random.Generator) -> list[Episode]:
         """Draw the validation episodes: the original mapping in all, or a held-out mapping of its own in each."""
         experiment = self.experiment
+        n_mappings = math.comb(len(self._words), len(experiment.slots)) * math.perm(
+            len(self._meanings), len(experiment.slots)
+        )
+        if experiment.n_held_out_mappings > n_mappings:
+            raise ValueError(f"{experiment.name} has {n_mappings} mappings; hold fewer out")
         mappings: dict[str, Meanings] = {}
         while len(mappings) < experiment.n_held_out_mappings:
             mapping = self.draw_mapping(rng)
@@ -410,8 +436,12 @@ class EpisodeSampler:
         return number_pool(POOLS[name](self._data_dir), self.experiment)
 
     def longest(self, pool: str) -> tuple[int, int]:
-        """Find the longest input and the longest output of a pool, in words without EOS; a mapping changes neither."""
-        return self._pool(pool).longest()
+        """Find the longest input and output that a pool gives in any episode, in words without EOS.
+
+        A mapping changes neither; only where outputs are interpreted, the longest is the language's.
+        """
+        inputs, outputs = self._pool(pool).longest()
+        return inputs, outputs if self.experiment.interpreter is None else self.experiment.language.longest_output
 
     def draw_mapping(self, rng: np.random.Generator) -> Meanings:
         """Draw as many words and meanings as there are slots, uniformly; slot by slot they belong together."""
@@ -421,13 +451,13 @@ class EpisodeSampler:
         return {self._words[w]: self._meanings[m] for w, m in zip(words, meanings, strict=True)}
 
     def _episode(self, rng: np.random.Generator, mapping: Meanings, draw: Draw) -> Episode:
-        support_pool, n_support, query_pool, n_query = draw
+        support_pool, n_support, query_pool, n_query, even_query_lengths = draw
         if support_pool == query_pool:
-            both = self._pool(support_pool).draw(rng, n_support + n_query)
+            both = self._pool(support_pool).draw(rng, n_support + n_query, even_query_lengths)
             support, query = both.rows(np.arange(n_support)), both.rows(np.arange(n_support, n_support + n_query))
         else:
             support = self._pool(support_pool).draw(rng, n_support)
-            query = self._pool(query_pool).draw(rng, n_query)
+            query = self._pool(query_pool).draw(rng, n_query, even_query_lengths)
         if self.support_loss:
             query = Pairs(*(np.concatenate(arrays) for arrays in zip(query, support, strict=True)))
         is_support = np.arange(len(query.inputs)) >= n_query
@@ -436,6 +466,8 @@ class EpisodeSampler:
     def _remapped(self, items: Pairs, mapping: Meanings) -> Pairs:
         """Rename the slot words and their meanings; a pool's items may hold each slot any number of times."""
         experiment = self.experiment
+        if experiment.interpreter is not None:
+            return self._interpreted(items, mapping, experiment.interpreter)
         tables = []
         for words, old, new in (
             (experiment.input_words, experiment.slots.keys(), mapping.keys()),
@@ -446,6 +478,18 @@ class EpisodeSampler:
             tables.append(table)
         return items._replace(inputs=tables[0][items.inputs], outputs=tables[1][items.outputs])
 
+    def _interpreted(self, items: Pairs, mapping: Meanings, interpreter: Interpreter) -> Pairs:
+        """Rename the slot words, and have their meanings interpreted."""
+        words = self.experiment.input_words
+        renamed = list(words)
+        for old, new in zip(self.experiment.slots, mapping, strict=True):
+            renamed[words.index(old)] = new
+        inputs = [
+            tuple(renamed[number] for number in row[:length])
+            for row, length in zip(items.inputs.tolist(), items.input_lengths.tolist(), strict=True)
+        ]
+        return number_pool([Item(given, interpreter(given, mapping)) for given in inputs], self.experiment)
+
     def _pool(self, name: str) -> "_Pool | _TemplatePool":
         if name not in self._pools:
             items = POOLS[name](self._data_dir)
@@ -453,7 +497,7 @@ class EpisodeSampler:
                 if name == JUMP_AND_TEMPLATES:
                     self._pools[name] = _TemplatePool(items, self.experiment)
                 else:
-                    self._pools[name] = _Pool(items, self.experiment, name in UNIFORM_LENGTH_POOLS)
+                    self._pools[name] = _Pool(items, self.experiment)
             except ValueError as error:
                 raise ValueError(f"pool {name}: {error}; {DATA_ADVICE}") from None
         return self._pools[name]

@@ -38,7 +38,8 @@ TEMPLATES = {
     "template_opposite_right": ("opposite", "right"),
     "template_right": ("right",),
 }
-SPLITS = ("all", "addprim_jump", "addprim_turn_left", "length", *TEMPLATES)
+TESTED_SPLITS = ("addprim_jump", "addprim_turn_left", "length", *TEMPLATES)
+SPLITS = ("all", *TESTED_SPLITS)
 
 
 def interpret(command: Sequence[str], action_of: Mapping[str, str] = MappingProxyType(ACTION_OF)) -> tuple[str, ...]:

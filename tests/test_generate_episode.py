@@ -1,20 +1,27 @@
 """Episodes hold the items and the mappings of the paper, and training never sees what is held out."""
 
 import functools
+import itertools
 import random
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pytest
+from script_runs import run_file
 
+import generate_episode
 from episode_batch import items_of, vocabularies_of
 from generate_episode import (
     EXPERIMENTS,
     ME_MEANINGS,
+    POOLS,
+    Draw,
     Episode,
     EpisodeSampler,
+    Language,
     find_experiment,
     identify,
     number_pool,
@@ -33,6 +40,7 @@ HELD_OUT = {  # what must not all be in one training mapping
     "scan_length": {"walk": "I_WALK", "look": "I_LOOK", "run": "I_RUN", "jump": "I_JUMP"},
 }
 ORIGINAL = {name: TURN_OF if name == "scan_around_right" else ACTION_OF for name in SCAN_TYPES}
+ROOT = Path(__file__).resolve().parent.parent
 N_MAPPINGS, N_EPISODES = 3000, 150
 
 every_type = pytest.mark.parametrize("episode_type", EPISODE_TYPES)
@@ -380,8 +388,146 @@ def test_what_an_episode_holds_is_its_own(drawn):
 
 def test_the_table_has_the_five_types_of_the_release():
     """The types of the release by their names, each under its own."""
-    assert tuple(name for name, row in EXPERIMENTS.items() if not row.is_standard) == EPISODE_TYPES
-    assert all(find_experiment(name).name == name for name in EPISODE_TYPES)
+    assert set(EPISODE_TYPES) <= {name for name, row in EXPERIMENTS.items() if not row.is_standard}
+    assert all(find_experiment(name).name == name for name in EXPERIMENTS)
+
+
+@pytest.mark.parametrize("episode_type", EXPERIMENTS)
+def test_every_row_keeps_its_word(data_dir, episode_type):
+    """Also of a row that was added: counts as drawn, different items, nothing held out is trained, all fits."""
+    experiment = find_experiment(episode_type)
+    sampler, rng = EpisodeSampler(experiment, data_dir, support_loss=True), np.random.default_rng(0)
+    validation = sampler.validation_episodes(rng)
+    excluded = {one.mapping for one in validation}
+    training = [sampler.training_episode(rng, excluded) for _ in range(50)]
+    for draw, episodes in ((experiment.validation or experiment.training, validation), (experiment.training, training)):
+        for episode in episodes:
+            shown, asked = items(sampler, episode.support), items(sampler, episode.query)
+            assert (len(shown), len(asked)) == (draw.n_support, draw.n_query + draw.n_support)
+            assert asked[draw.n_query :] == shown
+            assert experiment.is_standard or len(set(asked)) == len(asked)
+            assert max(len(item.input) for item in asked) < experiment.padded_length
+    if not experiment.is_standard:
+        assert not excluded & {one.mapping for one in training}
+        assert not experiment.held_out or not any(
+            experiment.held_out.items() <= pairs_of(one.mapping).items() for one in training
+        )
+    if experiment.test_split is not None:
+        assert POOLS[f"{experiment.test_split}_test"](data_dir)
+
+
+# A row of one's own
+
+
+@pytest.fixture
+def six_words(monkeypatch):
+    """ME with six words and colours, as somebody would add it."""
+    meanings = ME_MEANINGS | {"blicket": "PINK", "tufa": "BLACK"}
+    sequences = [
+        Item(s, tuple(meanings[w] for w in s)) for n in (2, 3, 4) for s in itertools.product(meanings, repeat=n)
+    ]
+    monkeypatch.setitem(POOLS, "six_words", lambda _: [Item((w,), (m,)) for w, m in meanings.items()])
+    monkeypatch.setitem(POOLS, "six_sequences", lambda _: sequences)
+    return replace(
+        EXPERIMENTS["ME"],
+        name="ME6",
+        language=Language(tuple(meanings), tuple(meanings.values()), 4, 4),
+        slots=meanings,
+        training=Draw("six_words", 5, "six_sequences", 20, even_query_lengths=True),
+    )
+
+
+def test_a_row_says_whether_query_lengths_are_even(six_words, data_dir):
+    """With it every length is asked for about as often; without it, as often as the pool has it. It has to be said."""
+    with pytest.raises(TypeError, match="even_query_lengths"):
+        Draw("six_words", 5, "six_sequences", 20)
+    shares = []
+    for even in (True, False):
+        experiment = replace(six_words, training=six_words.training._replace(even_query_lengths=even))
+        sampler, rng = EpisodeSampler(experiment, data_dir, False), np.random.default_rng(0)
+        lengths = [sampler.training_episode(rng, ()).query.input_lengths for _ in range(200)]
+        shares.append(np.bincount(np.concatenate(lengths))[2:] / (200 * 20))
+    assert shares[0] == pytest.approx([1 / 3] * 3, abs=0.06)  # of two words there are but 36
+    assert shares[1] == pytest.approx(np.array([36, 216, 1296]) / 1548, abs=0.03)
+
+
+@pytest.fixture
+def repetitions():
+    """SCAN in which `twice` and `thrice` change their meaning: a meaning is the word of SCAN that means this."""
+
+    def in_scan(words, meanings):
+        return interpret([meanings.get(word, word) for word in words])
+
+    return replace(
+        EXPERIMENTS["scan_prim_permutation"],
+        name="repetitions",
+        slots={"twice": "twice", "thrice": "thrice"},
+        held_out={},
+        further_words=("often",),
+        test_support=(Item(("jump", "twice"), ("I_JUMP",) * 2), Item(("jump", "thrice"), ("I_JUMP",) * 3)),
+        interpreter=in_scan,
+    )
+
+
+def test_a_meaning_may_be_what_to_do_with_the_rest(repetitions, data_dir):
+    """Every repetition word means either repetition in some episode, and outputs are as long as it says."""
+    sampler, rng = EpisodeSampler(repetitions, data_dir, True), np.random.default_rng(0)
+    (original,) = {one.mapping for one in sampler.validation_episodes(rng)}
+    seen = set()
+    for _ in range(100):
+        episode = sampler.training_episode(rng, {original})
+        meanings = pairs_of(episode.mapping)
+        seen.update(meanings.items())
+        for item in items(sampler, episode.query):
+            assert {"twice", "thrice", "often"}.intersection(item.input) <= meanings.keys()
+            if len(item.input) == 2 and item.input[1] in meanings:
+                assert item.output == (ACTION_OF[item.input[0]],) * (2 if meanings[item.input[1]] == "twice" else 3)
+            assert item.output == interpret([meanings.get(word, word) for word in item.input])
+        assert episode.mapping != original
+    assert seen == {(word, meaning) for word in ("twice", "thrice", "often") for meaning in ("twice", "thrice")}
+
+
+def test_a_meaning_may_be_several_symbols(six_words, data_dir):
+    """A word that means RED RED gives both, wherever it stands."""
+    slots = {"dax": "RED RED", "lug": "BLUE", "wif": "GREEN YELLOW", "zup": "RED", "blicket": "PINK", "tufa": "BLACK"}
+    experiment = replace(
+        six_words,
+        language=six_words.language._replace(longest_output=8),
+        slots=slots,
+        interpreter=lambda words, meanings: tuple(symbol for w in words for symbol in meanings[w].split()),
+    )
+    sampler, rng = EpisodeSampler(experiment, data_dir, True), np.random.default_rng(0)
+    assert experiment.output_words == ("RED", "YELLOW", "GREEN", "BLUE", "PINK", "BLACK")
+    assert sampler.longest("six_sequences") == (4, 8)
+    for _ in range(20):
+        episode = sampler.training_episode(rng, ())
+        meanings = pairs_of(episode.mapping)
+        for item in (*items(sampler, episode.support), *items(sampler, episode.query)):
+            assert " ".join(item.output) == " ".join(meanings[word] for word in item.input)
+
+
+def test_a_row_of_ones_own_is_trained_scored_and_asked(repetitions, data_dir, tmp_path, monkeypatch):
+    """train.py, test.py and query.py know it by its name, and nothing else had to be told."""
+    monkeypatch.setitem(EXPERIMENTS, "repetitions", repetitions)
+    common = ("--cpu", "--dir_model", tmp_path)
+    tiny = ("--emb_size", 4, "--nlayers", 1, "--num_episodes", 1, "--max_length_eval", 2, "--fn_out_model", "net.tar")
+    train = ("--episode_type", "repetitions", "--data_dir", data_dir)
+    assert run_file(ROOT / "train.py", *train, *tiny, *common)[::2] == (0, "")
+    outcome = run_file(ROOT / "test.py", "--fn_in_model", "net.tar", "--data_dir", data_dir, *common)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "of 7704)" in outcome.out  # two of the commands are support items
+    support = "jump often -> I_JUMP I_JUMP"
+    assert run_file(ROOT / "query.py", "--fn_in_model", "net.tar", "--support", support, "run often", *common).code == 0
+
+
+@pytest.mark.parametrize("n_held_out", [2, 3])
+def test_a_row_that_leaves_nothing_to_train_on_is_refused(repetitions, data_dir, monkeypatch, n_held_out):
+    """Two slots have two mappings; who holds both or more of them out is told so, instead of waiting for ever."""
+    monkeypatch.setattr(generate_episode, "MOST_DRAWS", 100)
+    experiment = replace(repetitions, further_words=(), n_held_out_mappings=n_held_out)
+    sampler, rng = EpisodeSampler(experiment, data_dir, True), np.random.default_rng(0)
+    with pytest.raises(ValueError, match=r"repetitions.*hold fewer out"):
+        sampler.training_episode(rng, {one.mapping for one in sampler.validation_episodes(rng)})
 
 
 @every_type

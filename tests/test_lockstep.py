@@ -370,6 +370,8 @@ def test_shapes_hold_every_episode_and_are_tight(data_dir, episode_type, support
         for found, (n, longest) in zip(lengths, shapes, strict=True):
             assert len(found) == n
             assert found.max(initial=0) < longest  # EOS is one more
+    if experiment.interpreter is not None:
+        return  # then the longest output is the language's
     draw = experiment.training
     support, query = (POOLS[name](data_dir) for name in (draw.support_pool, draw.query_pool))
     for items, (inputs, outputs) in (

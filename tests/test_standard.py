@@ -16,13 +16,13 @@ from generate_episode import EXPERIMENTS, EpisodeSampler
 from scan_util import ACTION_OF, interpret, load_split
 
 ROOT = Path(__file__).resolve().parent.parent
-STANDARD = [name for name, row in EXPERIMENTS.items() if row.is_standard]
 SPLIT = {
     "standard_addprim_jump": "addprim_jump",
     "standard_around_right": "template_around_right",
     "standard_length": "length",
 }
 AUGMENTED = "standard_addprim_jump_augmentation"
+STANDARD = (*SPLIT, AUGMENTED)
 MEANINGS = ACTION_OF | {f"Primitive{k}": f"Action{k}" for k in range(1, 21)}
 
 
