@@ -10,7 +10,7 @@ import torch
 from common.plain_files import load_plain
 from episode_batch import Vocabulary, episode_from_items, items_of, vocabularies_of
 from generate_episode import EXPERIMENTS, Episode, Experiment, find_experiment
-from model import MetaSeq2Seq, ModelConfig
+from model import MetaSeq2Seq, ModelConfig, make_network
 from scan_util import Item
 
 FORMAT = "meta_seq2seq"
@@ -44,6 +44,12 @@ class Checkpoint:
     def device(self) -> torch.device:
         """Where the network is."""
         return next(self.model.parameters()).device
+
+
+def network_config(experiment: Experiment, **choices: Any) -> ModelConfig:
+    """Say what a network for an experiment is made of: its sizes, and the choices that are not the defaults."""
+    inputs, outputs = vocabularies_of(experiment)
+    return ModelConfig(len(inputs), len(outputs), experiment.padded_length, **choices)
 
 
 def without_places(arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,7 +116,7 @@ def _rebuild(plain: dict[str, Any], device: torch.device, mask_padding: bool | N
     config = dict(plain["model_config"])
     if mask_padding is not None:
         config["mask_padding"] = mask_padding
-    model = MetaSeq2Seq(ModelConfig(**config))
+    model = make_network(ModelConfig(**config))
     model.load_state_dict(plain["model_state"])
     model.eval()
     vocabularies = Vocabulary(tuple(plain["input_words"])), Vocabulary(tuple(plain["output_words"]))
@@ -166,13 +172,13 @@ def _from_original(saved: dict[str, Any]) -> dict[str, Any]:
         layer, rest = name.split(".", 1)
         state[f"decoder.{_ORIGINAL_DECODER[layer]}.{rest}"] = weight
     input_words, output_words = (list(saved[side].symbols) for side in ("input_lang", "output_lang"))
-    config = ModelConfig(
-        input_size=len(input_words) + 2,
-        output_size=len(output_words) + 2,
-        padded_length=EXPERIMENTS[saved["episode_type"]].padded_length,
-        disable_attention=not saved["use_attention"],
+    config = {
+        "input_size": len(input_words) + 2,
+        "output_size": len(output_words) + 2,
+        "padded_length": EXPERIMENTS[saved["episode_type"]].padded_length,
+        "disable_attention": not saved["use_attention"],
         **{name: saved[name] for name in ("emb_size", "nlayers", "dropout", "disable_memory")},
-    )
+    }
     episodes = [
         {
             "mapping": ", ".join(one["identifier"].splitlines()),
@@ -182,7 +188,7 @@ def _from_original(saved: dict[str, Any]) -> dict[str, Any]:
         for one in saved["episodes_validation"]
     ]
     return {
-        "model_config": asdict(config),
+        "model_config": config,
         "model_state": state,
         "input_words": input_words,
         "output_words": output_words,

@@ -319,6 +319,11 @@ class MetaSeq2Seq(nn.Module):
         return DecoderStep(self.decoder)
 
 
+def make_network(config: ModelConfig) -> MetaSeq2Seq:
+    """Make the network that a configuration describes, with random weights; whoever needs one gets it here."""
+    return MetaSeq2Seq(config)
+
+
 def make_lstm(config: ModelConfig, bidirectional: bool = False) -> nn.LSTM:
     """Make an LSTM of the network's width and depth, with dropout between its layers."""
     between = config.dropout if config.nlayers > 1 else 0.0  # nn.LSTM warns of dropout it has no place for

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from checkpoint import PLACES, Checkpoint, checkpoint_contents, load_checkpoint
+from checkpoint import PLACES, Checkpoint, checkpoint_contents, load_checkpoint, network_config
 from common.command_line import (
     OneLineParser,
     add_model_folder,
@@ -49,7 +49,7 @@ from episode_batch import EpisodeBatch, encode, vocabularies_of
 from evaluate import Accuracy
 from generate_episode import EXPERIMENTS, EXTRA_DIRECTIONS, Episode, EpisodeSampler, Experiment, find_experiment
 from lockstep import LockStep, shapes_of
-from model import MetaSeq2Seq, ModelConfig
+from model import ModelConfig, make_network
 from scan_util import add_data_folder
 from training_step import Learner
 
@@ -202,7 +202,7 @@ class Training:
         self.sampler = EpisodeSampler(experiment, args.data_dir, support_loss=not args.disable_recon_loss)
         self.validation: list[Episode] = []
         self.vocabularies = vocabularies_of(experiment)
-        self.model = MetaSeq2Seq(model_config(args, experiment)).to(device)
+        self.model = make_network(model_config(args, experiment)).to(device)
         self.episode = self.saved_episode = 0
         self.loss_sum, self.loss_count = 0.0, 0  # since the last log line; the sum lags behind while a learner has it
         self.company: list[int] = []  # the seeds that have drawn dropout from one stream with this one, itself too
@@ -329,19 +329,9 @@ def scores(trainings: Sequence[Training], learner: Learner | LockStep) -> list[A
 
 
 def model_config(args: argparse.Namespace, experiment: Experiment) -> ModelConfig:
-    """Put the network together from the command line and the experiment's vocabulary."""
-    input_vocabulary, output_vocabulary = vocabularies_of(experiment)
-    return ModelConfig(
-        input_size=len(input_vocabulary),
-        output_size=len(output_vocabulary),
-        padded_length=experiment.padded_length,
-        emb_size=args.emb_size,
-        nlayers=args.nlayers,
-        dropout=args.dropout,
-        disable_memory=args.disable_memory,
-        disable_attention=args.disable_attention,
-        mask_padding=args.mask_padding,
-    )
+    """Say what the network is made of: the experiment's sizes, and the options of the command line that are fields."""
+    chosen = {field.name: getattr(args, field.name) for field in fields(ModelConfig) if hasattr(args, field.name)}
+    return network_config(experiment, **chosen)
 
 
 def find_earlier_run(

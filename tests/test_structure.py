@@ -113,6 +113,18 @@ def test_data_runner_and_report_need_no_torch(module):
     assert "torch" not in {name.split(".")[0] for name in reached_from(module)}
 
 
+def test_the_network_is_made_in_one_place():
+    """Another network goes there and nowhere else, whatever needs one: training, loading, the bench."""
+    calls = {
+        (module, name)
+        for module in modules()
+        if folder_of(module) not in SIBLINGS
+        for node in ast.walk(parsed(module))
+        if isinstance(node, ast.Call) and (name := ast.unparse(node.func)) in ("MetaSeq2Seq", "ModelConfig")
+    }
+    assert calls == {("model", "MetaSeq2Seq"), ("checkpoint", "ModelConfig")}
+
+
 @every_module
 def test_importing_only_defines_names(module):
     """At the top level stand definitions, imports, constants, and in scripts the call of main."""

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from checkpoint import Checkpoint, load_checkpoint
+from checkpoint import Checkpoint, load_checkpoint, network_config
 from common.command_line import OneLineParser, count_list, positive_int, run_script
 from common.devices import add_device_options, choose_device, describe_device
 from common.files import save_json
@@ -35,7 +35,7 @@ from episode_batch import EpisodeBatch, encode, vocabularies_of
 from evaluate import QUERIES_AT_ONCE, answer, find_test, remember
 from generate_episode import EXPERIMENTS, EpisodeSampler, find_experiment
 from lockstep import LockStep, shapes_of
-from model import MetaSeq2Seq, ModelConfig
+from model import MetaSeq2Seq, ModelConfig, make_network
 from scan_util import add_data_folder
 from tools.plain_reference import plain_logits, plain_train_on_episode
 from train import random_streams
@@ -60,9 +60,7 @@ class Subject(NamedTuple):
 def make_setting(episode_type: str, data_dir: Path) -> tuple[EpisodeSampler, ModelConfig]:
     """Find what a training run at the defaults draws from, and what its network is made of."""
     experiment = find_experiment(episode_type)
-    inputs, outputs = vocabularies_of(experiment)
-    sizes = len(inputs), len(outputs), experiment.padded_length
-    config = ModelConfig(*sizes, disable_memory=experiment.is_standard)
+    config = network_config(experiment, disable_memory=experiment.is_standard)
     return EpisodeSampler(experiment, data_dir, support_loss=True), config
 
 
@@ -70,7 +68,7 @@ def make_subject(episode_type: str, data_dir: Path, device: torch.device) -> Sub
     """Set a training run up as train.py does."""
     rng, _ = random_streams(1)
     sampler, config = make_setting(episode_type, data_dir)
-    vocabularies, model = vocabularies_of(sampler.experiment), MetaSeq2Seq(config).to(device)
+    vocabularies, model = vocabularies_of(sampler.experiment), make_network(config).to(device)
     optimizer = make_optimizer(model, 0.001)
     batches = (encode(sampler.training_episode(rng, ()), *vocabularies).to(device) for _ in itertools.count())
     return Subject(model, optimizer, torch.optim.Adam(model.parameters(), 0.001), batches, device)
@@ -294,7 +292,7 @@ def bench_lock_step(episode_type: str, n_runs: int, data_dir: Path, device: torc
     rngs = [random_streams(seed)[0] for seed in range(n_runs)]
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    lock_step = LockStep([MetaSeq2Seq(config).to(device) for _ in rngs], shapes_of(sampler), 0.001)
+    lock_step = LockStep([make_network(config).to(device) for _ in rngs], shapes_of(sampler), 0.001)
 
     def take(count: int) -> float:
         start = now(device)
