@@ -174,27 +174,26 @@ def trace_attention(model: MetaSeq2Seq, memory: Memory, query: Sequences, max_le
     )
 
 
-def explain(checkpoint: Checkpoint, support: Sequence[Item], query: Sequence[str]) -> dict[str, Any]:
-    """Answer a query and label what the network attends to meanwhile.
+def explain(checkpoint: Checkpoint, support: Sequence[tuple[str, str]], query: str) -> dict[str, Any]:
+    """Answer a query, told as for `ask`, and label what the network attends to meanwhile.
 
     Returns:
-        Plain data: the query, the output, and under "memory" and "decoder" the labels of the rows and columns with the
-        weights, rows first; None for an attention that the network does not have. The decoder's last column stands for
-        all padded steps together.
+        Plain data: "query", "output", and under "memory" and "decoder" the labels of "rows" and "columns" and the
+        "weights", a list a row; None for an attention that the network does not have. The memory's rows are the steps
+        of the query and its columns the support items; the decoder's rows are the output's steps and its columns those
+        of the query, the last one standing for all padded steps together.
     Raises:
-        ValueError: if a word is unknown, or there is none.
+        ValueError: as `ask`.
     """
-    if not query:
-        raise ValueError("expected a query, found no words")
-    episode = episode_from_items(support, [Item(tuple(query), ())], *checkpoint.vocabularies)
+    episode = asked_episode(checkpoint, support, [query])
     batch = encode(episode, *checkpoint.vocabularies).to(checkpoint.device)
     memory = remember(checkpoint.model, batch)
     trace = trace_attention(checkpoint.model, memory, batch.query_in, checkpoint.max_length_eval)
-    steps, output = [*query, END], list(checkpoint.output_vocabulary.decode(trace.output))
+    steps, output = [*query.split(), END], list(checkpoint.output_vocabulary.decode(trace.output))
     produced = [*output, END][: len(trace.output)]
-    shown = [f"{' '.join(item.input)} → {' '.join(item.output)}" for item in support]
+    shown = [f"{' '.join(given.split())} → {' '.join(produced.split())}" for given, produced in support]
     return {
-        "query": " ".join(query),
+        "query": " ".join(query.split()),
         "output": " ".join(output),
         "memory": _weight_table(steps, shown, trace.memory),
         "decoder": _weight_table(produced, [*steps, PADDING], trace.decoder),
@@ -298,19 +297,28 @@ def ask(checkpoint: Checkpoint, support: Sequence[tuple[str, str]], queries: Seq
     Raises:
         ValueError: if a word is unknown (the message has those that the network knows), or an input has no words.
     """
-    model, vocabularies = checkpoint.model, checkpoint.vocabularies
+    if not queries:
+        return []
+    episode, model = asked_episode(checkpoint, support, queries), checkpoint.model
+    batch = encode(episode, *checkpoint.vocabularies).to(checkpoint.device)
+    produced = answer(model, remember(model, batch), batch.query_in, checkpoint.max_length_eval, QUERIES_AT_ONCE)
+    return [" ".join(checkpoint.output_vocabulary.decode(symbols)) for symbols in produced]
+
+
+def asked_episode(checkpoint: Checkpoint, support: Sequence[tuple[str, str]], queries: Sequence[str]) -> Episode:
+    """Make an episode, without targets, of support items and queries as `ask` takes them."""
     items = [Item(tuple(given.split()), tuple(produced.split())) for given, produced in support]
     asked = [tuple(query.split()) for query in queries]
     if not all(asked) or not all(item.input for item in items):
         raise ValueError("expected words in every query and support item, found none")
-    if not asked:
-        return []
-    if not items and not model.config.disable_memory:
+    if not items and not checkpoint.model.config.disable_memory:
         raise ValueError("expected at least one support item, found none")
-    episode = episode_from_items(items, [Item(words, ()) for words in asked], *vocabularies)
-    batch = encode(episode, *vocabularies).to(checkpoint.device)
-    produced = answer(model, remember(model, batch), batch.query_in, checkpoint.max_length_eval, QUERIES_AT_ONCE)
-    return [" ".join(vocabularies[1].decode(symbols)) for symbols in produced]
+    return episode_from_items(items, [Item(words, ()) for words in asked], *checkpoint.vocabularies)
+
+
+def in_words(items: Iterable[Item]) -> list[tuple[str, str]]:
+    """Write items as `ask` takes them: input and output, words joined by blanks."""
+    return [(" ".join(item.input), " ".join(item.output)) for item in items]
 
 
 def count(answers: Sequence[Answer]) -> Accuracy:

@@ -13,7 +13,7 @@ from attention_plot import save_attention
 from checkpoint import Checkpoint, load_checkpoint
 from common.command_line import OneLineParser, add_model_folder, checkpoint_name, run_script
 from common.devices import add_device_options, choose_device
-from evaluate import ask, explain
+from evaluate import ask, explain, in_words
 from scan_util import Item
 
 
@@ -71,11 +71,11 @@ def main() -> None:
     checkpoint = load_checkpoint(path, choose_device(args.gpu, args.cpu, args.threads))
     if checkpoint.model.config.disable_memory:
         raise ValueError(f"{path} has no memory (it was trained with --disable_memory): no support item would be read")
-    support = [(" ".join(item.input), " ".join(item.output)) for item in args.support]
+    support = in_words(args.support)
     if args.query is None:
         answer_lines(checkpoint, support)
     elif args.plot:
-        labelled = explain(checkpoint, args.support, args.query.split())
+        labelled = explain(checkpoint, support, args.query)
         picture_path = args.dir_model / f"query_{path.stem.removeprefix('net_')}.png"
         save_attention(labelled, picture_path)
         print(labelled["output"])

@@ -27,6 +27,7 @@ from evaluate import (
     find_supports,
     find_test,
     find_training_commands,
+    in_words,
 )
 from generate_episode import EXPERIMENTS
 from scan_util import add_data_folder
@@ -161,7 +162,7 @@ def plot(checkpoint: Checkpoint, args: argparse.Namespace, picture_path: Path) -
     supports = find_supports(checkpoint)
     if args.support_set >= len(supports):
         raise ValueError(f"--support_set {args.support_set}: the test has support sets 0 to {len(supports) - 1}")
-    labelled = explain(checkpoint, supports[args.support_set], args.plot_attention.split())
+    labelled = explain(checkpoint, in_words(supports[args.support_set]), args.plot_attention)
     save_attention(labelled, picture_path)
     print(f"{labelled['query']}  ->  {labelled['output']}")
     print(f"written to {picture_path} and {picture_path.with_suffix('.json')}")

@@ -156,7 +156,7 @@ MISTAKES = {  # the command line and what the message must say
     "test: other type": ("test.py --episode_type scan_length", ["net_ME.tar", "ME", "--episode_type scan_length"]),
     # queries to plot
     "test: unknown word": ("test.py --plot_attention 'dax jump'", ["'jump'", "dax", "lug", "wif", "zup"]),
-    "test: no word": ("test.py --plot_attention ''", ["expected a query", "no words"]),
+    "test: no word": ("test.py --plot_attention ''", ["expected words in every query", "found none"]),
 }
 AS_A_PROCESS = ("train: unknown type", "train: malformed data", "test: no such checkpoint", "test: unknown word")
 

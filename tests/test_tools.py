@@ -255,7 +255,8 @@ def test_wrong_answers_are_counted_by_kind(tmp_path):
 def test_words_of_long_queries_are_told_apart(trained, monkeypatch):
     """Wrong where the answer is, shown where a support item is, and the weight that of the word's own step."""
 
-    def explain(network, support, words):  # the first word wrong, half of the attention where it belongs
+    def explain(network, support, query):  # the first word wrong, half of the attention where it belongs
+        words = query.split()
         meanings = dict(part.split(" -> ") for part in network.validation[0].mapping.split(", "))
         output = " ".join(["RED" if meanings[words[0]] != "RED" else "BLUE", *(meanings[word] for word in words[1:])])
         weights = [[0.5 if row == column else 0.1 for column in range(len(words) + 2)] for row in range(len(words) + 1)]

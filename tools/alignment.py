@@ -15,7 +15,7 @@ from checkpoint import Checkpoint, load_checkpoint
 from common.command_line import OneLineParser, run_script
 from common.devices import add_device_options, choose_device
 from episode_batch import items_of
-from evaluate import explain
+from evaluate import explain, in_words
 from scan_util import Item
 
 LONG = 5  # words and more
@@ -44,7 +44,7 @@ def words_of(network: Checkpoint, support: list[Item], query: Item) -> list[Word
         ValueError: if the answer has another length than the query, so that no symbol belongs to a word, or if the
             network has no attention.
     """
-    explained = explain(network, support, query.input)
+    explained = explain(network, in_words(support), " ".join(query.input))
     output = explained["output"].split()
     if len(output) != len(query.input):
         raise ValueError(f"{' '.join(query.input)!r} is answered by {explained['output']!r}: expected a symbol a word")
