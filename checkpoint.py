@@ -9,13 +9,14 @@ import torch
 
 from common.plain_files import load_plain
 from episode_batch import Vocabulary, episode_from_items, items_of, vocabularies_of
-from generate_episode import EXPERIMENTS, Episode, Experiment, find_experiment
+from generate_episode import EXPERIMENTS, Episode, Experiment, experiment_on_files, find_experiment
 from model import MetaSeq2Seq, ModelConfig, make_network
+from own_files import DataFile
 from scan_util import Item
 
 FORMAT = "meta_seq2seq"
 FORMAT_VERSION = 1
-PLACES = ("gpu", "cpu", "threads", "data_dir", "dir_model", "fn_out_model", "overwrite")
+PLACES = ("gpu", "cpu", "threads", "data_dir", "train_file", "test_file", "dir_model", "fn_out_model", "overwrite")
 """Arguments of the training command that say where and how to run, not what to compute."""
 
 
@@ -66,6 +67,7 @@ def checkpoint_contents(
 ) -> dict[str, Any]:
     """Write a network and its surroundings as tensors and plain data."""
     vocabularies = vocabularies_of(experiment)
+    files = {} if experiment.files is None else {"data_files": [file._asdict() for file in experiment.files]}
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -85,6 +87,7 @@ def checkpoint_contents(
         ],
         "episode": episode,
         "arguments": {name: str(value) if isinstance(value, Path) else value for name, value in arguments.items()},
+        **files,
     }
 
 
@@ -125,7 +128,11 @@ def _rebuild(plain: dict[str, Any], device: torch.device, mask_padding: bool | N
         episode_from_items(_items(one["support"]), _items(one["query"]), *vocabularies, one["mapping"])
         for one in plain["validation_episodes"]
     ]
-    experiment = find_experiment(arguments["episode_type"], arguments["extra_directions"])
+    if "data_files" in plain:
+        train, test = (DataFile(**file) for file in plain["data_files"])
+        experiment = experiment_on_files(train, test, plain["input_words"], plain["output_words"])
+    else:
+        experiment = find_experiment(arguments["episode_type"], arguments["extra_directions"])
     counts = {"episode": plain["episode"], **{name: arguments[name] for name in ("num_episodes", "max_length_eval")}}
     for name, value in counts.items():
         least = 0 if name == "episode" else 1  # a run is saved before its first episode

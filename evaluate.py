@@ -15,9 +15,9 @@ from torch import Tensor
 
 from checkpoint import Checkpoint
 from episode_batch import EpisodeBatch, Sequences, encode, episode_from_items, items_of, vocabularies_of
-from generate_episode import POOLS, Episode, EpisodeSampler
+from generate_episode import Episode, EpisodeSampler
 from model import Context, Memory, MetaSeq2Seq
-from scan_util import Item
+from scan_util import TESTED_SPLITS, Item, Words, load_split, read_items
 
 QUERIES_AT_ONCE = 512  # enough rows for full-rate products even when most queries have ended
 COMPACT_BELOW = 0.85  # finished queries leave the batch once fewer than this share is still being decoded
@@ -220,23 +220,55 @@ class Answer(NamedTuple):
 
 
 def find_supports(checkpoint: Checkpoint) -> list[list[Item]]:
-    """Put together the support sets of a checkpoint's test, one or as many as there are validation episodes."""
+    """Put together the support sets of a checkpoint's test, one or as many as there are validation episodes.
+
+    Standard seq2seq has an empty one: what its validation asks for besides is no support set.
+    """
+    if checkpoint.experiment.is_standard:
+        return [[]]
     if checkpoint.experiment.test_support:
         return [list(checkpoint.experiment.test_support)]
     return [items_of(one.support, *checkpoint.vocabularies) for one in checkpoint.validation]
 
 
-def find_test(checkpoint: Checkpoint, data_dir: Path) -> tuple[str, list[Episode]]:
-    """Put together what a checkpoint's experiment is tested on: the split's name and the queries for each support set.
+def find_test(
+    checkpoint: Checkpoint, data_dir: Path, split: str | None = None, support: Sequence[Item] = ()
+) -> tuple[str, list[Episode]]:
+    """Put together what a checkpoint is tested on: the split's name and the queries for each support set.
 
+    Args:
+        checkpoint: a loaded network.
+        data_dir: folder of the SCAN files.
+        split: another test than its experiment's: the name of a split, or a file of `IN: ... OUT: ...` lines.
+        support: what is in memory instead of the experiment's support sets.
+    Raises:
+        ValueError: if there is no such split, or a word is unknown, or it is not said what the words mean.
     Source: Lake 2019, Sections 4.2 to 4.6.
     """
-    split = checkpoint.experiment.test_split
-    if split is None:
+    experiment = checkpoint.experiment
+    if support and checkpoint.model.config.disable_memory:
+        raise ValueError("this network has no memory: no support item would be read")
+    name = split if split is not None else experiment.test_split
+    if name is None and support:
+        raise ValueError(f"{experiment.name} is tested on episodes with support sets of their own; name a --split")
+    if name is None:
         return "the validation episodes", checkpoint.validation
-    queries = POOLS[f"{split}_test"](data_dir)
-    supports = find_supports(checkpoint)
-    return split, [episode_from_items(support, queries, *checkpoint.vocabularies) for support in supports]
+    if split is not None and experiment.n_held_out_mappings and not support:
+        raise ValueError(f"{experiment.name} has no meanings of its own; say what the words of {name} mean: --support")
+    queries = experiment.items(f"{name}_test", data_dir) if split is None else find_queries(checkpoint, split, data_dir)
+    supports = [list(support)] if support else find_supports(checkpoint)
+    return name, [episode_from_items(one, queries, *checkpoint.vocabularies) for one in supports]
+
+
+def find_queries(checkpoint: Checkpoint, split: str, data_dir: Path) -> list[Item]:
+    """Read the test commands of a split, by its name, or those in a file."""
+    if split in TESTED_SPLITS:
+        return load_split(data_dir, "test", split)
+    if not Path(split).is_file():
+        raise ValueError(f"--split {split}: there is no such file, and the splits are {', '.join(TESTED_SPLITS)}")
+    inputs, outputs = (vocabulary.words for vocabulary in checkpoint.vocabularies)
+    known = f"the network, which knows {', '.join(inputs)} and {', '.join(outputs)}"
+    return read_items(Path(split), Words(inputs, outputs, known))
 
 
 def find_training_commands(checkpoint: Checkpoint, data_dir: Path) -> Episode | None:

@@ -13,8 +13,8 @@ Source: Lake 2019, Sections 4.2 to 4.6.
 import functools
 import itertools
 import math
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +22,8 @@ import numpy as np
 import numpy.typing as npt
 
 import scan_util
-from scan_util import ACTION_OF, LONGEST_TRAINING_OUTPUT, TESTED_SPLITS, TURN_OF, Item, interpret
+from own_files import DataFile, describe_file
+from scan_util import ACTION_OF, LONGEST_TRAINING_OUTPUT, SCAN_ADVICE, TESTED_SPLITS, TURN_OF, Item, interpret
 
 IntArray = npt.NDArray[np.int64]
 Meanings = dict[str, str]
@@ -51,6 +52,10 @@ class Episode(NamedTuple):
     query: Pairs
     is_support: npt.NDArray[np.bool_]  # (Q,) whether the query is also a support item (the paper's support loss)
     mapping: str  # identifies what the words mean: "dax -> RED, lug -> BLUE, ..."
+
+
+Pool = Callable[[Path], list[Item]]
+"""Gives the items of a pool, should it need them with the folder of the SCAN files."""
 
 
 class Language(NamedTuple):
@@ -114,6 +119,8 @@ class Experiment:
     test_split: str | None = None  # tested on the pool <test_split>_test; None: the validation episodes are the test
     test_support: tuple[Item, ...] = ()  # what is in memory at test; (): each validation episode's support in turn
     interpreter: Interpreter | None = None
+    pools: Mapping[str, Pool] = field(default_factory=dict)  # that only this experiment has, beside POOLS
+    files: tuple[DataFile, DataFile] | None = None  # training and test file of one's own, for `experiment_on_files`
 
     @property
     def input_words(self) -> tuple[str, ...]:
@@ -131,6 +138,10 @@ class Experiment:
         """Whether this is standard seq2seq training, without support set and memory."""
         return not self.slots
 
+    def items(self, pool: str, data_dir: Path) -> list[Item]:
+        """Read the items of a pool."""
+        return {**POOLS, **self.pools}[pool](data_dir)
+
     @property
     def padded_length(self) -> int:
         """The length L to which every query counts as padded: the longest input with its EOS."""
@@ -138,6 +149,7 @@ class Experiment:
 
 
 EXTRA_DIRECTIONS = 2  # Lake 2019, Section 4.5
+OWN_FILES = "standard_files"  # the episode type of a run with --train_file and --test_file
 MOST_DRAWS = 100_000  # of a mapping that may be trained; if none is, the row of the table leaves none
 
 STANDARD_BATCH = 40  # Lake 2019, Section 4.3: as many items as an episode answers with the support loss
@@ -240,6 +252,43 @@ def find_experiment(episode_type: str, extra_directions: int | None = None) -> E
     )
 
 
+def experiment_on_files(
+    train: DataFile, test: DataFile, input_words: Sequence[str], output_words: Sequence[str]
+) -> Experiment:
+    """Make the experiment of standard seq2seq training on a file of one's own and a test on another."""
+    longest = max(train.longest_input, test.longest_input), max(train.longest_output, test.longest_output)
+    n_batch, n_shown, n_asked = min(STANDARD_BATCH, train.n_items), min(100, train.n_distinct), min(100, test.n_items)
+    return Experiment(
+        name=OWN_FILES,
+        language=Language(tuple(input_words), tuple(output_words), *longest),
+        slots={},
+        training=Draw("own_lines", 0, "own_lines", n_batch, even_query_lengths=False),
+        held_out={},
+        n_validation=1,
+        validation=Draw("own_distinct", n_shown, "own_test", n_asked, even_query_lengths=False),
+        test_split="own",
+        pools={
+            "own_lines": lambda _: train.items(),
+            "own_distinct": lambda _: list(dict.fromkeys(train.items())),
+            "own_test": lambda _: test.items(),
+        },
+        files=(train, test),
+    )
+
+
+def find_own_experiment(train_path: Path, test_path: Path) -> Experiment:
+    """Read two files of one's own; their words, in alphabetical order, are the vocabularies.
+
+    Raises:
+        ValueError: if a line is not as expected (the message has the file and the line number).
+        OSError: if a file cannot be read.
+    """
+    train, test = describe_file(train_path), describe_file(test_path)
+    inputs, outputs = zip(*train.items(), *test.items(), strict=True)
+    words = [sorted(set(itertools.chain.from_iterable(side))) for side in (inputs, outputs)]
+    return experiment_on_files(train, test, *words)
+
+
 def _me_words(data_dir: Path) -> list[Item]:
     return [Item((word,), (meaning,)) for word, meaning in ME_MEANINGS.items()]
 
@@ -254,7 +303,7 @@ def _length_train(data_dir: Path, fewest: int, most: int) -> list[Item]:
     return [item for item in items if fewest <= len(item.output) <= most]
 
 
-def _split_pools(split: str) -> dict[str, Callable[[Path], list[Item]]]:
+def _split_pools(split: str) -> dict[str, Pool]:
     """Make the pools of a split: its training lines, each distinct one of them once, and its test lines."""
     return {
         f"{split}_lines": lambda data_dir: scan_util.load_split(data_dir, "train", split),
@@ -263,7 +312,7 @@ def _split_pools(split: str) -> dict[str, Callable[[Path], list[Item]]]:
     }
 
 
-POOLS: dict[str, Callable[[Path], list[Item]]] = {
+POOLS: dict[str, Pool] = {
     "me_words": _me_words,
     "me_sequences": _me_sequences,
     "scan": lambda data_dir: scan_util.load_split(data_dir, "train", "all"),
@@ -273,7 +322,6 @@ POOLS: dict[str, Callable[[Path], list[Item]]] = {
     "length_train_long": lambda data_dir: _length_train(data_dir, 12, LONGEST_TRAINING_OUTPUT),
     **{name: pool for split in TESTED_SPLITS for name, pool in _split_pools(split).items()},
 }
-DATA_ADVICE = "if the SCAN files are damaged, delete tasks_*.txt in --data_dir to generate them anew"
 
 
 def number_sequences(
@@ -337,7 +385,7 @@ class _Pool:
         """
         n_items = len(self._items.inputs)
         if count > n_items:
-            raise ValueError(f"an episode needs {count} items, its pool has {n_items}; {DATA_ADVICE}")
+            raise ValueError(f"an episode needs {count} items, its pool has {n_items}; {SCAN_ADVICE}")
         weights = self._even_weights if even_lengths else None
         return self._items.rows(rng.choice(n_items, count, replace=False, p=weights))
 
@@ -433,7 +481,7 @@ class EpisodeSampler:
         name = self.experiment.validation.support_pool
         if name == JUMP_AND_TEMPLATES:
             return self._pool(name).draw(rng, at_most)
-        return number_pool(POOLS[name](self._data_dir), self.experiment)
+        return number_pool(self.experiment.items(name, self._data_dir), self.experiment)
 
     def longest(self, pool: str) -> tuple[int, int]:
         """Find the longest input and output that a pool gives in any episode, in words without EOS.
@@ -492,14 +540,14 @@ class EpisodeSampler:
 
     def _pool(self, name: str) -> "_Pool | _TemplatePool":
         if name not in self._pools:
-            items = POOLS[name](self._data_dir)
+            items = self.experiment.items(name, self._data_dir)
             try:
                 if name == JUMP_AND_TEMPLATES:
                     self._pools[name] = _TemplatePool(items, self.experiment)
                 else:
                     self._pools[name] = _Pool(items, self.experiment)
             except ValueError as error:
-                raise ValueError(f"pool {name}: {error}; {DATA_ADVICE}") from None
+                raise ValueError(f"pool {name}: {error}; {SCAN_ADVICE}") from None
         return self._pools[name]
 
 

@@ -14,7 +14,7 @@ from checkpoint import Checkpoint, load_checkpoint
 from common.command_line import OneLineParser, add_model_folder, checkpoint_name, run_script
 from common.devices import add_device_options, choose_device
 from evaluate import ask, explain, in_words
-from scan_util import Item
+from scan_util import typed_items
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -23,28 +23,14 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("query", nargs="?", metavar="QUERY", help="words joined by blanks (default: standard input)")
     parser.add_argument("--fn_in_model", type=checkpoint_name, required=True, metavar="NAME.tar", help="the checkpoint")
     add_model_folder(parser)
-    told = "what the network is shown: 'input words -> output words; ...'"
-    parser.add_argument("--support", type=support_items, required=True, metavar="ITEMS", help=told)
+    told = "what the network is shown: 'input words -> output words; ...'; not for one without memory"
+    parser.add_argument("--support", type=typed_items, default=(), metavar="ITEMS", help=told)
     parser.add_argument("--plot", action="store_true", help="also draw <dir_model>/query_<name>.png and write its JSON")
     add_device_options(parser)
     args = parser.parse_args()
     if args.plot and args.query is None:
         parser.error("--plot draws a single query; give it on the command line")
     return args
-
-
-def support_items(text: str) -> list[Item]:
-    """Parse support items, 'dax -> RED; lug -> BLUE'."""
-    items = []
-    for part in filter(str.strip, text.split(";")):
-        given, arrow, produced = part.partition("->")
-        item = Item(tuple(given.split()), tuple(produced.split()))
-        if not (arrow and all(item)):
-            raise argparse.ArgumentTypeError(f"expected 'input words -> output words', found {part.strip()!r}")
-        items.append(item)
-    if not items:
-        raise argparse.ArgumentTypeError("expected at least one 'input words -> output words', found none")
-    return items
 
 
 def answer_lines(checkpoint: Checkpoint, support: Sequence[tuple[str, str]]) -> None:
@@ -69,8 +55,10 @@ def main() -> None:
     args = parse_arguments()
     path = args.dir_model / args.fn_in_model
     checkpoint = load_checkpoint(path, choose_device(args.gpu, args.cpu, args.threads))
-    if checkpoint.model.config.disable_memory:
+    if args.support and checkpoint.model.config.disable_memory:
         raise ValueError(f"{path} has no memory (it was trained with --disable_memory): no support item would be read")
+    if not args.support and not checkpoint.model.config.disable_memory:
+        raise ValueError("say with --support what the words mean: 'input words -> output words; ...'")
     support = in_words(args.support)
     if args.query is None:
         answer_lines(checkpoint, support)

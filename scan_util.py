@@ -8,7 +8,7 @@ Loula, Baroni & Lake 2018, "Rearranging the familiar" (the template splits).
 """
 
 import argparse
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -40,6 +40,18 @@ TEMPLATES = {
 }
 TESTED_SPLITS = ("addprim_jump", "addprim_turn_left", "length", *TEMPLATES)
 SPLITS = ("all", *TESTED_SPLITS)
+
+
+class Words(NamedTuple):
+    """The words that may stand in a file of items, and whose they are."""
+
+    inputs: Collection[str]
+    outputs: Collection[str]
+    whose: str
+
+
+SCAN_WORDS = Words(frozenset(INPUT_WORDS), frozenset(OUTPUT_WORDS), "SCAN")
+SCAN_ADVICE = "in another --data_dir SCAN is generated anew; your own data go to train.py --train_file and --test_file"
 
 
 def interpret(command: Sequence[str], action_of: Mapping[str, str] = MappingProxyType(ACTION_OF)) -> tuple[str, ...]:
@@ -151,27 +163,39 @@ def load_split(data_dir: Path, part: str, split: str) -> list[Item]:
     path = split_path(data_dir, part, split)
     if not path.exists():
         write_items(path, split_items(split)[part])
-    return read_items(path)
+    try:
+        return read_items(path)
+    except ValueError as error:
+        raise ValueError(f"{error}; {SCAN_ADVICE}") from None
 
 
-def read_items(path: Path) -> list[Item]:
-    """Read a file of `IN: <command> OUT: <actions>` lines; blanks and a carriage return at a line's end are allowed."""
+def read_items(path: Path, known: Words | None = SCAN_WORDS) -> list[Item]:
+    """Read a file of `IN: <command> OUT: <actions>` lines; blanks and a carriage return at a line's end are allowed.
+
+    Args:
+        path: the file.
+        known: the words that may stand in it; None: any.
+    Raises:
+        ValueError: if a line is not as expected (the message has the file and the line number).
+        OSError: if the file cannot be read.
+    """
     items = []
-    known = frozenset(INPUT_WORDS), frozenset(OUTPUT_WORDS)
     with path.open(encoding="utf-8", errors="replace") as lines:
         for number, line in enumerate(lines, start=1):
             command, marker, actions = line.strip().removeprefix("IN: ").partition(" OUT: ")
             item = Item(tuple(command.split()), tuple(actions.split()))
             if not (line.startswith("IN: ") and marker and all(item)):
                 raise ValueError(f"{path}:{number}: expected 'IN: <command> OUT: <actions>', found {line.strip()!r}")
-            unknown = [word for side, words in zip(item, known, strict=True) for word in side if word not in words]
-            if unknown:
-                raise ValueError(
-                    f"{path}:{number}: {unknown[0]!r} is no word of SCAN; delete the file to regenerate it"
-                )
+            if known is not None:
+                unknown = [word for word in item.input if word not in known.inputs]
+                unknown += [word for word in item.output if word not in known.outputs]
+                if unknown:
+                    raise ValueError(f"{path}:{number}: {unknown[0]!r} is no word of {known.whose}")
+            elif "OUT:" in item.output or "\N{REPLACEMENT CHARACTER}" in line:
+                raise ValueError(f"{path}:{number}: expected one 'OUT:' and text in UTF-8, found {line.strip()!r}")
             items.append(item)
     if not items:
-        raise ValueError(f"{path}: the file is empty; delete it to regenerate it")
+        raise ValueError(f"{path}: the file is empty; expected lines 'IN: <command> OUT: <actions>'")
     return items
 
 
@@ -179,6 +203,20 @@ def write_items(path: Path, items: Iterable[Item]) -> None:
     """Write the items as a file of the published format, whole or not at all."""
     with written_whole(path) as file:
         file.writelines(f"IN: {' '.join(item.input)} OUT: {' '.join(item.output)}\n".encode() for item in items)
+
+
+def typed_items(text: str) -> list[Item]:
+    """Parse items as they are typed on a command line, 'dax -> RED; lug -> BLUE'."""
+    items = []
+    for part in filter(str.strip, text.split(";")):
+        given, arrow, produced = part.partition("->")
+        item = Item(tuple(given.split()), tuple(produced.split()))
+        if not (arrow and all(item)):
+            raise argparse.ArgumentTypeError(f"expected 'input words -> output words', found {part.strip()!r}")
+        items.append(item)
+    if not items:
+        raise argparse.ArgumentTypeError("expected at least one 'input words -> output words', found none")
+    return items
 
 
 def add_data_folder(group: argparse._ActionsContainer) -> None:

@@ -2,10 +2,13 @@
 
     python test.py --fn_in_model net_scan_prim_permutation.tar
 
-prints a report and writes <dir_model>/res_test_scan_prim_permutation.json.
+prints a report and writes <dir_model>/res_test_scan_prim_permutation.json. With --split or --support it is another
+test, and they are in the name of what is written.
 """
 
 import argparse
+import hashlib
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,7 +33,10 @@ from evaluate import (
     in_words,
 )
 from generate_episode import EXPERIMENTS
-from scan_util import add_data_folder
+from own_files import digest
+from scan_util import TESTED_SPLITS, Item, add_data_folder, typed_items
+
+LONGEST_LABEL = 80  # characters of a file's name that tell a support set
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -43,6 +49,10 @@ def parse_arguments() -> argparse.Namespace:
     add = parser.add_argument_group("scoring").add_argument
     told = "must agree with the checkpoint's, which is taken if this is left out"
     add("--episode_type", choices=list(EXPERIMENTS), metavar="TYPE", help=told)
+    told = "score on another test: the name of a SCAN split, or a file of lines 'IN: <words> OUT: <words>'"
+    add("--split", metavar="NAME|FILE", help=told)
+    told = "what is in memory instead of the test's support items: 'input words -> output words; ...'"
+    add("--support", type=typed_items, default=(), metavar="ITEMS", help=told)
     told = "queries to answer at once; changes no answer"
     add("--batch_size", type=positive_int, default=QUERIES_AT_ONCE, metavar="N", help=told)
     told = "whether padded steps stay out of the decoder's attention (default: as trained)"
@@ -56,8 +66,24 @@ def parse_arguments() -> argparse.Namespace:
     args = parser.parse_args()
     if args.support_set is not None and args.plot_attention is None:
         parser.error("--support_set goes with --plot_attention; scoring uses every support set")
+    if (args.split is not None or args.support) and args.plot_attention is not None:
+        parser.error("--split and --support go with scoring; query.py --plot draws the attention to any support items")
     args.support_set = args.support_set or 0
     return args
+
+
+def result_name(name: str, split: str | None, support: Sequence[Item]) -> str:
+    """Name the result file of a network's test; a test of another kind, split, file or support set has another name."""
+    parts = ["res_test", name]
+    if split is not None:
+        is_file = split not in TESTED_SPLITS
+        parts += ["on", f"{Path(split).stem}-{digest(Path(split))[:8]}" if is_file else split]
+    if support:
+        shown = ",".join(f"{'+'.join(item.input)}={'+'.join(item.output)}" for item in support)
+        readable = re.sub(r"[^\w=+,.-]", "-", shown)[:LONGEST_LABEL]
+        sign = "" if readable == shown else f"-{hashlib.sha256(shown.encode()).hexdigest()[:8]}"
+        parts += ["shown", readable + sign]
+    return "_".join(parts) + ".json"
 
 
 def report_of(
@@ -137,14 +163,19 @@ def print_answers(answered: Sequence[Answer]) -> None:
         print(f"{'ok   ' if one.is_right else 'WRONG'} {one.support_set}  {one.query}  ->  {one.output}{target}")
 
 
-def score(checkpoint: Checkpoint, args: argparse.Namespace, path: Path, result_path: Path) -> None:
+def score(checkpoint: Checkpoint, args: argparse.Namespace, path: Path) -> None:
     """Answer the whole test, print the report and write it with all wrong answers."""
-    split, episodes = find_test(checkpoint, args.data_dir)
+    split, episodes = find_test(checkpoint, args.data_dir, args.split, args.support)
+    result_path = args.dir_model / result_name(path.stem.removeprefix("net_"), args.split, args.support)
     started = time.monotonic()
     answered = answer_episodes(checkpoint, episodes, args.batch_size)
-    training = find_training_commands(checkpoint, args.data_dir)
+    training = find_training_commands(checkpoint, args.data_dir) if args.split is None else None
     on_training = [] if training is None else answer_episodes(checkpoint, [training], args.batch_size)
     report = report_of(checkpoint, split, answered, on_training, time.monotonic() - started)
+    if args.support:
+        report["support"] = [" -> ".join(item) for item in in_words(args.support)]
+    if checkpoint.experiment.files is not None:
+        report["data_files"] = [file._asdict() for file in checkpoint.experiment.files]
     wrong = [
         {"support_set": one.support_set, "query": one.query, "output": one.output, "target": one.target}
         for one in answered
@@ -178,11 +209,10 @@ def main() -> None:
         raise ValueError(
             f"{path} was trained on {checkpoint.experiment.name}, not on --episode_type {args.episode_type}"
         )
-    name = path.stem.removeprefix("net_")
     if args.plot_attention is not None:
-        plot(checkpoint, args, args.dir_model / f"attention_{name}.png")
+        plot(checkpoint, args, args.dir_model / f"attention_{path.stem.removeprefix('net_')}.png")
     else:
-        score(checkpoint, args, path, args.dir_model / f"res_test_{name}.json")
+        score(checkpoint, args, path)
 
 
 if __name__ == "__main__":

@@ -47,7 +47,16 @@ from common.run_loop import (
 )
 from episode_batch import EpisodeBatch, encode, vocabularies_of
 from evaluate import Accuracy
-from generate_episode import EXPERIMENTS, EXTRA_DIRECTIONS, Episode, EpisodeSampler, Experiment, find_experiment
+from generate_episode import (
+    EXPERIMENTS,
+    EXTRA_DIRECTIONS,
+    OWN_FILES,
+    Episode,
+    EpisodeSampler,
+    Experiment,
+    find_experiment,
+    find_own_experiment,
+)
 from lockstep import LockStep, shapes_of
 from model import ModelConfig, make_network
 from scan_util import add_data_folder
@@ -56,6 +65,7 @@ from training_step import Learner
 LOG_EVERY = 100  # episodes; also after the first and the last
 SAVE_EVERY = 1000  # episodes
 DEFAULT_SEED = 1
+DEFAULT_TYPE = "ME"
 
 
 def make_parser() -> OneLineParser:
@@ -77,10 +87,11 @@ def complete(args: argparse.Namespace, seed: int, parser: OneLineParser) -> argp
     """Give the arguments of one seed's run, with all that follows from them filled in."""
     own = argparse.Namespace(**{**vars(args), "seed": seed})
     del own.seeds
-    implied: dict[str, Any] = {"seed": DEFAULT_SEED}
+    implied: dict[str, Any] = {"seed": DEFAULT_SEED, "episode_type": kind_of_episode(args, parser)}
+    own.episode_type = implied["episode_type"]
     if own.episode_type == "scan_around_right":
         implied["extra_directions"] = EXTRA_DIRECTIONS
-    if EXPERIMENTS[own.episode_type].is_standard:
+    if own.train_file is not None or EXPERIMENTS[own.episode_type].is_standard:
         implied["disable_memory"] = True
         if own.disable_recon_loss:
             parser.error(f"--disable_recon_loss: {own.episode_type} has no support items to ask for")
@@ -89,11 +100,24 @@ def complete(args: argparse.Namespace, seed: int, parser: OneLineParser) -> argp
             setattr(own, name, value)
     if own.fn_out_model is None:
         given = given_arguments(own, lambda name: implied.get(name, parser.get_default(name)))
-        own.fn_out_model = "_".join(["net", own.episode_type, *given]) + ".tar"
+        of_file = [] if own.train_file is None else [own.train_file.stem]
+        own.fn_out_model = "_".join(["net", own.episode_type, *of_file, *given]) + ".tar"
     elif args.seeds and "{seed}" not in own.fn_out_model:
         parser.error("--fn_out_model: with --seeds each network needs a name of its own, such as net_seed{seed}.tar")
     own.fn_out_model = own.fn_out_model.replace("{seed}", str(seed))
     return own
+
+
+def kind_of_episode(args: argparse.Namespace, parser: OneLineParser) -> str:
+    """Say what the episodes are: of the type that is asked for, or of files of the user's own."""
+    if args.train_file is None and args.test_file is None:
+        return str(args.episode_type or DEFAULT_TYPE)
+    if args.train_file is None or args.test_file is None:
+        parser.error("--train_file and --test_file go together")
+    for name in ("episode_type", "extra_directions"):
+        if getattr(args, name) is not None:
+            parser.error(f"--{name} does not go with --train_file: files are trained on as standard seq2seq")
+    return OWN_FILES
 
 
 def given_arguments(args: argparse.Namespace, default_of: Callable[[str], Any]) -> list[str]:
@@ -115,7 +139,11 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("training")
     add = group.add_argument
     told = f"what the episodes are: {', '.join(EXPERIMENTS)}"
-    add("--episode_type", choices=list(EXPERIMENTS), default="ME", metavar="TYPE", help=told)
+    add("--episode_type", choices=list(EXPERIMENTS), metavar="TYPE", help=f"{told} (default: {DEFAULT_TYPE})")
+    told = "instead of a type: a file of your own to train on, with lines 'IN: <words> OUT: <words>'"
+    told += ", as standard seq2seq: meanings stay, no support set"
+    add("--train_file", type=Path, metavar="FILE", help=told)
+    add("--test_file", type=Path, metavar="FILE", help="goes with --train_file: what test.py scores the network on")
     add("--num_episodes", type=positive_int, default=10000, metavar="N", help="episodes, one gradient step each")
     add("--lr", type=positive_float, default=0.001, help="Adam's learning rate")
     told = "every N episodes multiply the learning rate by 0.1 and start Adam anew"
@@ -360,6 +388,9 @@ def find_earlier_run(
     differing = differing_arguments(arguments, vars(args), {*PLACES, "num_episodes"}, default_of)
     if differing:
         raise ValueError(f"{path} was trained with {differing}; {anew}")
+    contents_of = [[file.sha256 for file in one.files or ()] for one in (checkpoint.experiment, experiment)]
+    if contents_of[0] != contents_of[1]:
+        raise ValueError(f"{path} was trained on other contents of --train_file or --test_file; {anew}")
     if checkpoint.vocabularies != vocabularies_of(experiment):
         raise ValueError(f"{path} has another vocabulary than {args.episode_type}; {anew}")
     if checkpoint.episode > args.num_episodes:
@@ -367,6 +398,22 @@ def find_earlier_run(
             f"{path} has {checkpoint.episode} episodes, more than --num_episodes {args.num_episodes}; {anew}"
         )
     return checkpoint if checkpoint.episode > 0 else None  # before its first episode a run is what its seed makes it
+
+
+def experiment_of(args: argparse.Namespace) -> Experiment:
+    """Find the experiment that the command line asks for.
+
+    Raises:
+        ValueError: if there is none, or a file of the user's own is not as expected.
+    """
+    if args.train_file is None:
+        return find_experiment(args.episode_type, args.extra_directions)
+    experiment = find_own_experiment(args.train_file, args.test_file)
+    needed = experiment.language.longest_output + 1
+    if needed > args.max_length_eval:
+        found = f"the longest output in the files has {needed} symbols, EOS included"
+        raise ValueError(f"{found}, and answers are cut off before; pass --max_length_eval {needed}")
+    return experiment
 
 
 class Plan(NamedTuple):
@@ -466,7 +513,7 @@ def main() -> None:
     seeds = args.seeds or [DEFAULT_SEED if args.seed is None else args.seed]
     commands = [complete(args, seed, parser) for seed in seeds]
     device = choose_device(args.gpu, args.cpu, args.threads)
-    experiment = find_experiment(commands[0].episode_type, commands[0].extra_directions)
+    experiment = experiment_of(commands[0])
     with claimed([path_of(one) for one in commands], "pass another --fn_out_model"):
         plans = [Plan(one, find_earlier_run(one, experiment, device, parser.get_default)) for one in commands]
         groups = in_groups(plans, device)

@@ -37,7 +37,7 @@ class Curve:
             with self._path.open(newline="", encoding="utf-8") as lines:
                 rows = [row for row in csv.reader(lines) if len(row) == self._width and row[0].isdigit()]
         except (ValueError, csv.Error) as error:
-            raise ValueError(f"{self._path}: not a learning curve ({error}); move it away or delete it") from None
+            raise ValueError(f"{self._path}: not a learning curve ({error}); move it away") from None
         # A last row out of turn goes too: a longer run would not have it.
         return [row for row in rows if int(row[0]) <= last and is_logged(int(row[0]))]
 

@@ -309,7 +309,7 @@ def test_an_empty_file_is_reported(tmp_path):
     """A file without a line is no data; the message says which and what to do."""
     path = tmp_path / "items.txt"
     path.touch()
-    with pytest.raises(ValueError, match="empty; delete it") as error:
+    with pytest.raises(ValueError, match="empty; expected lines") as error:
         read_items(path)
     assert str(error.value).startswith(f"{path}: ")
 

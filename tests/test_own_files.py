@@ -1,0 +1,274 @@
+"""Data of one's own, and tests of a trained network other than its experiment's."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from script_runs import assert_one_line, contents, rows, run_file, same_contents
+
+from checkpoint import load_checkpoint
+from episode_batch import items_of, vocabularies_of
+from generate_episode import EXPERIMENTS, OWN_FILES, EpisodeSampler, find_own_experiment
+from scan_util import load_split, split_path
+
+ROOT = Path(__file__).resolve().parent.parent
+TINY = ("--cpu", "--emb_size", 4, "--nlayers", 1)
+NAME = "net_standard_files_mine.tar"
+
+
+@pytest.fixture
+def world(tmp_path):
+    """Two files with words that are not SCAN's, and a folder for models."""
+    verbs, times = {"hop": "HOP", "skip": "SKIP", "crawl": "CRAWL"}, {"once": 1, "often": 3}
+    lines = [f"IN: {v} {t} OUT: {' '.join([act] * n)}" for v, act in verbs.items() for t, n in times.items()]
+    (tmp_path / "mine.txt").write_text("\n".join([*lines[:-1], "IN: crawl OUT: CRAWL", ""]))
+    (tmp_path / "asked.txt").write_text(f"{lines[-1]}\n{lines[0]}\n{lines[-1]}\n")
+    return tmp_path
+
+
+def train(world, *arguments, script="train.py"):
+    where = ("--dir_model", world / "models", "--data_dir", world / "data")
+    files = ("--train_file", world / "mine.txt", "--test_file", world / "asked.txt", "--fn_out_model", NAME)
+    own = (*TINY, *files) if script == "train.py" else ("--cpu",)
+    return run_file(ROOT / script, *where, *own, *arguments)
+
+
+def score(world, *arguments, name=NAME):
+    return train(world, "--fn_in_model", name, *arguments, script="test.py")
+
+
+def result(world, name):
+    return json.loads((world / "models" / name).read_text())
+
+
+@pytest.fixture
+def trained(world):
+    outcome = train(world, "--num_episodes", 3)
+    assert (outcome.code, outcome.err) == (0, "")
+    return world
+
+
+def test_two_files_are_trained_on_scored_and_asked(trained):
+    """Every line of the test file is counted, and every distinct one of the other; no SCAN file is written."""
+    assert sorted(contents(trained / "models")) == [NAME.replace(".tar", ".csv"), NAME]
+    loaded = load_checkpoint(trained / "models" / NAME, torch.device("cpu"))
+    assert loaded.input_vocabulary.words == ("crawl", "hop", "often", "once", "skip")
+    assert loaded.output_vocabulary.words == ("CRAWL", "HOP", "SKIP")
+    outcome = score(trained)
+    assert (outcome.code, outcome.err) == (0, "")
+    report = result(trained, "res_test_standard_files_mine.json")
+    assert (report["total"], report["train_total"], report["episode_type"]) == (3, 6, OWN_FILES)
+    assert report["data_files"][1]["path"] == str(trained / "asked.txt")
+    query = ("--cpu", "--dir_model", trained / "models", "--fn_in_model", NAME)
+    assert run_file(ROOT / "query.py", *query, "hop often").code == 0
+    assert_one_line(run_file(ROOT / "query.py", *query, "--support", "hop -> HOP", "hop"), "query.py", "no memory")
+    assert not (trained / "data").exists()
+
+
+def test_files_of_scan_give_the_batches_of_its_experiment(data_dir):
+    """What is drawn from SCAN's files as one's own is what standard_addprim_jump draws, validation included."""
+    experiment = EXPERIMENTS["standard_addprim_jump"]
+    for part in ("train", "test"):
+        load_split(data_dir, part, "addprim_jump")
+    own = find_own_experiment(*(split_path(data_dir, part, "addprim_jump") for part in ("train", "test")))
+    drawn = []
+    for one in (experiment, own):
+        sampler, rng = EpisodeSampler(one, data_dir, True), np.random.default_rng(0)
+        episodes = [*sampler.validation_episodes(rng), *(sampler.training_episode(rng, ()) for _ in range(5))]
+        drawn.append([items_of(episode.query, *vocabularies_of(one)) for episode in episodes])
+    assert drawn[0] == drawn[1]
+    assert own.padded_length == experiment.padded_length
+
+
+def test_a_moved_file_goes_on_and_a_changed_one_is_refused(trained):
+    """The contents count, not where they lie; what is trained then is what an unbroken run trains."""
+    whole = ("--num_episodes", 5)
+    assert train(trained, *whole, "--fn_out_model", "whole.tar").code == 0
+    (trained / "elsewhere").mkdir()
+    shutil.move(trained / "mine.txt", trained / "elsewhere" / "mine.txt")
+    assert train(trained, *whole, "--train_file", trained / "elsewhere" / "mine.txt").code == 0
+    one, other = (torch.load(trained / "models" / name, weights_only=True) for name in ("whole.tar", NAME))
+    skipped = frozenset({"seconds", "arguments", "data_files"})
+    assert same_contents(one, other, skipped)
+    assert rows(trained / "models/whole.csv")[-1] == rows(trained / "models" / NAME.replace(".tar", ".csv"))[-1]
+    shutil.move(trained / "elsewhere" / "mine.txt", trained / "mine.txt")
+    for name in ("mine.txt", "asked.txt"):
+        kept = (trained / name).read_text()
+        (trained / name).write_text(kept + "IN: hop OUT: HOP\n")
+        before = contents(trained)
+        assert_one_line(train(trained, "--num_episodes", 7), "train.py", NAME, "other contents", "--overwrite")
+        assert contents(trained) == before
+        (trained / name).write_text(kept)
+    assert train(trained, "--num_episodes", 7).code == 0
+
+
+@pytest.mark.parametrize("change", ["gone", "changed"])
+def test_a_test_on_another_file_is_not_taken_for_the_test(trained, change):
+    """A changed or missing test file is refused, with what to do; named, any file is scored on, under another name."""
+    path = trained / "asked.txt"
+    other = trained / "other.txt"
+    other.write_text("IN: skip often OUT: SKIP SKIP SKIP\n")
+    path.unlink() if change == "gone" else shutil.copy(other, path)
+    assert_one_line(score(trained), "test.py", str(path), "--split FILE")
+    assert score(trained, "--split", other).code == 0
+    (name,) = (path.name for path in (trained / "models").glob("res_test*"))
+    assert re.fullmatch(r"res_test_standard_files_mine_on_other-[0-9a-f]{8}\.json", name)
+    assert (result(trained, name)["total"], result(trained, name)["split"]) == (1, str(other))
+    other.write_text("IN: skip once OUT: SKIP\n")
+    assert score(trained, "--split", other).code == 0
+    assert len(list((trained / "models").glob("res_test*"))) == 2
+
+
+def test_one_line_is_enough_to_train_on(world):
+    """Batches and validation are then smaller than those of SCAN; by default the file's name is in the network's."""
+    (world / "mine.txt").write_text("IN: hop OUT: HOP\n")
+    files = ("--train_file", world / "mine.txt", "--test_file", world / "asked.txt")
+    outcome = run_file(ROOT / "train.py", *TINY, *files, "--num_episodes", 2, "--dir_model", world / "models")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "net_standard_files_mine_emb_size4_nlayers1.tar" in contents(world / "models")
+
+
+@pytest.mark.parametrize(
+    ("line", "arguments", "said"),
+    [
+        ("hop HOP", (), ("mine.txt:7: ", "expected 'IN: <command> OUT: <actions>'")),
+        ("IN: hop OUT:", (), ("mine.txt:7: ",)),
+        ("IN: hop OUT: HOP OUT: HOP", (), ("mine.txt:7: ", "one 'OUT:'")),
+        (b"IN: h\xff OUT: HOP", (), ("mine.txt:7: ", "UTF-8")),
+        ("IN: hop OUT:" + 50 * " HOP", (), ("51 symbols", "--max_length_eval 51")),
+        ("", ("--episode_type", "ME"), ("--episode_type", "--train_file", "standard seq2seq")),
+        ("", ("--extra_directions", 2), ("--extra_directions", "--train_file")),
+        ("", ("--disable_recon_loss",), ("--disable_recon_loss",)),
+        ("", ("--train_file", "{world}/nowhere.txt"), ("nowhere.txt", "No such file")),
+        ("", ("--train_file", "{world}"), ("{world}",)),
+        ("", ("--train_file", "{world}/empty.txt"), ("empty.txt", "empty")),
+    ],
+)
+def test_a_mistake_is_one_line_and_no_data_are_lost(world, line, arguments, said):
+    """Where and what is wrong; every file stays, and nobody is told to delete one."""
+    (world / "empty.txt").touch()
+    with (world / "mine.txt").open("ab") as file:
+        file.write(line if isinstance(line, bytes) else f"{line}\n".encode() if line else b"")
+    before = contents(world)
+    outcome = train(world, *(str(one).format(world=world) for one in arguments))
+    assert_one_line(outcome, "train.py", *(one.format(world=world) for one in said))
+    assert "delete" not in outcome.err
+    assert contents(world) == before
+
+
+def test_one_file_alone_is_refused(world):
+    for name in ("train_file", "test_file"):
+        outcome = run_file(ROOT / "train.py", "--cpu", f"--{name}", world / "mine.txt", "--dir_model", world / "models")
+        assert_one_line(outcome, "train.py", "--train_file and --test_file go together")
+
+
+def test_own_words_in_the_folder_of_scan_are_kept(world):
+    """Whoever put own data there learns where they go; the advice is never to delete them."""
+    (world / "data").mkdir()
+    shutil.copy(world / "mine.txt", world / "data" / "tasks_train_all.txt")
+    before = contents(world)
+    outcome = run_file(
+        ROOT / "train.py", *TINY, "--episode_type", "scan_prim_permutation", "--data_dir", world / "data",
+        "--dir_model", world / "models",
+    )  # fmt: skip
+    assert_one_line(outcome, "train.py", "tasks_train_all.txt:1: 'hop' is no word of SCAN", "--train_file")
+    assert "delete" not in outcome.err
+    assert contents(world) == before
+
+
+# Another split, another support set
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory, data_dir):
+    """A folder with models of two episodes: ME, and SCAN with its own test, which is small here."""
+    world = tmp_path_factory.mktemp("networks")
+    shutil.copytree(data_dir, world / "data")
+    for split, n in (("addprim_jump", 20), ("length", 12)):
+        load_split(world / "data", "test", split)
+        path = split_path(world / "data", "test", split)
+        path.write_text("".join(path.read_text().splitlines(keepends=True)[:n]))
+    for kind, name in (("ME", "net_me.tar"), ("scan_prim_permutation", "net_scan.tar")):
+        where = ("--dir_model", world / "models", "--data_dir", world / "data")
+        tiny = (*TINY, "--num_episodes", 2, "--max_length_eval", 6, "--episode_type", kind, "--fn_out_model", name)
+        assert run_file(ROOT / "train.py", *tiny, *where).code == 0
+    return world
+
+
+ORIGINAL = "walk -> I_WALK; look -> I_LOOK; run -> I_RUN; jump -> I_JUMP"
+
+
+def test_naming_the_own_split_and_support_gives_the_own_test(networks):
+    """The same answers under another name; the standard result stays as it was."""
+    assert score(networks, name="net_scan.tar").code == 0
+    before = (networks / "models/res_test_scan.json").read_bytes()
+    assert score(networks, "--split", "addprim_jump", "--support", ORIGINAL, name="net_scan.tar").code == 0
+    assert (networks / "models/res_test_scan.json").read_bytes() == before
+    name = "res_test_scan_on_addprim_jump_shown_walk=I_WALK,look=I_LOOK,run=I_RUN,jump=I_JUMP.json"
+    standard, named = (result(networks, one) for one in ("res_test_scan.json", name))
+    assert named["support"] == ORIGINAL.split("; ")
+    for key in ("split", "total", "correct", "wrong", "breakdown"):
+        assert standard[key] == named[key]
+
+
+def test_every_split_and_support_set_has_a_result_of_its_own(networks):
+    """Those that look alike once odd characters are left out, too, and long ones that begin alike."""
+    long = "; ".join(f"{' '.join(['walk'] * n)} -> I_WALK" for n in range(1, 9))
+    tests = [
+        ("--split", "length"),
+        ("--support", ORIGINAL),
+        ("--support", "jump -> I_JUMP; walk -> I_WALK"),
+        ("--support", "jump walk -> I_JUMP; walk -> I_WALK"),
+        ("--support", long),
+        ("--support", f"{long}; jump -> I_JUMP"),
+        ("--split", "length", "--support", ORIGINAL),
+    ]
+    before = set(contents(networks / "models"))
+    for number, arguments in enumerate(tests, start=1):
+        outcome = score(networks, *arguments, name="net_scan.tar")
+        assert (outcome.code, outcome.err) == (0, "")
+        new = set(contents(networks / "models")) - before
+        assert len(new) == number
+    totals = [result(networks, name)["total"] for name in new]
+    assert sorted(totals) == [12, 12, *[20] * 5]
+
+
+def test_me_is_told_what_a_file_means(networks, tmp_path):
+    """A file of queries needs a support set, in which they are then answered."""
+    (tmp_path / "mine.txt").write_text("IN: zup lug OUT: YELLOW BLUE\nIN: dax OUT: RED\n")
+    split = ("--split", tmp_path / "mine.txt")
+    assert_one_line(score(networks, *split, name="net_me.tar"), "test.py", "--support")
+    assert score(networks, *split, "--support", "dax -> RED; lug -> BLUE", name="net_me.tar").code == 0
+    (name,) = (path.name for path in (networks / "models").glob("res_test_me_on_mine*"))
+    assert (result(networks, name)["total"], result(networks, name)["retrieval_total"]) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "said"),
+    [
+        ("net_scan.tar", ("--split", "lenght"), ("lenght", "addprim_jump, ")),
+        (
+            "net_scan.tar",
+            ("--split", "{world}/mine.txt"),
+            ("mine.txt:1: 'hop' is no word", "walk, look"),
+        ),
+        ("net_scan.tar", ("--support", "hop -> I_JUMP"), ("'hop'", "walk, look")),
+        ("net_scan.tar", ("--support", "jump I_JUMP"), ("--support", "->")),
+        ("net_me.tar", ("--split", "length", "--support", "dax -> RED"), ("unknown word", "dax, lug")),
+        ("net_me.tar", ("--support", "dax -> RED"), ("--split",)),
+        ("net_me.tar", ("--support", "dax -> RED", "--plot_attention", "dax"), ("query.py --plot",)),
+    ],
+)
+def test_a_mistake_about_the_test_is_one_line(networks, world, name, arguments, said):
+    before = contents(networks)
+    arguments = [one.format(world=world) for one in arguments]
+    assert_one_line(score(networks, *arguments, name=name), "test.py", *said)
+    assert contents(networks) == before
+
+
+def test_a_network_without_memory_is_shown_nothing(trained):
+    assert_one_line(score(trained, "--support", "hop -> HOP"), "test.py", "no memory")
