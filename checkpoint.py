@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from common.plain_files import load_plain
@@ -124,15 +125,20 @@ def _rebuild(plain: dict[str, Any], device: torch.device, mask_padding: bool | N
     model.eval()
     vocabularies = Vocabulary(tuple(plain["input_words"])), Vocabulary(tuple(plain["output_words"]))
     arguments = plain["arguments"]
-    validation = [
-        episode_from_items(_items(one["support"]), _items(one["query"]), *vocabularies, one["mapping"])
-        for one in plain["validation_episodes"]
-    ]
     if "data_files" in plain:
         train, test = (DataFile(**file) for file in plain["data_files"])
         experiment = experiment_on_files(train, test, plain["input_words"], plain["output_words"])
     else:
         experiment = find_experiment(arguments["episode_type"], arguments["extra_directions"])
+    validation = [
+        episode_from_items(_items(one["support"]), _items(one["query"]), *vocabularies, one["mapping"])
+        for one in plain["validation_episodes"]
+    ]
+    if experiment.is_standard:  # a test line of one's own may also stand in training: what was asked for again counts
+        validation = [
+            one._replace(is_support=np.arange(-len(one.query.inputs), 0) >= -len(one.support.inputs))
+            for one in validation
+        ]
     counts = {"episode": plain["episode"], **{name: arguments[name] for name in ("num_episodes", "max_length_eval")}}
     for name, value in counts.items():
         least = 0 if name == "episode" else 1  # a run is saved before its first episode

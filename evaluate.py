@@ -257,7 +257,8 @@ def find_test(
         raise ValueError(f"{experiment.name} has no meanings of its own; say what the words of {name} mean: --support")
     queries = experiment.items(f"{name}_test", data_dir) if split is None else find_queries(checkpoint, split, data_dir)
     supports = [list(support)] if support else find_supports(checkpoint)
-    return name, [episode_from_items(one, queries, *checkpoint.vocabularies) for one in supports]
+    shown = experiment.files[1].path if split is None and experiment.files is not None else name
+    return shown, [episode_from_items(one, queries, *checkpoint.vocabularies) for one in supports]
 
 
 def find_queries(checkpoint: Checkpoint, split: str, data_dir: Path) -> list[Item]:

@@ -62,7 +62,7 @@ def test_two_files_are_trained_on_scored_and_asked(trained):
     assert (outcome.code, outcome.err) == (0, "")
     report = result(trained, "res_test_standard_files_mine.json")
     assert (report["total"], report["train_total"], report["episode_type"]) == (3, 6, OWN_FILES)
-    assert report["data_files"][1]["path"] == str(trained / "asked.txt")
+    assert report["split"] == report["data_files"][1]["path"] == str(trained / "asked.txt")
     query = ("--cpu", "--dir_model", trained / "models", "--fn_in_model", NAME)
     assert run_file(ROOT / "query.py", *query, "hop often").code == 0
     assert_one_line(run_file(ROOT / "query.py", *query, "--support", "hop -> HOP", "hop"), "query.py", "no memory")
@@ -104,6 +104,18 @@ def test_a_moved_file_goes_on_and_a_changed_one_is_refused(trained):
         assert contents(trained) == before
         (trained / name).write_text(kept)
     assert train(trained, "--num_episodes", 7).code == 0
+
+
+def test_lines_may_stand_in_both_files(world):
+    """What counts as retrieval is the same before and after an interruption, and at test nothing is left out."""
+    shutil.copy(world / "mine.txt", world / "asked.txt")
+    assert train(world, "--num_episodes", 4, "--fn_out_model", "whole.tar").code == 0
+    assert train(world, "--num_episodes", 2).code == 0
+    assert train(world, "--num_episodes", 4).code == 0
+    whole, broken = (rows(world / "models" / name) for name in ("whole.csv", NAME.replace(".tar", ".csv")))
+    assert whole[-1] == broken[-1]
+    assert score(world).code == 0
+    assert result(world, "res_test_standard_files_mine.json")["total"] == 6
 
 
 @pytest.mark.parametrize("change", ["gone", "changed"])
