@@ -413,7 +413,7 @@ def test_every_row_keeps_its_word(data_dir, episode_type):
             experiment.held_out.items() <= pairs_of(one.mapping).items() for one in training
         )
     if experiment.test_split is not None:
-        assert POOLS[f"{experiment.test_split}_test"](data_dir)
+        assert experiment.items(f"{experiment.test_split}_test", data_dir)
 
 
 # A row of one's own

@@ -12,7 +12,7 @@ import stacked_model
 import training_step
 from episode_batch import encode, vocabularies_of
 from evaluate import answer, evaluate_episodes, remember
-from generate_episode import EXPERIMENTS, POOLS, EpisodeSampler, find_experiment
+from generate_episode import EXPERIMENTS, EpisodeSampler, find_experiment
 from lockstep import LockStep, shapes_of
 from model import MetaSeq2Seq, ModelConfig
 from packed_lstm import dropped
@@ -373,7 +373,7 @@ def test_shapes_hold_every_episode_and_are_tight(data_dir, episode_type, support
     if experiment.interpreter is not None:
         return  # then the longest output is the language's
     draw = experiment.training
-    support, query = (POOLS[name](data_dir) for name in (draw.support_pool, draw.query_pool))
+    support, query = (experiment.items(name, data_dir) for name in (draw.support_pool, draw.query_pool))
     for items, (inputs, outputs) in (
         (support, shapes[:2]),
         ([*query, *support] if support_loss else query, shapes[2:]),
