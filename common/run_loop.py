@@ -11,11 +11,6 @@ from typing import Any
 
 from common.command_line import in_one_line
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
 
 def with_what_was_done(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Complete the arguments of a training command by what train.py did before it had a flag for it.
@@ -56,8 +51,13 @@ def claimed(paths: Sequence[Path], advice: str) -> Iterator[None]:
     Raises:
         ValueError: if another process trains into one of them.
     """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
     with ExitStack() as stack:
-        for path in paths if fcntl is not None else ():
+        for path in paths:
             path.parent.mkdir(parents=True, exist_ok=True)
             lock = path.with_name(f".{path.name}.lock")
             file = stack.enter_context(lock.open("ab"))
