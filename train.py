@@ -96,7 +96,7 @@ def complete(args: argparse.Namespace, seed: int, parser: OneLineParser) -> argp
         if own.disable_recon_loss:
             parser.error(f"--disable_recon_loss: {own.episode_type} has no support items to ask for")
     for name, value in implied.items():
-        if getattr(own, name) in (None, False):
+        if getattr(own, name) is None or getattr(own, name) is False:  # 0 is a value
             setattr(own, name, value)
     if own.fn_out_model is None:
         given = given_arguments(own, lambda name: implied.get(name, parser.get_default(name)))

@@ -297,6 +297,8 @@ NAMES = {  # of the checkpoint, by the command
     "--keep_moments --num_episodes 3 --overwrite": "net_ME_keep_moments_emb_size6.tar",
     "--episode_type scan_around_right --extra_directions 20": "net_scan_around_right_extra_directions20_emb_size6.tar",
     "--episode_type scan_around_right --extra_directions 2": "net_scan_around_right_emb_size6.tar",
+    "--episode_type scan_around_right --extra_directions 0": "net_scan_around_right_extra_directions0_emb_size6.tar",
+    "--seed 0": "net_ME_seed0_emb_size6.tar",
     "--episode_type standard_length --disable_memory": "net_standard_length_emb_size6.tar",
     "--fn_out_model net_{seed}_a.tar --seed 3": "net_3_a.tar",
 }
