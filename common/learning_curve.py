@@ -1,12 +1,39 @@
-"""A learning curve's file: CSV, one row per log line, added as they come."""
+"""A learning curve's file: CSV, one row per log line, added as they come; and reading it."""
 
 import csv
 import io
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from common.files import written_whole
+
+
+def read_rows(path: Path) -> list[dict[str, float | None]]:
+    """Read a learning curve: its rows, each a finite number by column, None where nothing was measured.
+
+    Raises:
+        ValueError: if the file holds something else.
+    """
+    rows = []
+    with path.open(newline="", encoding="utf-8") as file:
+        lines = csv.DictReader(file, strict=True)
+        try:
+            for line in lines:
+                rows.append({name: _number(text) for name, text in line.items()})
+        except (ValueError, TypeError, csv.Error) as error:
+            raise ValueError(f"{path}:{lines.line_num}: expected a number under each column's name ({error})") from None
+    return rows
+
+
+def _number(text: str) -> float | None:
+    if text == "":
+        return None
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:20]} is no finite number")
+    return number
 
 
 class Curve:
