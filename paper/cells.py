@@ -1,18 +1,39 @@
 """The cells of the paper's evaluation: what each one trains, and what the paper reports for it.
 
 One table for the script that runs the cells and the one that reports them, and a way to say whether a result was
-trained as its cell says. Needs no torch.
+trained as its cell says. Needs no torch, so the defaults of train.py stand here once more; a test holds them equal.
 
 Source: Lake 2019, Sections 4.2 to 4.6, Tables 2 and 3; means and standard deviations over five runs, in percent.
 """
 
-from collections.abc import Mapping, Sequence
-from itertools import zip_longest
-from typing import Any, NamedTuple
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, NoReturn
 
+from common.command_line import dropout_probability, natural_int, positive_float, positive_int
 from common.run_loop import with_what_was_done
+from generate_episode import EXPERIMENTS, EXTRA_DIRECTIONS
 
 SEEDS = (1, 2, 3, 4, 5)  # the paper's means are over five runs
+NOT_THE_RECIPE = ("seed", "gpu", "cpu", "threads", "data_dir", "dir_model", "fn_out_model", "overwrite")
+"""Arguments of train.py that may differ between runs that are averaged: the seed, where and how it ran."""
+RECIPE: dict[str, tuple[Callable[[str], Any] | None, Any]] = {
+    "episode_type": (str, "ME"),
+    "num_episodes": (positive_int, 10000),
+    "lr": (positive_float, 0.001),
+    "lr_decay_schedule": (positive_int, 5000),
+    "keep_moments": (None, False),
+    "disable_recon_loss": (None, False),
+    "extra_directions": (natural_int, None),
+    "max_length_eval": (positive_int, 50),
+    "emb_size": (positive_int, 200),
+    "nlayers": (positive_int, 2),
+    "dropout": (dropout_probability, 0.5),
+    "disable_memory": (None, False),
+    "disable_attention": (None, False),
+    "mask_padding": (None, False),
+}
+"""All other arguments of train.py: what reads the text of each, None for a switch, and its default."""
 
 
 class Cell(NamedTuple):
@@ -108,30 +129,67 @@ CELLS = {
 }
 
 
-def flag_values(flags: Sequence[str]) -> dict[str, str | bool]:
-    """Read flags of train.py as its arguments: the text of those with a value, True for the others."""
-    values: dict[str, str | bool] = {}
-    for flag, follower in zip_longest(flags, flags[1:], fillvalue="--"):
-        if flag.startswith("--"):
-            values[flag.removeprefix("--")] = True if follower.startswith("--") else follower
-    return values
+class _FlagParser(argparse.ArgumentParser):
+    """Reads flags of a recipe; what it cannot read is a ValueError."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say which flags there are."""
+        raise ValueError(f"{message}; the flags of a recipe are {', '.join(f'--{name}' for name in RECIPE)}")
+
+
+def flag_values(flags: Sequence[str]) -> dict[str, Any]:
+    """Read flags of train.py as the arguments that they give it.
+
+    Raises:
+        ValueError: if train.py has no such flag, if its value cannot be, or if it says where to run and not what.
+    """
+    parser = _FlagParser(add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
+    for name, (kind, _) in RECIPE.items():
+        if kind is None:
+            parser.add_argument(f"--{name}", action="store_true")
+        else:
+            parser.add_argument(f"--{name}", type=kind, choices=EXPERIMENTS if name == "episode_type" else None)
+    return vars(parser.parse_args(flags))
+
+
+def recipe_of(flags: Sequence[str]) -> dict[str, Any]:
+    """Give all arguments that train.py makes of flags, apart from seed and places."""
+    recipe = {name: default for name, (_, default) in RECIPE.items()} | flag_values(flags)
+    if recipe["episode_type"] == "scan_around_right" and recipe["extra_directions"] is None:
+        recipe["extra_directions"] = EXTRA_DIRECTIONS
+    recipe["disable_memory"] |= EXPERIMENTS[recipe["episode_type"]].is_standard
+    return recipe
+
+
+def differing(arguments: Mapping[str, Any], others: Mapping[str, Any]) -> list[str]:
+    """Name the arguments in which two trainings differ, in their recipe; None and False are what is not given."""
+    names = {*arguments, *others}.difference(NOT_THE_RECIPE)
+    return sorted(name for name in names if not _is_same(arguments.get(name), others.get(name)))
+
+
+def _is_same(value: Any, other: Any) -> bool:
+    """Compare two arguments; a switch that is on is not a value that happens to be 1."""
+    value, other = (None if one is False else one for one in (value, other))
+    return isinstance(value, bool) == isinstance(other, bool) and bool(value == other)
+
+
+def usual_recipe(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the default arguments of a training's type of episode; nothing if there is no such type."""
+    kind = str(arguments.get("episode_type"))
+    return recipe_of(("--episode_type", kind)) if kind in EXPERIMENTS else {}
 
 
 def unlike_recipe(cell: Cell, arguments: Mapping[str, Any]) -> list[str]:
     """Name the arguments of a training command in which it is not the cell's recipe.
 
-    Every flag of the cell has to have the cell's value. A flag that only other cells have must not have theirs: so a
-    run with `keep_moments` is of a cell only if the cell says so, and no run is of two cells. What is the same for all
-    cells, such as the number of units, is not looked at.
+    One that is missing, since the code that trained did not know it, counts as what that code did.
     """
-    done, own = with_what_was_done(arguments), flag_values(cell.flags)
-    unlike = {name for name, value in own.items() if not _is_given(done.get(name), value)}
-    for other in CELLS.values():
-        others = flag_values(other.flags).items() - own.items()
-        unlike |= {name for name, value in others if name not in own and _is_given(done.get(name), value)}
-    return sorted(unlike)
+    return differing({**usual_recipe(arguments), **with_what_was_done(arguments)}, recipe_of(cell.flags))
 
 
-def _is_given(found: Any, value: str | bool) -> bool:
-    """Say whether an argument has the value that a flag gives it."""
-    return found is True if value is True else str(found) == value
+def shown_flags(arguments: Mapping[str, Any]) -> str:
+    """Write the flags that give a training's arguments, as far as they are not the defaults."""
+    usual = usual_recipe(arguments)
+    done = {**usual, **with_what_was_done(arguments)}
+    changed = {name: done.get(name) for name in ["episode_type", *differing(done, usual)]}
+    return " ".join(f"--{name}" if value is True else f"--{name} {value}" for name, value in changed.items())

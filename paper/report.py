@@ -1,8 +1,10 @@
 """Put our results beside the paper's: read the result files, draw the pictures, write the report.
 
-    python -m paper.report
+    python -m paper.report                                  of the results that come with the code
+    python -m paper.report --results_dir my_results         of those that paper.reproduce leaves
 
-prints and writes <results_dir>/RESULTS.md, and the pictures into <results_dir>/figures. It needs no trained network.
+writes <results_dir>/RESULTS.md, and the pictures into <results_dir>/figures, and prints the mean of every cell. It
+needs no trained network.
 """
 
 import argparse
@@ -11,7 +13,7 @@ from pathlib import Path
 from common.command_line import OneLineParser, run_script
 from common.files import written_whole
 from paper.report_pictures import draw_pictures
-from paper.report_text import FIGURES, write_report
+from paper.report_text import FIGURES, main_lines, write_report
 from paper.run_results import read_results
 
 REPORT = "RESULTS.md"
@@ -30,12 +32,9 @@ def main() -> None:
     folder: Path = parse_arguments().results_dir
     results = read_results(folder)
     draw_pictures(results, folder / FIGURES)
-    text = write_report(results)
     with written_whole(folder / REPORT) as file:
-        file.write(text.encode())
-    print(text)
-    for name in results.left_aside:
-        print(f"left aside: {folder / name}, which is neither a cell nor a recipe for ME (me_...)")
+        file.write(write_report(results).encode())
+    print("\n".join([*main_lines(results), *(f"left out: {folder / line}" for line in results.left_out)]))
     print(f"written to {folder / REPORT}, pictures to {folder / FIGURES}")
 
 

@@ -213,9 +213,10 @@ def draw_pictures(results: Results, folder: Path) -> None:
     for cell in results.runs:
         curves = results.curves(cell)
         if curves:
-            description = CELLS[cell].description if cell in CELLS else "mutual exclusivity, another recipe"
             mark = f", {results.mark(cell)}" if results.mark(cell) else ""
-            draw_curves(f"{cell}: {description} (n = {len(curves)}{mark})", curves, folder / f"curves_{cell}.png")
+            draw_curves(
+                f"{cell}: {results.description(cell)} (n = {len(curves)}{mark})", curves, folder / f"curves_{cell}.png"
+            )
     if results.me_curves():
         draw_me_recipes(results.me_curves(), folder / "curves_me_recipes.png")
     draw_tables(results, folder / "tables.png")

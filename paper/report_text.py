@@ -8,7 +8,7 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
-from paper.cells import CELLS, Cell
+from paper.cells import CELLS, Cell, differing
 from paper.comparison import (
     MARGIN,
     MIN_RUNS,
@@ -24,7 +24,7 @@ from paper.comparison import (
     verdict,
 )
 from paper.rates import wilson_interval
-from paper.run_results import KEPT_MOMENTS, TAKEN_OFF, Results, Run, differing, take_off
+from paper.run_results import KEPT_MOMENTS, TAKEN_OFF, Results, Run, take_off
 
 FIGURES = "figures"  # folder of the pictures, beside the report
 MASKED = {"me_masked": ("me", "me_kept_moments"), "jump_perm_masked": ("jump_perm",)}  # and what may be unmasked twins
@@ -39,6 +39,7 @@ def write_report(results: Results) -> str:
     sections = (
         introduction(results),
         compare_cells(results),
+        show_own_cells(results),
         show_tables(results),
         show_training_commands(results),
         show_masked(results),
@@ -104,7 +105,7 @@ def compare_cells(results: Results) -> str:
     rows = []
     for cell in CELLS.values():
         runs, ours = results.runs[cell.name], summarize(results.accuracies(cell.name))
-        here = shown_here(runs) + (f"; {took_off}" if (took_off := shown_take_offs(cell.name, runs)) else "")
+        here = shown_here(runs) + (f"; {took_off}" if (took_off := shown_take_offs(runs)) else "")
         is_other_recipe = bool(results.mark(cell.name))  # than the paper's
         comparison = compared(ours, paper_summary(cell)) if ours and not is_other_recipe else [EMPTY] * 2
         rows.append([f"`{cell.name}`", cell.description, shown_paper(cell), here, *comparison])
@@ -112,9 +113,34 @@ def compare_cells(results: Results) -> str:
     return section("Beside the paper", table_of(header, rows), criterion())
 
 
-def shown_take_offs(cell: str, runs: Sequence[Run]) -> str:
+def main_lines(results: Results) -> list[str]:
+    """Write what is run of every cell and the paper's figure, in columns for a terminal."""
+    rows = []
+    for name, runs in results.runs.items():
+        paper = paper_summary(CELLS[name]) if name in CELLS else None
+        if runs:
+            rows.append((name, shown_here(runs), f"paper: {shown(paper)}" if paper else results.description(name)))
+    widths = [max((len(row[column]) for row in rows), default=0) for column in (0, 1)]
+    return [f"{name:<{widths[0]}}  {here:<{widths[1]}}  {other}" for name, here, other in rows]
+
+
+def show_own_cells(results: Results) -> str:
+    """Show what cells gave that the paper does not have."""
+    rows = []
+    for cell, runs in results.runs.items():
+        ours = summarize(results.accuracies(cell))
+        if cell not in CELLS:
+            interval = compared(ours, None)[0] if ours else EMPTY
+            rows.append([f"`{cell}`", f"`{results.description(cell)}`", shown_here(runs), interval])
+    if not rows:
+        return ""
+    header = ("Cell", "Flags of train.py", "Here, % (SD, n)", "95 % interval of our mean")
+    return section("Cells that the paper does not have", table_of(header, rows))
+
+
+def shown_take_offs(runs: Sequence[Run]) -> str:
     """Write how many ME runs took off, which says more than their mean; nothing for other cells."""
-    episodes = take_offs(runs) if is_mutual_exclusivity(cell) else []
+    episodes = take_offs(runs) if are_mutual_exclusivity(runs) else []
     return f"took off: {shown_rate(episodes)}" if episodes else ""
 
 
@@ -220,12 +246,12 @@ def show_masked(results: Results) -> str:
 
 def differ_in_the_mask_alone(masked: Sequence[Run], plain: Sequence[Run]) -> bool:
     """Say whether the recipes of two groups of runs, each of one recipe, are the same except for the mask."""
-    return bool(masked and plain) and differing(masked[0], plain[0]) == ["mask_padding"]
+    return bool(masked and plain) and differing(masked[0].arguments, plain[0].arguments) == ["mask_padding"]
 
 
 def show_mutual_exclusivity(results: Results) -> str:
     """Show for the ME runs of every recipe whether and when they took off, and their accuracy by output length."""
-    cells = {cell: runs for cell, runs in results.runs.items() if runs and is_mutual_exclusivity(cell)}
+    cells = {cell: runs for cell, runs in results.runs.items() if are_mutual_exclusivity(runs)}
     if not cells:
         return ""
     groups = {name for runs in cells.values() for run in runs for name in run.group_percents(BY_LENGTH)}
@@ -266,9 +292,9 @@ def recipe_row(cell: str, runs: Sequence[Run], plain: Run | None, lengths: Seque
     ]
 
 
-def is_mutual_exclusivity(cell: str) -> bool:
-    """Say whether a cell, or another folder of results, is one of ME."""
-    return cell == "me" or cell.startswith("me_")
+def are_mutual_exclusivity(runs: Sequence[Run]) -> bool:
+    """Say whether a cell's runs, those that failed aside, are of ME."""
+    return any(run.error is None and run.arguments.get("episode_type") == "ME" for run in runs)
 
 
 def take_offs(runs: Sequence[Run]) -> list[int | None]:
@@ -329,9 +355,11 @@ def show_single_runs(results: Results) -> str:
         rows.append([f"`{cell}`", ", ".join(counted) + (f"; left out above: {', '.join(older)}" if older else "")])
     failed = [run for runs in cells.values() for run in runs if run.error is not None]
     errors = [f"- `{run.cell}`, seed {run.seed}, failed: `{last_line(run.error or '')}`" for run in failed]
-    if not rows:
+    left_out = [f"- left out: `{line}`" for line in results.left_out]
+    if not rows and not left_out:
         return ""
-    return section("Every run", table_of(("Cell", "Correct on the test, %"), rows), "\n".join(errors))
+    lines = "\n".join([*errors, *left_out])
+    return section("Every run", table_of(("Cell", "Correct on the test, %"), rows), lines)
 
 
 def last_line(text: str) -> str:
@@ -415,5 +443,5 @@ def show_commands(results: Results) -> str:
             typed = ", ".join(f"`{last_line(str(line))}`" for line in commands[0])
             now = " (train.py needs `--keep_moments` for the same recipe now)" if results.mark(cell) else ""
             rows.append([f"`{cell}`", typed + now])
-    repeated = "A run that has a result is not repeated: move its `seed<k>.json` away first."
+    repeated = "Results go to `my_results/` (`--results_dir`); a run that has one there is not repeated."
     return section("Commands", repeated, table_of(("Cell", "Command"), rows))

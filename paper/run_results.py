@@ -1,13 +1,12 @@
 """Read the result files of finished, unfinished and failed runs, and say when a run took off.
 
-A run is `results/<cell>/seed<k>.json`, what `test.py` counted or the error it ended in, with its learning curve beside
-it as .csv. Everything is checked while it is read, so that whoever takes it from here need not: the runs of a folder
-are of one recipe. Only runs of earlier code, which kept Adam's moments when the learning rate dropped, may still lie in
-a cell's folder: marked, they stand in for the cell's own runs as long as there are none; then they are left out.
-Standard library only.
+A run is `<results_dir>/<cell>/seed<k>.json`, what `test.py` counted or the error it ended in, with its learning curve
+beside it as .csv. Everything is checked while it is read, so that whoever takes it from here need not: the runs of a
+folder are of one recipe, in a folder with a cell's name the cell's, and none is there twice. Others are left out, and
+named. Only runs of earlier code, which kept Adam's moments when the learning rate dropped, may still lie in a cell's
+folder: marked, they stand in for the cell's own runs as long as there are none.
 """
 
-import csv
 import json
 import math
 import re
@@ -16,14 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
+from common.learning_curve import read_rows
 from common.run_loop import with_what_was_done
-from paper.cells import CELLS, unlike_recipe
+from paper.cells import CELLS, NOT_THE_RECIPE, differing, recipe_of, shown_flags, unlike_recipe
 
 TAKEN_OFF = 99.0  # percent of the validation queries from which on a run counts as taken off
 ATTENTION_CELLS = ("me", "jump_perm")  # of the paper's Figures A.1 and A.2
 KEPT_MOMENTS = "kept moments"  # marks runs that kept Adam's moments, though their cell does not say so
-NOT_THE_RECIPE = ("seed", "gpu", "cpu", "threads", "data_dir", "dir_model", "fn_out_model", "overwrite")
-"""Arguments of the training command that may differ between runs that are averaged: the seed, where and how it ran."""
+NO_RECIPE = "no run that tells its flags"
 FINDING = "finding.md"  # in a cell's folder: what there is to say about its results, in Markdown
 CURVE_COLUMNS = ("episode", "lr", "train_loss", "retrieval", "generalize")
 NUMBER = int | float
@@ -89,14 +88,24 @@ class Run:
         return float(100 * self.result["train_correct"] / self.result["train_total"])
 
     @property
+    def all_arguments(self) -> dict[str, Any]:
+        """The arguments of its training, with the seed."""
+        done = {"num_episodes": self.result["num_episodes"], **(self.result.get("arguments") or {})}
+        return with_what_was_done(done)
+
+    @property
     def arguments(self) -> dict[str, Any]:
         """The arguments that make its recipe; a flag that was not given, or was not known yet, is left out."""
-        done = {"num_episodes": self.result["num_episodes"], **(self.result.get("arguments") or {})}
         return {
             name: value
-            for name, value in with_what_was_done(done).items()
+            for name, value in self.all_arguments.items()
             if name not in NOT_THE_RECIPE and value is not None and value is not False
         }
+
+    @property
+    def trained_seed(self) -> Any:
+        """The seed that it was trained with, whatever its file is called."""
+        return self.all_arguments.get("seed", self.seed)
 
     @property
     def has_kept_moments(self) -> bool:
@@ -125,8 +134,8 @@ def take_off(curve: Sequence[CurvePoint]) -> int | None:
     return episode
 
 
-def read_cell(folder: Path) -> list[Run]:
-    """Read every run of a cell, by seed; none if the folder is missing.
+def read_cell(folder: Path) -> tuple[list[Run], list[str]]:
+    """Read every run of a cell, by seed, and say which are left out and why; none if the folder is missing.
 
     Raises:
         ValueError: at the first file that is not what a run leaves behind.
@@ -136,17 +145,22 @@ def read_cell(folder: Path) -> list[Run]:
         for path in folder.glob("seed*.json")
         if (match := re.fullmatch(r"seed(0|[1-9]\d*)", path.stem))
     }
-    runs = []
+    runs, left_out = list[Run](), list[str]()
     for seed, path in sorted(paths.items()):
         result = read_object(path)
         if result.get("cell", folder.name) != folder.name or result.get("seed", seed) != seed:
             refuse(path, f"cell {folder.name}, seed {seed}", f"cell {result.get('cell')}, seed {result.get('seed')}")
         check_result(result, path)
         curve_path = path.with_suffix(".csv")
-        runs.append(Run(folder.name, seed, result, read_curve(curve_path) if curve_path.exists() else ()))
-        check_recipe(runs[-1], path)
-    check_one_recipe(runs, folder)
-    return runs
+        run = Run(folder.name, seed, result, read_curve(curve_path) if curve_path.exists() else ())
+        why = unlike_cell(run) or there_already(run, runs)
+        if why:
+            left_out.append(f"{path.parent.name}/{path.name}: {why}")
+        else:
+            runs.append(run)
+    if folder.name not in CELLS:
+        check_one_recipe(runs, folder)
+    return runs, left_out
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -204,33 +218,37 @@ def check_result(result: Mapping[str, Any], path: Path) -> None:
             refuse(path, "counts of right answers among at least one", f"{correct} of {total}")
 
 
-def check_recipe(run: Run, path: Path) -> None:
-    """Refuse a run of a cell that was trained otherwise than the cell says, except for kept moments."""
+def unlike_cell(run: Run) -> str:
+    """Say how a run of a cell was trained otherwise than the cell says, except for kept moments; empty if not."""
     if run.cell not in CELLS or run.error is not None:
-        return
-    arguments = with_what_was_done(run.result.get("arguments") or {})
-    for name in unlike_recipe(CELLS[run.cell], arguments):
-        if name != "keep_moments" or not run.has_kept_moments:
-            refuse(path, f"a run trained as {run.cell} is", f"--{name} {arguments.get(name)}")
+        return ""
+    cell, done = CELLS[run.cell], run.all_arguments
+    names = unlike_recipe(cell, done)
+    if names == ["keep_moments"] and run.has_kept_moments:
+        return ""
+    recipe = recipe_of(cell.flags)
+    return ", ".join(f"--{name} is {done.get(name)}, the cell's {recipe.get(name)}" for name in names)
+
+
+def there_already(run: Run, others: Sequence[Run]) -> str:
+    """Say of which run this is another copy, by seed and arguments; empty if of none."""
+    for other in others if run.error is None else ():
+        is_twin = other.error is None and other.trained_seed == run.trained_seed
+        if is_twin and not differing(other.arguments, run.arguments):
+            return f"trained with the seed and the arguments of seed{other.seed}.json"
+    return ""
 
 
 def check_one_recipe(runs: Sequence[Run], folder: Path) -> None:
-    """Refuse runs of one folder that differ in their recipe; in a cell's folder some may have kept moments."""
+    """Refuse runs of one folder that differ in their recipe."""
     trained = [run for run in runs if run.error is None]
     for run in trained[1:]:
-        for name in differing(trained[0], run):
-            if name != "keep_moments" or folder.name not in CELLS:
-                path, other_path = (folder / f"seed{each.seed}.json" for each in (trained[0], run))
-                values = f"{trained[0].arguments.get(name)} and {run.arguments.get(name)}"
-                raise ValueError(
-                    f"{path} and {other_path} differ in --{name} ({values}), so they have no mean; move one away"
-                )
-
-
-def differing(run: Run, other: Run) -> list[str]:
-    """Name the arguments in which the recipes of two runs differ."""
-    names = run.arguments.keys() | other.arguments.keys()
-    return sorted(name for name in names if run.arguments.get(name) != other.arguments.get(name))
+        for name in differing(trained[0].arguments, run.arguments):
+            path, other_path = (folder / f"seed{each.seed}.json" for each in (trained[0], run))
+            values = f"{trained[0].arguments.get(name)} and {run.arguments.get(name)}"
+            raise ValueError(
+                f"{path} and {other_path} differ in --{name} ({values}), so they have no mean; move one away"
+            )
 
 
 def split_off_older(runs: Sequence[Run]) -> tuple[list[Run], list[Run]]:
@@ -241,26 +259,14 @@ def split_off_older(runs: Sequence[Run]) -> tuple[list[Run], list[Run]]:
 
 
 def read_curve(path: Path) -> tuple[CurvePoint, ...]:
-    """Read a learning curve; an empty cell is a value that was not measured."""
+    """Read a learning curve; accuracies that were not measured are None."""
     points = []
-    with path.open(newline="", encoding="utf-8") as file:
-        try:
-            lines = csv.DictReader(file, strict=True)
-            for line in lines:
-                points.append(_curve_point(line))
-        except (ValueError, TypeError, KeyError, csv.Error) as error:
-            raise ValueError(
-                f"{path}:{lines.line_num}: expected numbers under {', '.join(CURVE_COLUMNS)} ({error})"
-            ) from None
+    for number, row in enumerate(read_rows(path), 2):
+        episode, lr, loss, retrieval, generalize = (row.get(name) for name in CURVE_COLUMNS)
+        if episode is None or lr is None or loss is None:
+            raise ValueError(f"{path}:{number}: expected numbers under {', '.join(CURVE_COLUMNS[:3])}")
+        points.append(CurvePoint(int(episode), lr, loss, retrieval, generalize))
     return tuple(points)
-
-
-def _curve_point(line: Mapping[str, str]) -> CurvePoint:
-    episode, *texts = (line[name] for name in CURVE_COLUMNS)
-    lr, loss, retrieval, generalize = (None if text == "" else _finite(text) for text in texts)
-    if lr is None or loss is None:
-        raise ValueError("learning rate or loss is missing")
-    return CurvePoint(int(episode), lr, loss, retrieval, generalize)
 
 
 def read_attention(path: Path) -> dict[str, Any]:
@@ -294,10 +300,10 @@ def _is_table(panel: Any) -> bool:
 class Results(NamedTuple):
     """Everything that was found in the results folder."""
 
-    runs: dict[str, list[Run]]  # by cell; the paper's cells first, with no runs where there are none
+    runs: dict[str, list[Run]]  # by cell; the paper's first, with no runs where there are none, then other folders
     attention: dict[str, dict[str, Any]]  # labelled weights by picture, "me_1"
     findings: dict[str, str]  # by cell
-    left_aside: list[str]  # folders with runs that are no cell's
+    left_out: list[str]  # files of runs that do not count, each with the reason
     older: dict[str, list[Run]]  # by cell; runs with kept moments in cells that have others, left out of `runs`
 
     def finished(self, cell: str) -> list[Run]:
@@ -311,6 +317,13 @@ class Results(NamedTuple):
     def curves(self, cell: str) -> list[Sequence[CurvePoint]]:
         """The learning curves of the finished runs of a cell."""
         return [run.curve for run in self.finished(cell) if run.curve]
+
+    def description(self, cell: str) -> str:
+        """Say what a cell is; one that the paper does not have, by the flags of train.py."""
+        if cell in CELLS:
+            return CELLS[cell].description
+        trained = [run for run in self.runs[cell] if run.error is None]
+        return shown_flags(trained[0].all_arguments) if trained else NO_RECIPE
 
     def mark(self, cell: str) -> str:
         """Give `KEPT_MOMENTS` for a cell whose runs kept them though it does not say so, nothing for others."""
@@ -331,19 +344,19 @@ def read_results(folder: Path) -> Results:
     if not folder.is_dir():
         raise ValueError(f"no folder {folder}; `python -m paper.reproduce` fills it, or pass another --results_dir")
     others = sorted({path.parent.name for path in folder.glob("*/seed*.json")} - set(CELLS))
-    further = [name for name in others if name.startswith("me_")]
-    cells = [*CELLS, *further]
+    cells = [*CELLS, *others]
     pictures = {
         f"{cell}_{path.stem.removeprefix('attention_seed1_')}": read_attention(path)
         for cell in ATTENTION_CELLS
         for path in sorted((folder / cell).glob("attention_seed1_*.json"), key=lambda path: (len(path.name), path.name))
     }
     notes = {cell: path for cell in cells if (path := folder / cell / FINDING).exists()}
-    runs = {cell: split_off_older(read_cell(folder / cell)) for cell in cells}
+    found = {cell: read_cell(folder / cell) for cell in cells}
+    runs = {cell: split_off_older(own) for cell, (own, _) in found.items()}
     return Results(
         {cell: counted for cell, (counted, _) in runs.items()},
         pictures,
         {cell: path.read_text(encoding="utf-8", errors="replace").strip() for cell, path in notes.items()},
-        [name for name in others if name not in further],
+        [line for _, lines in found.values() for line in lines],
         {cell: older for cell, (_, older) in runs.items()},
     )

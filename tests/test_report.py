@@ -13,13 +13,12 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.text import Text
 from script_runs import run_file
 
-from checkpoint import PLACES
 from paper.cells import CELLS, flag_values
 from paper.comparison import MARGIN, T_QUANTILES, TABLES, Summary, shown, summarize, t_interval, verdict
 from paper.rates import wilson_interval
 from paper.report_pictures import draw_pictures
 from paper.report_text import write_report
-from paper.run_results import NOT_THE_RECIPE, CurvePoint, read_results, take_off
+from paper.run_results import CurvePoint, read_results, take_off
 
 ROOT = Path(__file__).resolve().parent.parent
 WEIGHTS = {
@@ -48,8 +47,8 @@ def result(cell, seed, correct=20, **changed):
         "correct": correct,
         "total": 20,
         "seconds": 360.0,
-        "episode": 300,
-        "num_episodes": 300,
+        "episode": 10000,
+        "num_episodes": 10000,
         "finished": True,
         "arguments": arguments_of(cell, seed),
         "training_seconds": 3600.0,
@@ -196,7 +195,7 @@ def test_mutual_exclusivity_by_recipe_and_by_run(grid):
     ]
     assert row_of(text, "`me`", "3")[2:] == ["never", "60.00", "100.0", "100.0", "60.0"]
     assert row_of(text, "`me`", "6")[2:4] == ["—", "failed"]
-    assert row_of(text, "`me`", "7")[2:4] == ["—", "unfinished (100 of 300 episodes)"]
+    assert row_of(text, "`me`", "7")[2:4] == ["—", "unfinished (100 of 10000 episodes)"]
     assert row_of(text, "`me_masked`", "1")[2] == "no learning curve"
 
 
@@ -212,6 +211,8 @@ def test_what_else_the_report_holds(grid):
     ]
     spent = row_of(section(text, "Compute"), "all")
     assert spent[1:] == ["11", "11.00", "1.10", "12.10"]
+    own = row_of(section(text, "Cells that the paper does not have"), "`me_decay7500`")
+    assert own[1:] == ["`--episode_type ME --lr_decay_schedule 7500`", "100.00 (n = 1)", "—"]
     commands = section(text, "Commands")
     assert all(f"`python -m paper.reproduce --only {cell}`" in commands for cell in CELLS if cell != "me")
     assert "`python -m paper.reproduce --only me --seeds 1,2,3,4,5,6,7`" in commands  # it has more than five
@@ -320,14 +321,11 @@ def pixels(path):
     return *struct.unpack(">II", data[16:24]), zlib.decompress(packed)
 
 
-def test_the_script_prints_and_writes_report_and_pictures(grid):
-    """Every picture is in the report, has content, and is drawn only for cells with curves; a stray folder is named."""
-    save(grid, result("jump_prem", 1))
-    code, out, err = run_report(grid)
-    assert (code, err) == (0, "")
+def test_the_script_writes_report_and_pictures(grid):
+    """Every picture is in the report, has content, and is drawn only for cells with curves."""
+    assert run_report(grid)[::2] == (0, "")
     text = (grid / "RESULTS.md").read_text()
-    assert text in out
-    assert "jump_prem" in out.removeprefix(text)
+    assert text == write_report(read_results(grid))
     pictures = {path.name for path in (grid / "figures").iterdir()}
     assert pictures == {
         "tables.png",
@@ -341,6 +339,18 @@ def test_the_script_prints_and_writes_report_and_pictures(grid):
         width, height, raw = pixels(grid / "figures" / name)
         assert min(width, height) > 200
         assert len(set(raw)) > 10
+
+
+def test_the_script_prints_a_line_a_cell_that_has_runs_and_where_the_report_is(grid):
+    """The mean and the paper's, not the document."""
+    save(grid, result("my_own", 1, arguments=arguments_of("my_own", 1, nlayers=1)))
+    out = run_report(grid).out.splitlines()
+    assert [line.split()[0] for line in out[:-1]] == [
+        "me", "jump_perm", "jump_aug", "jump_standard", "me_masked", "me_decay7500", "my_own"
+    ]  # fmt: skip
+    assert " ".join(out[1].split()) == "jump_perm 100.00 (0.00, n = 2) paper: 99.95 (0.08, n = 5)"
+    assert " ".join(out[-2].split()) == "my_own 100.00 (n = 1) --episode_type ME --nlayers 1"
+    assert out[-1] == f"written to {grid / 'RESULTS.md'}, pictures to {grid / 'figures'}"
 
 
 def test_the_same_files_give_the_same_report(grid):
@@ -423,12 +433,12 @@ CHANGED = {
 }
 
 
-@pytest.mark.parametrize("cell", ["me", "me_decay7500"])
 @pytest.mark.parametrize("case", CHANGED)
 @pytest.mark.parametrize("seeds", [(1, 2), (2, 1)])
-def test_runs_of_different_recipes_are_not_averaged(tmp_path, cell, case, seeds):
+def test_runs_of_different_recipes_are_not_averaged(tmp_path, case, seeds):
     """One line names both files and the argument; nothing is written."""
     arguments, changed, name = CHANGED[case]
+    cell = "me_decay7500"
     save(tmp_path, result(cell, seeds[0]))
     save(tmp_path, result(cell, seeds[1], arguments=arguments_of(cell, seeds[1], **arguments), **changed))
     code, out, err = run_report(tmp_path)
@@ -436,6 +446,46 @@ def test_runs_of_different_recipes_are_not_averaged(tmp_path, cell, case, seeds)
     for part in (str(tmp_path / cell / "seed1.json"), str(tmp_path / cell / "seed2.json"), f"--{name} "):
         assert part in err
     assert not (tmp_path / "RESULTS.md").exists()
+
+
+@pytest.mark.parametrize("case", CHANGED)
+@pytest.mark.parametrize("cell", ["me", "length"])
+def test_a_run_that_is_not_of_its_cell_changes_nothing_and_is_named(tmp_path, cell, case):
+    """Whether it stands beside others or alone: one line in the report, and the same one on the terminal."""
+    arguments, changed, name = CHANGED[case]
+    changed = {"arguments": arguments_of(cell, 2, **arguments), **changed}
+    save(tmp_path, result(cell, 2, 7, **changed), [1, 1])
+    assert row_of(section(write_report(read_results(tmp_path)), "Beside the paper"), f"`{cell}`")[3] == "not run"
+    save(tmp_path, result(cell, 1))
+    save(tmp_path, result(cell, 3, 16))
+    code, out, err = run_report(tmp_path)
+    assert (code, err) == (0, "")
+    text = (tmp_path / "RESULTS.md").read_text()
+    (line,) = [line for line in text.splitlines() if "left out: " in line]
+    value = {**arguments, **changed}[name]
+    assert line.startswith(f"- left out: `{cell}/seed2.json: --{name} is {value}, the cell's ")
+    assert [line for line in out.splitlines() if line.startswith("left out: ")] == [
+        f"left out: {tmp_path}/{line.removeprefix('- left out: ').strip('`')}"
+    ]
+    for path in (tmp_path / cell).glob("seed2.*"):
+        path.unlink()
+    assert text == write_report(read_results(tmp_path)).replace("\n\n## Compute", f"\n\n{line}\n\n## Compute")
+
+
+@pytest.mark.parametrize("cell", ["me", "me_decay7500"])
+@pytest.mark.parametrize("seeds", [(1, 2), (2, 1)])
+def test_two_files_of_one_run_count_once(tmp_path, cell, seeds):
+    """The seed that it was trained with counts, not the file's name; the second file is named."""
+    for place in seeds:
+        one = result(cell, place, arguments=arguments_of(cell, 7, threads=place))
+        save(tmp_path, {name: value for name, value in one.items() if name != "seed"} | {"seed": place})
+    save(tmp_path, result(cell, 3, 16))
+    save(tmp_path, {"cell": cell, "seed": 4, "error": "killed"})
+    save(tmp_path, {"cell": cell, "seed": 5, "error": "killed"})
+    results = read_results(tmp_path)
+    assert results.accuracies(cell) == [100.0, 80.0]
+    assert results.left_out == [f"{cell}/seed2.json: trained with the seed and the arguments of seed1.json"]
+    assert len(results.runs[cell]) == 4
 
 
 def test_seed_place_and_what_is_not_set_may_differ(tmp_path):
@@ -447,10 +497,6 @@ def test_seed_place_and_what_is_not_set_may_differ(tmp_path):
     assert summarize(read_results(tmp_path).accuracies("me")).n == 3
 
 
-def test_what_may_differ_is_the_seed_and_what_the_checkpoint_calls_places():
-    assert set(NOT_THE_RECIPE) == {"seed", *PLACES}
-
-
 @pytest.mark.parametrize(
     ("cell", "changed"),
     [
@@ -460,10 +506,12 @@ def test_what_may_differ_is_the_seed_and_what_the_checkpoint_calls_places():
         ("around_right", {"extra_directions": 20}),
     ],
 )
-def test_a_run_that_is_not_of_its_cell_is_refused(tmp_path, cell, changed):
+def test_a_run_of_another_cells_recipe_is_left_out(tmp_path, cell, changed):
     save(tmp_path, result(cell, 1, arguments=arguments_of(cell, 1, **changed)))
-    with pytest.raises(ValueError, match=rf"{cell}/seed1.json: expected .* {cell} .* --{next(iter(changed))} "):
-        read_results(tmp_path)
+    results = read_results(tmp_path)
+    assert results.runs[cell] == []
+    (line,) = results.left_out
+    assert line.startswith(f"{cell}/seed1.json: --{next(iter(changed))} is {next(iter(changed.values()))}, the cell's ")
 
 
 @pytest.mark.parametrize("kept", OLDER)
@@ -605,7 +653,7 @@ def test_a_folder_that_is_no_cell_holds_one_recipe_which_is_marked(tmp_path):
     """There kept moments beside others are refused as any other difference is."""
     save(tmp_path, older("me_decay7500", 1))
     text = write_report(read_results(tmp_path))
-    assert len(marked_rows(text)) == 3
+    assert len(marked_rows(text)) == 4
     assert "`--keep_moments`" in row_of(section(text, "Commands"), "`me_decay7500`")[1]
     save(tmp_path, result("me_decay7500", 2))
     with pytest.raises(ValueError, match="keep_moments"):

@@ -33,21 +33,28 @@ from paper.runs import PICTURES, Company, Run, read_result, result_of, work_on
 
 ROOT = Path(__file__).resolve().parent.parent
 LINE = "1m 40s (- 2m 5s) (4400 44% finished) TrainLoss: 0.4123, ValAccRetrieval: 99.0, ValAccGeneralize: 87.5\n"
+FAIL, LONG = ("--nlayers", "77"), ("--nlayers", "99")  # what makes this train.py fail, or wait
 FAKE_TRAIN = """
 import json, pathlib, sys, time
 options = dict(zip(sys.argv, sys.argv[1:]))
-if "--fail" in sys.argv and not pathlib.Path("repaired").exists():
+if options.get("--nlayers") == "77" and not pathlib.Path("repaired").exists():
     print("some lines\\nthe last line")
     sys.exit(7)
-if "--long" in sys.argv:
+if options.get("--nlayers") == "99":
     print("waiting", flush=True)
     time.sleep(60)
 folder = pathlib.Path(options["--dir_model"])
-given = {word[2:]: True if value.startswith("--") else value for word, value in options.items() if word[:2] == "--"}
+def read(text):
+    try:
+        return json.loads(text)
+    except ValueError:
+        return True if text.startswith("--") else text
+given = {word[2:]: read(value) for word, value in options.items() if word[:2] == "--" and word != "--seeds"}
+done = {"episode_type": "ME", "keep_moments": False, **given}
 for seed in options.get("--seeds", options.get("--seed")).split(","):
     path = folder / options["--fn_out_model"].replace("{seed}", seed)
     path.with_suffix(".csv").write_text("episode,seconds\\n")
-    path.with_suffix(".json").write_text(json.dumps({"keep_moments": False, **given, "seed": seed}))
+    path.with_suffix(".json").write_text(json.dumps({**done, "seed": int(seed)}))
 """
 FAKE_TEST = """
 import json, pathlib, sys
@@ -73,7 +80,7 @@ def table(*cells):
 
 def a_result(one, **arguments):
     """What is read of a result that was trained as a cell says, but for the arguments given here."""
-    done = {"keep_moments": False, **flag_values(one.flags), **arguments}
+    done = {"episode_type": "ME", "keep_moments": False, **flag_values(one.flags), **arguments}
     return {"accuracy": 99.0, "arguments": {name: value for name, value in done.items() if value is not None}}
 
 
@@ -142,7 +149,7 @@ def test_a_dry_run_prints_what_a_user_types(start, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr("paper.runs.read_result", lambda path: None)  # whatever results are there
     before = sorted(path.name for path in ROOT.iterdir())
-    table_of_two = table(cell("me", "--episode_type", "ME", cost=0.5), cell("far", "--extra_directions", "20"))
+    table_of_two = table(cell("me", "--episode_type", "ME", cost=0.5), cell("far", "--emb_size", "20"))
     code, out, err = start(table_of_two, "--dry_run", "--seeds", "1,7", "--cpu", "--jobs", "1000")
     assert (code, err) == (0, "")
     train = "python train.py --episode_type ME --seed 1 --dir_model out_models/me --fn_out_model net_seed1.tar"
@@ -237,7 +244,7 @@ def test_a_result_holds_what_test_py_wrote_but_for_the_wrong_answers(start, worl
     result = json.loads((world / "results/me/seed1.json").read_text())
     assert 5.0 < result.pop("wall_seconds") < 30.0  # of training, as test.py tells, and since
     commands = result.pop("command")
-    assert result.pop("arguments")["lr"] == "0.1"
+    assert result.pop("arguments")["lr"] == 0.1
     assert result == {
         "cell": "me", "seed": 1, "accuracy": 50.0, "correct": 1, "total": 2, "training_seconds": 5.0
     }  # fmt: skip
@@ -330,7 +337,7 @@ def test_on_a_gpu_one_process_trains_the_seeds_of_a_cell(start, world):
     for name, seeds in (("one", "1,3"), ("other", "1,2,3")):
         for seed in map(int, seeds.split(",")):
             result = json.loads((world / f"results/{name}/seed{seed}.json").read_text())
-            assert (result["seed"], result["arguments"]["seed"]) == (seed, str(seed))
+            assert (result["seed"], result["arguments"]["seed"]) == (seed, seed)
             assert f"--seeds {seeds} " in result["command"][0]
             assert "--gpu 0" in result["command"][0]
             assert (world / f"results/{name}/seed{seed}.csv").exists()
@@ -340,7 +347,7 @@ def test_on_a_gpu_one_process_trains_the_seeds_of_a_cell(start, world):
 
 def test_runs_in_company_fail_together_and_only_they(start, world):
     """All of them say why, with the end of the log that their process wrote."""
-    cells = table(cell("bad", "--fail"), cell("good"))
+    cells = table(cell("bad", *FAIL), cell("good"))
     code, out, _ = start(cells, "--gpu", "0", "--seeds", "1,2")
     assert (code, out.splitlines()[-1]) == (1, "2 of 4 runs done, 2 failed")
     for seed in (1, 2):
@@ -383,7 +390,7 @@ def test_runs_in_company_show_how_far_the_process_has_come(world):
 
 def test_a_failed_run_is_reported_and_tried_again(start, world):
     """The end of its log is shown at once and in the end, the others go on, exit code 1; later it may succeed."""
-    cells = table(cell("bad", "--fail", cost=0.1), cell("good"))
+    cells = table(cell("bad", *FAIL, cost=0.1), cell("good"))
     code, out, err = start(cells, "--seeds", "1")
     said = "failed bad seed 1: train.py ended with exit code 7; the end of out_models/bad/seed1.log:\n"
     said += "    some lines\n    the last line\n"
@@ -419,7 +426,7 @@ def test_a_folder_in_the_way_stops_one_run_alone(start, world):
         (world / "results").mkdir(exist_ok=True)
         (world / "results" / name).write_text("in the way")
     (world / "out_models/worst/seed1.log").mkdir(parents=True)
-    cells = table(cell("bad", "--fail"), cell("worse"), cell("worst"), cell("good"))
+    cells = table(cell("bad", *FAIL), cell("worse"), cell("worst"), cell("good"))
     code, out, err = start(cells, "--seeds", "1", "--jobs", "4")
     assert (code, err) == (1, "")
     assert out.endswith("1 of 4 runs done, 3 failed\n")
@@ -432,7 +439,7 @@ def test_a_folder_in_the_way_stops_one_run_alone(start, world):
 def test_two_processes_do_not_work_on_the_same_run(world):
     """The second one waits, and does nothing once there is a result."""
     run = Run(cell("one"), 1)
-    first, second = work_on(run, ["--long"], world), work_on(run, [], world)
+    first, second = work_on(run, LONG, world), work_on(run, [], world)
     wait_until(lambda: next(first) or says(world / run.log, "waiting"))
     for _ in range(10):
         next(second)
@@ -486,7 +493,7 @@ def start_grid(folder, cells, *arguments, scripts=""):
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_a_stop_stops_what_was_started(world, how):
     """Ctrl-C, SIGTERM and a closed terminal end in one line and 130; even killed outright it leaves no process."""
-    cells = [cell("one", "--long"), cell("two", "--long")]
+    cells = [cell("one", *LONG), cell("two", *LONG)]
     process = start_grid(world, cells, "--seeds", "1", "--jobs", "2", scripts=paper.processes.HERE)
     logs = [world / Run(one, 1).log for one in cells]
     try:
