@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from paper.run_logs import Progress, progress_of
+from paper.run_logs import Progress, duration, progress_of
 from paper.runs import Run, result_of
 
 REDRAW_EVERY = 1.0  # seconds, on a terminal
@@ -60,14 +60,14 @@ class Board:
         if self._is_terminal:
             self._shown = -math.inf
         else:
-            self._print(self._total({run: progress_of(self._folder / run.log) for run in self.running}))
+            self._print(self._total(self._progress()))
 
     def show(self) -> None:
         """Show the lines if it is time to."""
         if time.monotonic() - self._shown < (REDRAW_EVERY if self._is_terminal else PRINT_EVERY):
             return
         self._shown = time.monotonic()
-        progress = {run: progress_of(self._folder / run.log) for run in self.running}
+        progress = self._progress()
         width = max((len(run.name) for run in self.running), default=0)
         lines = [f"{run.name:<{width}}  {progress[run].shown}" for run in self.running]
         self._draw(lines, self._total(progress))
@@ -76,6 +76,10 @@ class Board:
         """What has become of the runs, with the errors of those that failed."""
         lines = [f"failed {run.name}: {error}" for run, error in self.failed.items()]
         return "\n".join([*lines, f"{self._count()}, {len(self.failed)} failed"])
+
+    def _progress(self) -> dict[Run, Progress]:
+        """See how far the runs in progress have come."""
+        return {run: progress_of(self._folder / run.curve, run.num_episodes) for run in self.running}
 
     def _draw(self, lines: Sequence[str], total: str) -> None:
         """Print the lines, on a terminal over the earlier ones and as many as it holds."""
@@ -118,9 +122,3 @@ class Board:
         n_results = self._n_before + len(self.finished)
         n_all = n_results + len(self.failed) + len(self.running) + len(self.waiting)
         return f"{n_results} of {n_all} runs done"
-
-
-def duration(seconds: float) -> str:
-    """Write a time for people."""
-    minutes, seconds = divmod(int(seconds), 60)
-    return f"{minutes // 60}h {minutes % 60}m" if minutes >= 60 else f"{minutes}m {seconds}s"

@@ -3,13 +3,14 @@
     python -m paper.reproduce                                         all runs that have no result yet
     python -m paper.reproduce --only me,jump_perm --seeds 1,2 --jobs 2
     python -m paper.reproduce --dry_run                               print the command lines instead
+    python -m paper.reproduce --only me -- --num_episodes 2000        with further flags of train.py
 
 A run is one cell with one seed: train.py, then test.py, as processes of their own. They write to out_models/<cell>/,
-and what they print goes to seed<k>.log there. The result is results/<cell>/seed<k>.json, the learning curve the .csv
-beside it. Stopped at any point, the same command goes on from the last checkpoints and repeats no finished run. Where a
-result was trained with another recipe than its cell's, such as one from before Adam started anew when the learning rate
-drops, the run is done anew and replaces it; train.py refuses to go on from a checkpoint of that recipe, which has to be
-moved away first.
+and what they print goes to seed<k>.log there. The result is <results_dir>/<cell>/seed<k>.json, the learning curve the
+.csv beside it. Further flags make cells of their own, such as me_num_episodes2000. Stopped at any point, the same
+command goes on from the last checkpoints and repeats no finished run. Where a result was trained with another recipe
+than its cell's, such as one from before Adam started anew when the learning rate drops, the run is done anew and
+replaces it; train.py refuses to go on from a checkpoint of that recipe, which has to be moved away first.
 """
 
 import argparse
@@ -32,21 +33,28 @@ from common.command_line import (
 from paper.board import Board
 from paper.cells import CELLS, SEEDS, Cell
 from paper.cluster import run_on_ray
+from paper.own_cells import read_cells, varied
 from paper.processes import TICK, noticed_signals, typed
-from paper.runs import Company, Run, all_commands, companies, result_of, work_on
+from paper.runs import RESULTS, Company, Run, all_commands, companies, result_of, work_on
 
 
 def parse_arguments(cells: Mapping[str, Cell]) -> argparse.Namespace:
-    """Read the command line."""
+    """Read the command line; `only` are then the cells themselves, further flags included.
+
+    Raises:
+        ValueError: if a file of cells or further flags cannot be read.
+    """
     parser = OneLineParser(__doc__)
     group = parser.add_argument_group("what to run")
-    group.add_argument(
-        "--only",
-        type=lambda text: name_list("cell", text, cells),
-        metavar="CELL,...",
-        help=f"these cells: {', '.join(cells)} (default: all)",
-    )
+    told = f"these cells: {', '.join(cells)}, or of the file (default: all)"
+    group.add_argument("--only", metavar="CELL,...", help=told)
     group.add_argument("--seeds", type=seed_list, metavar="K,...", help="these seeds (default: 1,2,3,4,5)")
+    told = "cells of your own in place of the paper's, a line each: `name: flags of train.py`"
+    group.add_argument("--cells", type=Path, metavar="FILE", help=told)
+    told = "after --: further flags of train.py for every cell, whose name then says so"
+    group.add_argument("flags", nargs="*", metavar="FLAG", help=told)
+    told = "where the results go, and where finished ones are looked for"
+    group.add_argument("--results_dir", type=Path, default=RESULTS, metavar="DIR", help=told)
     group.add_argument("--dry_run", action="store_true", help="print the command lines, one run a line, and do nothing")
     group = parser.add_argument_group("on this machine", "The first GPU if there is one, else the CPU.")
     group.add_argument("--jobs", type=positive_int, metavar="N", help="runs at once; they share the cores (default: 1)")
@@ -64,16 +72,21 @@ def parse_arguments(cells: Mapping[str, Cell]) -> argparse.Namespace:
         help="GPUs for each run; 0.25 puts four on one (default: none)",
     )
     args = parser.parse_args()
-    args.only, args.seeds = args.only or list(cells), args.seeds or list(SEEDS)
+    table = read_cells(args.cells) if args.cells else cells
+    try:
+        names = list(table) if args.only is None else name_list("cell", args.only, table)
+    except argparse.ArgumentTypeError as error:
+        parser.error(f"argument --only: {error}")
+    args.only, args.seeds = [varied(table[name], args.flags) for name in names], args.seeds or list(SEEDS)
     for option in ("jobs", "gpu", "cpu") if args.ray else ("cpus_per_run", "gpus_per_run"):
         if not any(getattr(args, option) is unset for unset in (None, False)):
             parser.error(f"--{option} goes {'without' if args.ray else 'with'} --ray")
     return args
 
 
-def select_runs(cells: Mapping[str, Cell], names: Sequence[str], seeds: Sequence[int]) -> list[Run]:
+def select_runs(cells: Iterable[Cell], seeds: Sequence[int], results_dir: Path = RESULTS) -> list[Run]:
     """List the runs in their order: the first seed of every cell before any second one, cheap cells first."""
-    runs = [Run(cells[name], seed) for name in names for seed in seeds]
+    runs = [Run(cell, seed, results_dir) for cell in cells for seed in seeds]
     return sorted(runs, key=lambda run: (run.seed, run.cell.cost))
 
 
@@ -125,11 +138,13 @@ def main(cells: Mapping[str, Cell] = CELLS) -> None:
     """Do, or print, what has no result yet; exits with 1 if a run failed."""
     args = parse_arguments(cells)
     folder = Path.cwd()
-    selected = select_runs(cells, args.only, args.seeds)
+    if args.results_dir.exists() and not args.results_dir.is_dir():
+        raise ValueError(f"--results_dir: {args.results_dir} is no folder")
+    selected = select_runs(args.only, args.seeds, args.results_dir)
     runs = [run for run in selected if result_of(run, folder) is None]
+    found = f"{len(selected) - len(runs)} of {len(selected)} runs have a result in {args.results_dir}{os.sep}"
+    print(found, file=sys.stderr if args.dry_run else sys.stdout, flush=True)
     if args.dry_run:
-        if not runs:
-            print(f"# nothing left to do: all {len(selected)} runs have a result")
         for group in companies(runs, in_lock_step=args.gpu is not None):
             print(" && ".join(typed(command, folder) for command in all_commands(group, device_flags(args))))
         return

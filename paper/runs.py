@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from common.files import save_json, written_whole
-from paper.cells import Cell, unlike_recipe
+from paper.cells import Cell, recipe_of, unlike_recipe
 from paper.processes import TICK, execute, typed, wait_for_lock, with_relative_paths
-from paper.run_logs import SEE, end_of_log
+from paper.run_logs import end_of_log
 
+RESULTS = Path("my_results")  # where results go unless told otherwise; results/ are those that come with the code
 PICTURES = {  # the paper's example queries (Figures A.1 and A.2), by cell and seed
     ("me", 1): ("lug zup lug wif dax zup", "lug dax dax wif lug"),
     ("jump_perm", 1): ("walk left after run right thrice",),
@@ -27,6 +28,7 @@ class Run(NamedTuple):
 
     cell: Cell
     seed: int
+    results_dir: Path = RESULTS
 
     @property
     def name(self) -> str:
@@ -44,9 +46,19 @@ class Run(NamedTuple):
         return self.models / f"seed{self.seed}.log"
 
     @property
+    def curve(self) -> Path:
+        """The learning curve of the training in progress."""
+        return self.models / f"net_seed{self.seed}.csv"
+
+    @property
+    def num_episodes(self) -> int:
+        """How long it is trained."""
+        return int(recipe_of(self.cell.flags)["num_episodes"])
+
+    @property
     def result(self) -> Path:
         """The result, or why there is none."""
-        return Path("results") / self.cell.name / f"seed{self.seed}.json"
+        return self.results_dir / self.cell.name / f"seed{self.seed}.json"
 
 
 def read_result(path: Path) -> dict[str, Any] | None:
@@ -132,7 +144,7 @@ class Company:
         self._expected.discard(run)
         first = self._here[0]
         if run is not first:
-            log.write(f"\n$ {SEE}{first.log.name}\n".encode())
+            log.write(f"\ntrained with others, see {first.log.name}\n".encode())
             log.flush()
         while self._expected or (run is not first and self._code is None):
             yield
@@ -216,7 +228,7 @@ def train_and_score(
             n_pictures += 1
             name = f"attention_seed{run.seed}"
             copy_whole(models / f"{name}.json", results / f"{name}_{n_pictures}.json")
-    copy_whole(models / f"net_seed{run.seed}.csv", results / f"seed{run.seed}.csv")
+    copy_whole(folder / run.curve, results / f"seed{run.seed}.csv")
     report = json.loads((models / f"res_test_seed{run.seed}.json").read_text(encoding="utf-8"))
     report.pop("wrong", None)  # long, and it stays in out_models
     since = time.monotonic() - trained  # the training may have had several sittings, which its checkpoint has added up

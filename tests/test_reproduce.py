@@ -5,6 +5,7 @@ two tiny cells that is killed in the middle, and the same on a Ray cluster one n
 """
 
 import contextlib
+import dataclasses
 import fcntl
 import json
 import os
@@ -28,11 +29,12 @@ from paper.board import PRINT_EVERY, REDRAW_EVERY, Board
 from paper.cells import CELLS, Cell, flag_values
 from paper.cluster import outcome
 from paper.reproduce import main, select_runs
-from paper.run_logs import LOG_LINE, progress_of
+from paper.run_logs import progress_of
 from paper.runs import PICTURES, Company, Run, read_result, result_of, work_on
 
 ROOT = Path(__file__).resolve().parent.parent
-LINE = "1m 40s (- 2m 5s) (4400 44% finished) TrainLoss: 0.4123, ValAccRetrieval: 99.0, ValAccGeneralize: 87.5\n"
+HEADER = "episode,seconds,lr,train_loss,retrieval,generalize\n"
+CURVE = f"{HEADER}1,0.5,0.001,2.5,,\n4400,100.4,0.001,0.4123,99.0,87.5\n"
 FAIL, LONG = ("--nlayers", "77"), ("--nlayers", "99")  # what makes this train.py fail, or wait
 FAKE_TRAIN = """
 import json, pathlib, sys, time
@@ -139,7 +141,7 @@ def says(log, text):
 def test_first_seeds_come_first_and_cheap_cells_before_dear_ones():
     """The table fills evenly: one seed of everything, cheap cells first, before any second seed."""
     cells = table(cell("dear", cost=3.0), cell("cheap", cost=0.5), cell("middle"))
-    runs = select_runs(cells, list(cells), [2, 1])
+    runs = select_runs(cells.values(), [2, 1])
     names = ["cheap", "middle", "dear"]
     assert [(run.seed, run.cell.name) for run in runs] == [(seed, name) for seed in (1, 2) for name in names]
 
@@ -151,7 +153,7 @@ def test_a_dry_run_prints_what_a_user_types(start, tmp_path, monkeypatch):
     before = sorted(path.name for path in ROOT.iterdir())
     table_of_two = table(cell("me", "--episode_type", "ME", cost=0.5), cell("far", "--emb_size", "20"))
     code, out, err = start(table_of_two, "--dry_run", "--seeds", "1,7", "--cpu", "--jobs", "1000")
-    assert (code, err) == (0, "")
+    assert (code, err) == (0, "0 of 4 runs have a result in my_results/\n")
     train = "python train.py --episode_type ME --seed 1 --dir_model out_models/me --fn_out_model net_seed1.tar"
     test = "python test.py --fn_in_model net_seed1.tar --dir_model out_models/me"
     assert out.splitlines()[0] == (
@@ -177,8 +179,8 @@ def test_every_cell_of_the_paper_has_its_runs(start, world):
     assert all(" --seed 1 " in line for line in lines[:17])
     me = json.dumps(a_result(CELLS["me"]))
     for name, contents_of_it in (("me", me), ("length", '{"error": "no"}'), ("jump_aug", '{"accu')):
-        (world / "results" / name).mkdir(parents=True)
-        (world / "results" / name / "seed1.json").write_text(contents_of_it)
+        (world / "my_results" / name).mkdir(parents=True)
+        (world / "my_results" / name / "seed1.json").write_text(contents_of_it)
     _, out, _ = start(CELLS, "--dry_run")
     assert out.splitlines() == [line for line in lines if "--seed 1 --dir_model out_models/me " not in line]
 
@@ -222,6 +224,12 @@ def test_both_scripts_get_the_same_device(start, world, flags, expected):
         ("--ray auto --jobs 2", "--jobs goes without --ray"),
         ("--ray auto --gpu 0", "--gpu goes without --ray"),
         ("--ray auto --gpus_per_run 0", "above 0"),
+        ("-- --seed 3", "unrecognized arguments: --seed 3; the flags of a recipe are --episode_type, "),
+        ("-- --num_episodes 0", "at least 1"),
+        ("me", "unrecognized arguments: me"),
+        ("--num_episodes 3", "unrecognized arguments: --num_episodes"),
+        ("--cells cells.txt", "cells.txt: No such file"),
+        ("--cells .", "Is a directory"),
     ],
 )
 def test_a_mistake_is_one_line_before_anything_starts(start, world, arguments, said):
@@ -241,7 +249,7 @@ def test_a_result_holds_what_test_py_wrote_but_for_the_wrong_answers(start, worl
     code, out, err = start(table(cell("me", "--lr", "0.1")), "--seeds", "1,2", "--jobs", "2", "--cpu")
     assert (code, err) == (0, "")
     assert out.splitlines()[-1] == "2 of 2 runs done, 0 failed"
-    result = json.loads((world / "results/me/seed1.json").read_text())
+    result = json.loads((world / "my_results/me/seed1.json").read_text())
     assert 5.0 < result.pop("wall_seconds") < 30.0  # of training, as test.py tells, and since
     commands = result.pop("command")
     assert result.pop("arguments")["lr"] == 0.1
@@ -250,14 +258,74 @@ def test_a_result_holds_what_test_py_wrote_but_for_the_wrong_answers(start, worl
     }  # fmt: skip
     assert [shlex.split(command)[1] for command in commands] == ["../scripts/train.py"] + ["../scripts/test.py"] * 3
     for number, query in enumerate(PICTURES["me", 1], start=1):
-        assert json.loads((world / f"results/me/attention_seed1_{number}.json").read_text()) == {"query": query}
-    assert sorted(path.name for path in (world / "results/me").iterdir()) == [
+        assert json.loads((world / f"my_results/me/attention_seed1_{number}.json").read_text()) == {"query": query}
+    assert sorted(path.name for path in (world / "my_results/me").iterdir()) == [
         "attention_seed1_1.json", "attention_seed1_2.json", "seed1.csv", "seed1.json", "seed2.csv", "seed2.json"
     ]  # fmt: skip
     before = contents(world)
     code, out, err = start(table(cell("me", "--lr", "0.1")), "--seeds", "1,2", "--cpu")
-    assert (code, out, err) == (0, "2 of 2 runs done, 0 failed\n", "")
+    found = "2 of 2 runs have a result in my_results/\n"
+    assert (code, out, err) == (0, f"{found}2 of 2 runs done, 0 failed\n", "")
     assert contents(world) == before
+
+
+@pytest.mark.parametrize("flags", [[], ["--dry_run"]])
+def test_what_comes_with_the_code_is_not_taken_for_a_result_of_ones_own(start, world, flags):
+    """A clone's results/ stay as they are, and every run is done; unless that is the folder to be filled."""
+    one = cell("one")
+    save_json(world / "results/one/seed1.json", a_result(one))
+    before = contents(world)
+    code, out, err = start(table(one), "--seeds", "1,2", "--cpu", *flags)
+    first = "0 of 2 runs have a result in my_results/\n"
+    assert code == 0 and (err if flags else out).startswith(first)
+    assert out.count("train.py") == (2 if flags else 0)
+    assert {name: made for name, made in contents(world).items() if name in before} == before
+    code, out, err = start(table(one), "--seeds", "1,2", "--cpu", "--results_dir", "results", *flags)
+    first = "1 of 2 runs have a result in results/\n"
+    assert code == 0 and (err if flags else out).startswith(first)
+    if not flags:
+        assert {name: contents(world)[name] for name in before} == before
+        assert contents(world / "results/one").keys() == contents(world / "my_results/one").keys() - {"seed1.csv"}
+
+
+def test_the_folder_of_results_may_lie_anywhere(start, world, tmp_path):
+    where = tmp_path / "elsewhere" / "deep"
+    assert start(table(cell("one", *FAIL), cell("two")), "--seeds", "1", "--results_dir", str(where))[0] == 1
+    assert sorted(contents(where)) == ["one/seed1.json", "two/seed1.csv", "two/seed1.json"]
+    assert start(table(cell("two")), "--seeds", "1", "--results_dir", str(where))[1].startswith("1 of 1 runs have")
+
+
+# Cells of one's own
+
+
+def test_further_flags_go_to_train_py_and_leave_the_cell_alone(start, world):
+    """Their runs have a name, networks and results of their own, which count for nothing but themselves."""
+    cells = table(cell("one"), cell("other", "--nlayers", "3"))
+    more = ["--", "--num_episodes", "2000", "--lr", "1e-2"]
+    assert start(cells, "--seeds", "1", "--cpu", *more)[::2] == (0, "")
+    names = [f"{name}_num_episodes2000_lr0.01" for name in cells]
+    assert sorted(path.name for path in (world / "my_results").iterdir()) == names
+    assert sorted(path.name for path in (world / "out_models").iterdir()) == names
+    result = json.loads((world / f"my_results/{names[1]}/seed1.json").read_text())
+    assert result["cell"] == names[1]
+    assert [result["arguments"][name] for name in ("nlayers", "num_episodes", "lr")] == [3, 2000, 0.01]
+    assert start(cells, "--seeds", "1", "--cpu", *more)[1].startswith("2 of 2 runs have a result")
+    assert start(cells, "--seeds", "1", "--dry_run")[1].count("train.py") == 2
+
+
+def test_a_file_of_cells_takes_the_tables_place(start, world):
+    """It is what there is to choose from, its flags are what is trained, and other flags make a result no result."""
+    path = world / "cells.txt"
+    path.write_text("small: --emb_size 50\n# a remark\nsmaller: --emb_size 20\n")
+    arguments = ["--cells", "cells.txt", "--seeds", "1", "--cpu"]
+    assert start(CELLS, *arguments)[1].endswith("2 of 2 runs done, 0 failed\n")
+    assert json.loads((world / "my_results/smaller/seed1.json").read_text())["arguments"]["emb_size"] == 20
+    path.write_text("small: --emb_size 50\nsmaller: --emb_size 30\n")
+    _, out, _ = start(CELLS, *arguments, "--dry_run")
+    assert out.count("train.py") == 1 and "--emb_size 30" in out
+    code, out, err = start(CELLS, *arguments, "--only", "me")
+    assert (code, out) == (2, "")
+    assert "no cell 'me'; the cells are small, smaller" in err
 
 
 OTHER_RECIPES = {  # what jump_perm's result may have been trained with
@@ -266,13 +334,15 @@ OTHER_RECIPES = {  # what jump_perm's result may have been trained with
     "another type of episode": {"episode_type": "scan_prim_augmentation"},
     "without support loss": {"disable_recon_loss": True},
     "with masked padding": {"mask_padding": True},
+    "fewer episodes": {"num_episodes": 10},
+    "a smaller network": {"emb_size": 20},
 }
 
 
 @pytest.mark.parametrize("case", OTHER_RECIPES)
 def test_a_result_of_another_recipe_is_replaced(start, world, case):
     """It does not count as there, is never shown as the run's, and the run is done anew."""
-    path = world / "results/jump_perm/seed1.json"
+    path = world / "my_results/jump_perm/seed1.json"
     earlier = a_result(CELLS["jump_perm"], **OTHER_RECIPES[case])
     save_json(path, earlier)
     _, out, _ = start(CELLS, "--dry_run", "--only", "jump_perm", "--seeds", "1")
@@ -283,7 +353,11 @@ def test_a_result_of_another_recipe_is_replaced(start, world, case):
     assert "finished jump_perm seed 1: 50.00 % (1 of 2)" in out
     assert json.loads(path.read_text())["accuracy"] == 50.0
     before = contents(world)
-    assert start(CELLS, "--only", "jump_perm", "--seeds", "1") == (0, "1 of 1 runs done, 0 failed\n", "")
+    assert start(CELLS, "--only", "jump_perm", "--seeds", "1") == (
+        0,
+        "1 of 1 runs have a result in my_results/\n1 of 1 runs done, 0 failed\n",
+        "",
+    )
     assert contents(world) == before
 
 
@@ -328,7 +402,7 @@ def test_on_a_gpu_one_process_trains_the_seeds_of_a_cell(start, world):
     """Every run gets a result of its own, which names that process; what has a result is not trained again."""
     cells = table(cell("one"), cell("other"))
     assert start(cells, "--only", "one", "--seeds", "2")[0] == 0
-    before = (world / "results/one/seed2.json").read_bytes()
+    before = (world / "my_results/one/seed2.json").read_bytes()
     code, out, _ = start(cells, "--gpu", "0", "--seeds", "1,2,3", "--jobs", "2")
     assert (code, out.splitlines()[-1]) == (0, "6 of 6 runs done, 0 failed")
     assert out.count("finished ") == 5
@@ -336,12 +410,12 @@ def test_on_a_gpu_one_process_trains_the_seeds_of_a_cell(start, world):
     assert sorted(trained) == ["1,2,3", "1,3", "2"]
     for name, seeds in (("one", "1,3"), ("other", "1,2,3")):
         for seed in map(int, seeds.split(",")):
-            result = json.loads((world / f"results/{name}/seed{seed}.json").read_text())
+            result = json.loads((world / f"my_results/{name}/seed{seed}.json").read_text())
             assert (result["seed"], result["arguments"]["seed"]) == (seed, seed)
             assert f"--seeds {seeds} " in result["command"][0]
             assert "--gpu 0" in result["command"][0]
-            assert (world / f"results/{name}/seed{seed}.csv").exists()
-    assert (world / "results/one/seed2.json").read_bytes() == before
+            assert (world / f"my_results/{name}/seed{seed}.csv").exists()
+    assert (world / "my_results/one/seed2.json").read_bytes() == before
     assert start(cells, "--gpu", "0", "--dry_run")[1].count("train.py") == 2  # seeds 4 and 5 of both
 
 
@@ -351,7 +425,7 @@ def test_runs_in_company_fail_together_and_only_they(start, world):
     code, out, _ = start(cells, "--gpu", "0", "--seeds", "1,2")
     assert (code, out.splitlines()[-1]) == (1, "2 of 4 runs done, 2 failed")
     for seed in (1, 2):
-        said = json.loads((world / f"results/bad/seed{seed}.json").read_text())["error"]
+        said = json.loads((world / f"my_results/bad/seed{seed}.json").read_text())["error"]
         assert said.startswith("train.py ended with exit code 7; the end of out_models/bad/seed1.log:")
         assert "the last line" in said
     (world / "repaired").touch()
@@ -374,20 +448,6 @@ def test_two_companies_of_the_same_runs_do_not_wait_for_each_other(world):
     assert len(train_commands(world)) == 1
 
 
-def test_runs_in_company_show_how_far_the_process_has_come(world):
-    """Each one's line is that of the log to which the process writes, until it is scored."""
-    folder = world / "out_models" / "one"
-    folder.mkdir(parents=True)
-    prefixed = "".join(f"seed {seed}: {LINE}" for seed in (1, 2))
-    (folder / "seed1.log").write_text(f"\n$ python train.py --seeds 1,2\n{prefixed}")
-    (folder / "seed2.log").write_text("\n$ see seed1.log\n")
-    assert progress_of(folder / "seed2.log") == progress_of(folder / "seed1.log")
-    assert progress_of(folder / "seed1.log").fraction == 0.44
-    with (folder / "seed2.log").open("a") as log:
-        log.write("\n$ python test.py --fn_in_model net_seed2.tar\n")
-    assert progress_of(folder / "seed2.log").shown == "scoring"
-
-
 def test_a_failed_run_is_reported_and_tried_again(start, world):
     """The end of its log is shown at once and in the end, the others go on, exit code 1; later it may succeed."""
     cells = table(cell("bad", *FAIL, cost=0.1), cell("good"))
@@ -398,15 +458,15 @@ def test_a_failed_run_is_reported_and_tried_again(start, world):
     assert out.count(said) == 2
     assert out.index(said) < out.index("finished good seed 1: 50.00 % (1 of 2)")
     assert out.endswith(f"{said}1 of 2 runs done, 1 failed\n")
-    result = world / "results/bad/seed1.json"
+    result = world / "my_results/bad/seed1.json"
     assert json.loads(result.read_text()) == {"cell": "bad", "seed": 1, "error": said.strip().split(": ", 1)[1]}
     assert read_result(result) is None
-    good = (world / "results/good/seed1.json").read_bytes()
+    good = (world / "my_results/good/seed1.json").read_bytes()
     (world / "repaired").touch()
     code, out, _ = start(cells, "--seeds", "1")
     assert (code, out.splitlines()[-1]) == (0, "2 of 2 runs done, 0 failed")
     assert read_result(result)["accuracy"] == 50.0
-    assert (world / "results/good/seed1.json").read_bytes() == good
+    assert (world / "my_results/good/seed1.json").read_bytes() == good
 
 
 def test_a_result_that_cannot_be_gathered_is_a_failed_run(start, world):
@@ -416,24 +476,24 @@ def test_a_result_that_cannot_be_gathered_is_a_failed_run(start, world):
     code, out, _ = start(table(cell("one"), cell("two")), "--seeds", "1")
     assert code == 1
     assert out.splitlines()[-1] == "0 of 2 runs done, 2 failed"
-    error = json.loads((world / "results/two/seed1.json").read_text())["error"]
+    error = json.loads((world / "my_results/two/seed1.json").read_text())["error"]
     assert "'out_models/two/net_seed1.csv'" in error
 
 
 def test_a_folder_in_the_way_stops_one_run_alone(start, world):
     """Neither the result nor why there is none can be written; the line says both, and the other run goes on."""
     for name in ("bad", "worse"):
-        (world / "results").mkdir(exist_ok=True)
-        (world / "results" / name).write_text("in the way")
+        (world / "my_results").mkdir(exist_ok=True)
+        (world / "my_results" / name).write_text("in the way")
     (world / "out_models/worst/seed1.log").mkdir(parents=True)
     cells = table(cell("bad", *FAIL), cell("worse"), cell("worst"), cell("good"))
     code, out, err = start(cells, "--seeds", "1", "--jobs", "4")
     assert (code, err) == (1, "")
     assert out.endswith("1 of 4 runs done, 3 failed\n")
     assert "failed bad seed 1: train.py ended with exit code 7" in out
-    assert out.count("; nor can results/bad/seed1.json be written: ") == 2
-    assert read_result(world / "results/good/seed1.json") is not None
-    assert (world / "results/bad").read_text() == "in the way"
+    assert out.count("; nor can my_results/bad/seed1.json be written: ") == 2
+    assert read_result(world / "my_results/good/seed1.json") is not None
+    assert (world / "my_results/bad").read_text() == "in the way"
 
 
 def test_two_processes_do_not_work_on_the_same_run(world):
@@ -508,14 +568,14 @@ def test_a_stop_stops_what_was_started(world, how):
         assert not any(map(is_worked_on, logs))
     elif sys.platform == "linux":
         wait_until(lambda: not any(map(is_worked_on, logs)))
-    assert not (world / "results").exists()
+    assert not (world / "my_results").exists()
 
 
 def test_a_killed_grid_goes_on_where_it_was(tmp_path):
     """Two tiny cells for real, killed when one is finished and the other has saved: nothing finished is repeated."""
     cells = [cell("short", *TINY, "20", cost=0.1), cell("me", *TINY, "1500")]
     arguments = "--seeds", "1", "--cpu", "--jobs", "2"
-    short, log = tmp_path / "results/short/seed1.json", tmp_path / "out_models/me/seed1.log"
+    short, log = tmp_path / "my_results/short/seed1.json", tmp_path / "out_models/me/seed1.log"
     process = start_grid(tmp_path, cells, *arguments)
     try:
         wait_until(lambda: short.exists() and (tmp_path / "out_models/me/net_seed1.tar").exists(), process)
@@ -523,7 +583,7 @@ def test_a_killed_grid_goes_on_where_it_was(tmp_path):
         process.kill()
         process.communicate()
     wait_until(lambda: not is_worked_on(log))
-    finished = contents(tmp_path / "results")
+    finished = contents(tmp_path / "my_results")
     assert sorted(finished) == ["short/seed1.csv", "short/seed1.json"]
 
     process = start_grid(tmp_path, cells, *arguments)
@@ -531,7 +591,7 @@ def test_a_killed_grid_goes_on_where_it_was(tmp_path):
     assert (process.returncode, err) == (0, ""), out
     assert "started short" not in out
     assert "going on from episode 1000\n" in log.read_text()
-    after = contents(tmp_path / "results")
+    after = contents(tmp_path / "my_results")
     assert {name: after[name] for name in finished} == finished
     added = ["attention_seed1_1.json", "attention_seed1_2.json", "seed1.csv", "seed1.json"]
     assert sorted({*after} - {*finished}) == [f"me/{name}" for name in added]
@@ -548,48 +608,50 @@ def test_a_killed_grid_goes_on_where_it_was(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("log", "fraction", "seconds", "shown"),
+    ("curve", "fraction", "seconds", "shown"),
     [
+        (None, 0.0, 0.0, "starting"),
         ("", 0.0, 0.0, "starting"),
-        ("$ python train.py\n", 0.0, 0.0, "starting"),
-        (f"$ python train.py\n{LINE}more\n", 0.44, 100.0, "episode  4400  44%,   2m 5s left, ValAccGeneralize 87.5"),
-        (f"$ python train.py\n{LINE}\n$ python train.py --seed 1\ngoing on", 0.0, 0.0, "starting"),
-        (f"$ python train.py\n{LINE}\n$ python test.py --seed 1\n", 1.0, 0.0, "scoring"),
-        (f"$ python train.py\n{'x' * 50_000}\n{LINE}", 0.44, 100.0, None),
+        (HEADER, 0.0, 0.0, "starting"),
+        (CURVE, 0.44, 100.4, "episode  4400  44%,   2m 7s left, ValAccGeneralize 87.5"),
+        (f"{HEADER}1,5.5,0.001,2.5,,\n", 0.0001, 5.5, "episode     1   0%, 15h 16m left, ValAccGeneralize n/a"),
+        (f"{CURVE}4500,10", 0.0, 0.0, "starting"),
+        (f"{CURVE}10000,300,0.001,0.1,100.0,99.0\n", 1.0, 0.0, "scoring"),
     ],
 )
-def test_progress_is_read_from_the_log(tmp_path, log, fraction, seconds, shown):
-    """The last line that train.py printed since it was started counts."""
-    path = tmp_path / "log"
-    path.write_text(f"\n# date\n{log}")
-    progress = progress_of(path)
-    assert (progress.fraction, progress.seconds) == (fraction, seconds)
-    assert shown in (None, progress.shown)
+def test_progress_is_read_from_the_learning_curve(tmp_path, curve, fraction, seconds, shown):
+    """Its last row counts; a file that is just being written is no reason to stop."""
+    path = tmp_path / "net.csv"
+    if curve is not None:
+        path.write_text(curve)
+    assert progress_of(path, 10000) == (pytest.approx(fraction), seconds, shown)
 
 
-def test_train_py_prints_lines_that_are_understood():
-    """The pattern fits a line of train.py's, whole."""
+def test_train_py_writes_the_columns_that_are_read(tmp_path):
     import train
+    from common.learning_curve import Curve
 
-    row = train.Row(300, 95.0, 0.001, 1.25, None, None)
-    line = LOG_LINE.fullmatch(row.printed(1000))
-    assert line.groupdict() == {
-        "minutes": "1", "seconds": "35", "left": "3m 41s", "episode": "300", "percent": "30", "accuracy": "n/a"
-    }  # fmt: skip
+    curve = Curve(tmp_path / "net.csv", [field.name for field in dataclasses.fields(train.Row)], 0, train.is_logged)
+    curve.add(dataclasses.astuple(train.Row(300, 95.0, 0.001, 1.25, None, 50.0)))
+    assert progress_of(tmp_path / "net.csv", 1000) == (
+        0.3,
+        95.0,
+        "episode   300  30%,  3m 41s left, ValAccGeneralize 50.0",
+    )
 
 
 def make_board(world):
     """Make a board of four runs, the first one in progress and nearly half done."""
     runs = [Run(cell("one"), seed) for seed in (1, 2, 3, 4)]
     (world / runs[0].models).mkdir(parents=True)
-    (world / runs[0].log).write_text(f"\n# date\n$ python train.py\n{LINE}")
+    (world / runs[0].curve).write_text(CURVE)
     made = Board(runs, 6, world)
     made.begin(runs[0])
     return made
 
 
-ROW = "one seed 1  episode  4400  44%,   2m 5s left, ValAccGeneralize 87.5"
-TOTAL = "6 of 10 runs done, 1 running, 3 waiting; 0m 0s so far, 13m 29s left"
+ROW = "one seed 1  episode  4400  44%,   2m 7s left, ValAccGeneralize 87.5"
+TOTAL = "6 of 10 runs done, 1 running, 3 waiting; 0m 0s so far, 13m 32s left"
 
 
 def test_lines_are_printed_now_and_then_into_a_pipe(world, capsys):
@@ -631,7 +693,7 @@ def test_without_ray_there_is_one_line(start, world, monkeypatch):
     """It says what to install."""
     monkeypatch.setitem(sys.modules, "ray", None)
     code, out, err = start(table(cell("one")), "--ray", "auto")
-    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert (code, out, err.count("\n")) == (2, "0 of 5 runs have a result in my_results/\n", 1)
     assert err.startswith("reproduce.py: error: --ray needs Ray")
     assert "requirements-cluster.txt" in err
     assert contents(world) == {}
@@ -646,7 +708,7 @@ def ray_package():
 def test_an_address_without_a_cluster_is_one_line(ray_package, start, world, address):
     """It does not wait for minutes."""
     code, out, err = start(table(cell("one")), "--ray", address)
-    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert (code, out, err.count("\n")) == (2, "0 of 5 runs have a result in my_results/\n", 1)
     assert err.startswith(f"reproduce.py: error: --ray {address}: ")
     assert contents(world) == {}
 
@@ -699,7 +761,7 @@ def test_a_run_whose_node_dies_goes_on_at_another_one(tmp_path, ray_package, req
     finally:
         driver.kill()
     assert (driver.returncode, err) == (0, ""), out
-    assert out.startswith("2 runs for 2 CPUs and 0 GPUs\n")
+    assert out.startswith("0 of 2 runs have a result in my_results/\n2 runs for 2 CPUs and 0 GPUs\n")
     assert out.endswith("2 of 2 runs done, 0 failed\n")
     assert "raylet" not in out  # Ray tells much of a node's death, but in a file of its own
     starts = [log.read_text().count("going on from episode 20\n") for log in logs]

@@ -138,6 +138,7 @@ def test_commands_of_the_readme_exist(capsys, command):
     _, script, *words = shlex.split(command.replace("<", "").replace(">", ""), comments=True)
     if script == "-m":
         script = f"{words.pop(0).replace('.', '/')}.py"
+    words = words[: words.index("--")] if "--" in words else words  # what follows is another script's
     flags = {word for word in words if word.startswith("--")}
     helped = [word for word in words if word == "-h"]
     with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as caught:

@@ -112,8 +112,9 @@ def session(monkeypatch):
         begun.append([one for one in arguments if one != "-m"])
         if "paper.reproduce" in arguments:
             cell = arguments[arguments.index("--only") + 1]
-            (self.out / "results" / cell).mkdir(parents=True, exist_ok=True)
-            (self.out / "results" / cell / "seed1.json").write_text("{}")
+            folder = self.out / arguments[arguments.index("--results_dir") + 1] / cell
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "seed1.json").write_text("{}")
         return start.seconds
 
     monkeypatch.setattr(tools.gpu.Session, "run", run)

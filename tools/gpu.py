@@ -175,6 +175,7 @@ def train_grid(session: Session, jobs: int) -> None:
                     session.say(f"no time for {cell.name}")
                     continue
             command = ["-m", "paper.reproduce", "--gpu", session.gpu, "--only", cell.name]
+            command += ["--results_dir", "results"]
             took = session.run([*command, "--seeds", ",".join(map(str, SEEDS))], session.left)
             with lock:
                 pack_results(session.out)
