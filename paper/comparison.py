@@ -1,7 +1,7 @@
 """How our runs compare with the paper's: the paper's two result tables, and the t interval of our mean.
 
 The paper gives the mean and the SD of five runs of each network, never the single runs. The report puts them beside
-ours and says whether the paper's mean lies in the 95 % interval of our mean. Standard library only.
+ours and says whether the paper's mean lies in the 95 % interval of our mean.
 """
 
 import math
