@@ -15,8 +15,13 @@ from common.run_loop import with_what_was_done
 from generate_episode import EXPERIMENTS, EXTRA_DIRECTIONS
 
 SEEDS = (1, 2, 3, 4, 5)  # the paper's means are over five runs
-NOT_THE_RECIPE = ("seed", "gpu", "cpu", "threads", "data_dir", "dir_model", "fn_out_model", "overwrite")
-"""Arguments of train.py that may differ between runs that are averaged: the seed, where and how it ran."""
+NOT_THE_RECIPE = (
+    "seed", "gpu", "cpu", "threads", "data_dir", "train_file", "test_file", "dir_model", "fn_out_model", "overwrite"
+)  # fmt: skip
+"""Arguments of train.py that may differ between runs that are averaged: the seed, where and how it ran.
+
+Files of one's own are of no cell: training on them is a type of episode, which no cell has.
+"""
 RECIPE: dict[str, tuple[Callable[[str], Any] | None, Any]] = {
     "episode_type": (str, "ME"),
     "num_episodes": (positive_int, 10000),
