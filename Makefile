@@ -18,12 +18,12 @@ quick: .venv/development
 
 .venv/runtime: requirements.txt
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet -r requirements.txt
+	.venv/bin/python -m pip install -r requirements.txt
 	touch $@
 
 .venv/development: requirements-dev.txt requirements-cluster.txt requirements.txt
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet -r requirements-dev.txt
+	.venv/bin/python -m pip install -r requirements-dev.txt
 	touch $@
 
 .PHONY: train test quick
