@@ -7,8 +7,9 @@ are drawn first; no training episode has the grammar of one of them, in any orde
 import multiprocessing
 import platform
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -63,29 +64,31 @@ def generate(
         progress: called now and then with the number of episodes done.
     Raises:
         ValueError: if there seem to be no episodes of these sizes.
+        OSError: if one of the processes is ended from outside.
     """
     ranges = [range(start, min(start + PART, count)) for start in range(0, count, PART)]
     parts: list[PackedEpisodes] = []
-    with _mapping(min(jobs, len(ranges))) as imap:
-        for part in imap(episodes.part, ranges):
-            parts.append(part)
-            progress(min(len(parts) * PART, count))
+    for part in _drawn(episodes, ranges, min(jobs, len(ranges))):
+        parts.append(part)
+        progress(min(len(parts) * PART, count))
     return join(parts, {**episodes.about(), "count": count})
 
 
-@contextmanager
-def _mapping(jobs: int) -> Iterator[Callable[..., Any]]:
-    """Give a function like `map`, that keeps the order and works in `jobs` processes."""
+def _drawn(episodes: EpisodeSet, ranges: Sequence[range], jobs: int) -> Iterator[PackedEpisodes]:
+    """Draw the parts of a set in their order, in `jobs` processes."""
     if jobs == 1:
-        yield map
+        yield from map(episodes.part, ranges)
         return
-    here = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which the processes inherit: Ctrl-C is dealt with here alone
     try:
-        pool = multiprocessing.get_context("spawn").Pool(jobs)
-    finally:
-        signal.signal(signal.SIGINT, here)
-    with pool:
-        yield pool.imap
+        with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+            here = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: Ctrl-C is dealt with here alone
+            try:
+                parts = pool.map(episodes.part, ranges)  # starts all processes
+            finally:
+                signal.signal(signal.SIGINT, here)
+            yield from parts
+    except BrokenProcessPool:
+        raise OSError("a process that drew episodes was ended, for want of memory perhaps; try fewer --jobs") from None
 
 
 def identifiers(packed: PackedEpisodes) -> frozenset[str]:

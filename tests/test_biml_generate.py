@@ -486,6 +486,30 @@ def test_ctrl_c_is_one_line_and_leaves_nothing(tmp_path):
     assert contents(tmp_path) == {}
 
 
+def test_a_process_that_is_killed_ends_the_command(tmp_path):
+    """As when memory runs out: one line, no files, no waiting for what will not come."""
+    process = subprocess.Popen(
+        [*COMMAND, "--num_train", "50000", "--jobs", "2", "--dir_out", str(tmp_path)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        process_group=0,
+    )
+    try:
+        assert process.stdout.readline().startswith("train: 5000 of 50000 episodes")
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        workers = [pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        os.kill(int(workers[0]), signal.SIGKILL)
+        _, err = process.communicate(timeout=60)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 2
+    assert err.startswith("generate.py: error: ") and err.count("\n") == 1 and "--jobs" in err
+    assert contents(tmp_path) == {}
+
+
 def test_paper_sizes_are_the_default():
     """The options' defaults are those of the published set."""
     code, out, err = run_generate("-h")
