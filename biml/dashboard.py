@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from common.files import written_whole
@@ -13,10 +12,14 @@ TRAINING, VALIDATION = "#0072B2", "#D55E00"  # Okabe and Ito's, which the colour
 DOTS_AN_INCH = 120
 DRAWN = ("step", "lr", "avg_train_loss", "val_loss")  # of each row of a history
 
+History = Sequence[Mapping[str, Any]]
+"""That of a checkpoint."""
 
-def draw_training(history: Sequence[Mapping[str, Any]], title: str) -> Figure:
-    """Draw losses and learning rate by step; `history` is that of a checkpoint."""
-    figure = plt.figure(figsize=(8, 6), layout="constrained")
+
+def draw_training(figure: Figure, history: History, title: str) -> None:
+    """Draw losses and learning rate by step."""
+    figure.set_size_inches(8, 6)
+    figure.set_layout_engine("constrained")
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     steps = [row["step"] for row in history]
     top.plot(steps, [row["avg_train_loss"] for row in history], color=TRAINING, label="training")
@@ -27,13 +30,21 @@ def draw_training(history: Sequence[Mapping[str, Any]], title: str) -> Figure:
     bottom.set_ylabel("learning rate")
     bottom.set_xlabel("step")
     figure.suptitle(title, fontsize=11)
-    return figure
 
 
-def save_and_show(figure: Figure, path: Path) -> None:
-    """Write a picture as PNG and, where there is a display, show it until it is closed."""
+def save_training(path: Path, history: History, title: str) -> None:
+    """Write the picture as PNG."""
+    figure = Figure()
+    draw_training(figure, history, title)
     with written_whole(path) as file:
         figure.savefig(file, format="png", dpi=DOTS_AN_INCH)
+
+
+def show_training(history: History, title: str) -> None:
+    """Show the picture until it is closed; where there is no display, do nothing."""
+    import matplotlib.pyplot as plt  # here alone: it looks for a display
+
     if plt.get_backend().lower() != "agg":
+        draw_training(plt.figure(), history, title)
         plt.show()
-    plt.close(figure)
+        plt.close()

@@ -17,7 +17,6 @@ import torch
 
 from biml.answer_files import FEW_SHOT, LISTED, OPEN_ENDED, AnswerFile, listed
 from biml.answering import AnsweredEpisode, answer_one_by_one, answer_views, views_of
-from biml.dashboard import DRAWN, draw_training, save_and_show
 from biml.episode_types import EVALUATED_ONLY, TRAINED, ViewSet, evaluation_views
 from biml.kinds_text import few_shot_table, open_ended_table
 from biml.network_file import TrainedNetwork, load_network
@@ -221,18 +220,22 @@ def evaluate(
     return report
 
 
-def show_training(args: argparse.Namespace, trained: TrainedNetwork) -> None:
+def draw_history(args: argparse.Namespace, trained: TrainedNetwork) -> None:
     """Draw the history of the training.
 
     Raises:
         ValueError: if the file has none.
     """
+    from biml.dashboard import DRAWN, save_training, show_training  # here alone: matplotlib takes long
+
     history = trained.saved.get("history")
     if not history or not all({*DRAWN} <= row.keys() for row in history):
         raise ValueError(f"{args.fn_out_model} holds no history of its training; --dashboard has nothing to draw")
     path = args.dir_model / f"{Path(args.fn_out_model).stem}_dashboard.png"
-    save_and_show(draw_training(history, f"{args.fn_out_model}, {trained.episode_type}"), path)
-    print(f"written to {path}")
+    title = f"{args.fn_out_model}, {trained.episode_type}"
+    save_training(path, history, title)
+    print(f"written to {path}", flush=True)
+    show_training(history, title)
 
 
 def told_of(trained: TrainedNetwork) -> str:
@@ -263,7 +266,7 @@ def main() -> None:
             raise ValueError(f"{args.fn_out_model} does not tell what it was trained on; pass --episode_type")
         views = find_views(args, trained, episode_type)
     if args.dashboard:
-        show_training(args, trained)
+        draw_history(args, trained)
     if views is None:
         return
     told = f"{episode_type}, {args.batch_size} episodes at a time, answers of up to {args.max_length_eval} symbols"

@@ -4,6 +4,7 @@ A user's mistake ends in one line on stderr and exit code 2.
 """
 
 import argparse
+import io
 import math
 import os
 import sys
@@ -136,6 +137,11 @@ def run_script(main: Callable[[], None]) -> NoReturn:
     A user's mistake is whatever the code raises as ValueError or OSError, with a message that says what to do.
     """
     script = Path(sys.argv[0]).name
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a sign that it cannot show must not end a run
+    if os.environ.get("MPLBACKEND", "").startswith("module://"):
+        del os.environ["MPLBACKEND"]  # a notebook's, of use only there; elsewhere matplotlib may not even be imported
     try:
         main()
         sys.stdout.flush()

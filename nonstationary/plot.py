@@ -8,10 +8,7 @@ python -m nonstationary.plot --what partitions
 import argparse
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
 from common.command_line import OneLineParser, natural_int, png_path, positive_int, run_script
-from nonstationary.pictures import draw_bars, draw_curves, draw_partitions, draw_sequence, save
 from nonstationary.result_files import RESULTS, read_results
 
 PICTURES = ("sequence", "bars", "curves", "partitions")
@@ -33,28 +30,23 @@ def parse_arguments() -> argparse.Namespace:
     return args
 
 
-def draw(args: argparse.Namespace) -> Figure:
-    """Draw what the command line asks for.
-
-    Raises:
-        ValueError: if the result files cannot be read, or not be put into one picture.
-    """
-    if args.what == "partitions":
-        return draw_partitions(args.seq_length, args.seed)
-    results = read_results(args.results)
-    if args.what == "sequence":
-        if len(results) > 1:
-            raise ValueError(f"--what sequence draws one result file, found {len(results)}")
-        return draw_sequence(results[0])
-    return (draw_bars if args.what == "bars" else draw_curves)(results)
-
-
 def main() -> None:
     """Draw a picture."""
+    from nonstationary import pictures  # here alone: matplotlib takes long
+
     args = parse_arguments()
+    results = read_results(args.results) if args.results else []
+    if args.what == "partitions":
+        figure = pictures.draw_partitions(args.seq_length, args.seed)
+    elif args.what == "sequence":
+        if len(results) > 1:
+            raise ValueError(f"--what sequence draws one result file, found {len(results)}")
+        figure = pictures.draw_sequence(results[0])
+    else:
+        figure = (pictures.draw_bars if args.what == "bars" else pictures.draw_curves)(results)
     stem = f"_{args.results[0].stem}" if args.results else ""
     path = args.fn_out_plot or RESULTS / "figures" / f"{args.what}{stem}.png"
-    save(draw(args), path)
+    pictures.save(figure, path)
     print(f"written to {path}")
 
 

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 from script_runs import assert_one_line, contents
 from test_biml_analysis import spoken
 from test_biml_eval import people_asked, run_main, write_people
@@ -30,7 +31,7 @@ from biml.analysis import FewShot, OpenEnded, Share, analyse_few_shot, analyse_o
 from biml.answer_files import LISTED, AnswerFile, listed, read_answers
 from biml.answering import Answered, AnsweredEpisode
 from biml.benchmarks import GOLD_QUERIES, OPEN_ENDED, gold_episode, split
-from biml.dashboard import draw_training, save_and_show
+from biml.dashboard import draw_training, save_training, show_training
 from biml.dice import Dice
 from biml.episode import Episode, Example
 from biml.episode_files import format_episode
@@ -347,7 +348,8 @@ HISTORY = [
 
 def test_the_picture_shows_losses_and_rate_by_step():
     """Three lines with the numbers of the history, and a name for both axes and each loss."""
-    figure = draw_training(HISTORY, "net.tar, algebraic")
+    figure = Figure()
+    draw_training(figure, HISTORY, "net.tar, algebraic")
     top, bottom = figure.axes
     drawn = {line.get_label(): line.get_xydata().tolist() for line in top.get_lines()}
     assert drawn == {
@@ -358,33 +360,26 @@ def test_the_picture_shows_losses_and_rate_by_step():
     assert [text.get_text() for text in top.get_legend().get_texts()] == ["training", "validation"]
     assert (bottom.get_xlabel(), bool(top.get_ylabel()), bool(bottom.get_ylabel())) == ("step", True, True)
     assert figure.get_suptitle() == "net.tar, algebraic"
-    plt.close(figure)
 
 
 @pytest.mark.parametrize("history", [HISTORY, HISTORY[:1]], ids=["whole", "one step"])
 def test_the_picture_is_written_without_a_display(tmp_path, history):
-    """A PNG that is not empty, nothing beside it, nothing shown, and no figure left open."""
-    plt.switch_backend("agg")
-    with mock.patch.object(plt, "show") as show:
-        save_and_show(draw_training(history, "title"), tmp_path / "new" / "net.png")
+    """A PNG that is not empty, nothing beside it, and no figure left open."""
+    save_training(tmp_path / "new" / "net.png", history, "title")
     assert contents(tmp_path).keys() == {"new/net.png"}
     pixels = matplotlib.image.imread(tmp_path / "new" / "net.png")
     assert pixels.ndim == 3 and min(pixels.shape[:2]) > 300
     assert pixels.std() > 0.01
-    assert not show.called and plt.get_fignums() == []
+    assert plt.get_fignums() == []
 
 
-def test_the_picture_is_shown_where_there_is_a_display(tmp_path):
-    """Once, after it was written."""
+@pytest.mark.parametrize(("backend", "is_shown"), [("TkAgg", True), ("agg", False)])
+def test_the_picture_is_shown_where_there_is_a_display(backend, is_shown):
+    """Once, and nothing is left open."""
     plt.switch_backend("agg")
-    there = []
-
-    def show():
-        there.append((tmp_path / "net.png").exists())
-
-    with mock.patch.object(plt, "get_backend", lambda: "TkAgg"), mock.patch.object(plt, "show", show):
-        save_and_show(plt.figure(figsize=(1, 1)), tmp_path / "net.png")
-    assert there == [True] and plt.get_fignums() == []
+    with mock.patch.object(plt, "get_backend", lambda: backend), mock.patch.object(plt, "show") as show:
+        show_training(HISTORY, "title")
+    assert show.called == is_shown and plt.get_fignums() == []
 
 
 # Roles of a participant's words

@@ -1,6 +1,8 @@
 """What everything shares: files written whole, devices that are there, and which code made a result."""
 
+import os
 import subprocess
+import sys
 
 import pytest
 import torch
@@ -55,3 +57,11 @@ def test_a_failed_save_leaves_the_old_file_and_no_other(tmp_path):
         file.write(b"new")
         raise RuntimeError
     assert {one.name: one.read_bytes() for one in tmp_path.iterdir()} == {"file": b"old"}
+
+
+def test_a_stream_that_cannot_show_a_sign_does_not_end_a_run():
+    """On a terminal that knows ASCII alone other signs are written out."""
+    script = "from common.command_line import run_script; run_script(lambda: print('1 \\N{PLUS-MINUS SIGN} 2'))"
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1 \\xb1 2\n", "")
