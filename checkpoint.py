@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from common.plain_files import load_plain
+from common.plain_files import check_format, load_plain
 from episode_batch import Vocabulary, episode_from_items, items_of, vocabularies_of
 from generate_episode import EXPERIMENTS, Episode, Experiment, experiment_on_files, find_experiment
 from model import MetaSeq2Seq, ModelConfig, make_network
@@ -103,12 +103,10 @@ def load_checkpoint(path: Path, device: torch.device, mask_padding: bool | None 
         ValueError: if the file is no such checkpoint; the message says what it is instead.
     """
     saved = load_plain(path, "train one with train.py, or name another file with --fn_in_model and --dir_model")
+    is_original = "encoder_state_dict" in saved
+    if not is_original:
+        check_format(path, saved, FORMAT, FORMAT_VERSION)
     try:
-        is_original = "encoder_state_dict" in saved
-        if not is_original and saved.get("format") != FORMAT:
-            raise ValueError("it is a checkpoint of something else")
-        if not is_original and saved["format_version"] != FORMAT_VERSION:
-            raise ValueError(f"its format is version {saved['format_version']}, this code reads {FORMAT_VERSION}")
         plain = _from_original(saved) if is_original else saved
         return _rebuild(plain, device, mask_padding, is_original)
     except Exception as error:  # whatever an ill-formed file leads to

@@ -10,7 +10,7 @@ import torch
 from biml.model import BIML, ModelConfig
 from biml.vocabulary import MAIN, VANILLA, Language
 from common.command_line import in_one_line
-from common.plain_files import check_version, load_plain, save_plain
+from common.plain_files import check_format, load_plain, save_plain
 
 FORMAT = "biml"
 FORMAT_VERSION = 1
@@ -69,7 +69,7 @@ def _from_own(path: Path, saved: Mapping[str, Any], device: torch.device) -> Tra
     Raises:
         ValueError: if it is of another version.
     """
-    check_version(path, saved, FORMAT_VERSION)
+    check_format(path, saved, FORMAT, FORMAT_VERSION)
     model = BIML(ModelConfig(**saved["model_config"]))
     model.load_state_dict(saved["model_state"])
     language, arguments = _language_of(path, model.config), saved["arguments"]
@@ -86,7 +86,7 @@ def _from_published(path: Path, saved: Mapping[str, Any], device: torch.device) 
         value for value in (saved, *saved.values()) if isinstance(value, dict) and "input_embedding.weight" in value
     ]
     if not states:
-        raise ValueError(f"{path} holds no network of biml/; other checkpoints have scripts of their own")
+        raise ValueError(f"{path} holds no network of {FORMAT}; other checkpoints have scripts of their own")
     state = states[0]
     input_size, emb_size = state["input_embedding.weight"].shape
     layers = {

@@ -37,7 +37,7 @@ from common.command_line import (
 from common.devices import add_device_options, choose_device, describe_device, restore_torch_states, torch_states
 from common.learning_curve import Curve
 from common.provenance import provenance
-from common.run_loop import cannot_go_on, differing_arguments, interruption_explained
+from common.run_loop import differing_arguments, run_or_go_on
 
 PLACES = ("gpu", "cpu", "threads", "dir_model", "fn_out_model", "data_dir", "resume")
 """Arguments that say where and how to run, not what to compute."""
@@ -125,10 +125,6 @@ def fingerprint(arrays: Iterable[QueryArrays]) -> int:
     return total
 
 
-class DataChangedError(Exception):
-    """The episodes are not those that a checkpoint was trained on."""
-
-
 class Training:
     """A run in progress."""
 
@@ -160,15 +156,21 @@ class Training:
         if args.compile:
             self.model.compile(dynamic=True)
 
-    def go_on_from(self, trained: TrainedNetwork) -> None:
-        """Take over everything that a checkpoint holds.
+    def check_data(self, path: Path, trained: TrainedNetwork) -> None:
+        """Make sure that the episodes are those that a checkpoint was trained on.
 
         Raises:
-            DataChangedError: if it was trained on other episodes.
+            ValueError: if they are not.
         """
+        if trained.saved.get("data") != self.data:
+            raise ValueError(
+                f"{path} was trained on other episodes than those in {self.args.data_dir}; point --data_dir at those, "
+                "or choose another --fn_out_model"
+            )
+
+    def go_on_from(self, trained: TrainedNetwork) -> None:
+        """Take over everything that a checkpoint holds."""
         saved = trained.saved
-        if saved["data"] != self.data:
-            raise DataChangedError(f"was trained on other episodes than those in {self.args.data_dir}")
         self.model.load_state_dict(saved["model_state"])
         self.optimizer.load_state_dict(saved["optimizer_state"])
         restore_torch_states(saved["random_states"], self.device)
@@ -320,18 +322,9 @@ def main() -> None:
         f"{args.episode_type} ({views.size} episodes an epoch), {weights} weights, {describe_device(device)}, to {path}"
     )
     if earlier is not None:
-        try:
-            training.go_on_from(earlier)
-        except DataChangedError as error:
-            raise ValueError(f"{path} {error}; point --data_dir at those, or choose another --fn_out_model") from None
-        except (KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
-            raise cannot_go_on(error, "choose another --fn_out_model", path) from None
-        if earlier.epoch == args.nepochs:
-            print(f"{path} is finished ({earlier.epoch} epochs)")
-            return
-        print(f"going on from epoch {earlier.epoch}", flush=True)
-    with interruption_explained("the same command with --resume", "epoch", lambda: training.epoch):
-        training.run(path)
+        training.check_data(path, earlier)
+    go_on = None if earlier is None else lambda: training.go_on_from(earlier)
+    run_or_go_on(path, args.nepochs, "epoch", lambda: training.epoch, lambda: training.run(path), go_on)
 
 
 if __name__ == "__main__":

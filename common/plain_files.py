@@ -60,11 +60,13 @@ def load_plain(path: Path, missing: str) -> dict[str, Any]:
     return contents
 
 
-def check_version(path: Path, saved: Mapping[str, Any], version: int) -> None:
-    """Make sure that a file has the format that the code reads.
+def check_format(path: Path, saved: Mapping[str, Any], name: str, version: int) -> None:
+    """Make sure that a file holds a network of the kind and format that the code reads.
 
     Raises:
-        ValueError: if it is of another version.
+        ValueError: if it is another system's, or of another version.
     """
+    if saved.get("format") != name:
+        raise ValueError(f"{path} holds no network of {name}; other checkpoints have scripts of their own")
     if saved.get("format_version") != version:
         raise ValueError(f"{path} has format version {saved.get('format_version')}; this code reads {version}")

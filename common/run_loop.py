@@ -108,3 +108,36 @@ def interruption_explained(command: str, unit: str, saved: Callable[[], int]) ->
         yield
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"interrupted; {command} goes on from {unit} {saved()}") from None
+
+
+def run_or_go_on(
+    path: Path,
+    total: int,
+    unit: str,
+    done: Callable[[], int],
+    run: Callable[[], None],
+    go_on: Callable[[], None] | None,
+) -> None:
+    """Run a training that writes one checkpoint, from the start or from where that is, and tell of it.
+
+    Args:
+        path: the checkpoint.
+        total: epochs or steps wanted.
+        unit: "epoch" or "step".
+        done: tells how many are in the checkpoint.
+        run: trains to the last one.
+        go_on: takes over what the checkpoint holds; None for a new run.
+    Raises:
+        ValueError: if the checkpoint cannot be trained further.
+    """
+    if go_on is not None:
+        try:
+            go_on()
+        except Exception as error:  # whatever an ill-formed file leads to
+            raise cannot_go_on(error, "choose another --fn_out_model", path) from None
+        if done() == total:
+            print(f"{path} is finished ({total} {unit}s)")
+            return
+        print(f"going on from {unit} {done()}", flush=True)
+    with interruption_explained("the same command with --resume", unit, done):
+        run()

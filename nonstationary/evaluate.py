@@ -8,9 +8,9 @@ Without a network: --bayes_only.
 """
 
 import argparse
-import json
 import time
-from dataclasses import asdict, fields
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,10 @@ from nonstationary.options import (
     competitors,
     depth_int,
     find_device,
+    source_of,
     two_or_more,
 )
-from nonstationary.predictors import OWN_MIXTURE, PREDICTORS
+from nonstationary.predictors import PREDICTORS, check_depth, own_mixture
 from nonstationary.regret import (
     NATS_IN,
     Estimate,
@@ -43,10 +44,10 @@ from nonstationary.regret import (
     network_predictor,
     score,
 )
-from nonstationary.result_files import RESULTS, SETTINGS, read_results
+from nonstationary.result_files import FOLDER, OF_DEPTH, SETTINGS, identity, is_network, read_results
 from nonstationary.sources import Sequences, Source, ptw_depth
 
-DIGITS = 6  # of the numbers of single steps in the result file
+DIGITS = 6  # of the numbers of single steps in the result file: decimals of regrets, significant ones of predictions
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -68,28 +69,15 @@ def parse_arguments() -> argparse.Namespace:
     add("--ptw_depth", type=depth_int, metavar="D", help="depth of PTW (default: ceil(log2 T))")
     add("--batch_size", type=positive_int, default=250, metavar="B", help="sequences at a time")
     add("--units", choices=list(NATS_IN), default="bits", help="of regrets")
-    told = f"the result file (default: {RESULTS}/<network or exact>_<source>_<T>.json)"
+    told = f"the result file (default: <dir_model>/{FOLDER}/<network or exact>_<source>_<T>.json)"
     add("--fn_out_results", type=json_path, metavar="PATH.json", help=told)
     add_device_options(parser)
     args = parser.parse_args()
     if args.bayes_only and args.chunk_length is not None:
         parser.error("--chunk_length says how a network reads; --bayes_only has none")
+    if args.ptw_depth is not None and "ptw" not in args.competitors:
+        parser.error("--ptw_depth is for ptw, which is not among the --competitors")
     return args
-
-
-def source_of(args: argparse.Namespace, trained: TrainedNetwork | None) -> Source:
-    """Put the source together: what the command line leaves out is as in the network's training.
-
-    Raises:
-        ValueError: if the network has another alphabet.
-    """
-    basis = Source() if trained is None else trained.source
-    given = {field.name: getattr(args, field.name, None) for field in fields(Source)}
-    given["name"] = args.data_distribution
-    source = Source(**{**asdict(basis), **{name: value for name, value in given.items() if value is not None}})
-    if trained is not None and source.num_symbols != trained.config.num_symbols:
-        raise ValueError(f"--num_symbols {source.num_symbols}: the network knows {trained.config.num_symbols} symbols")
-    return source
 
 
 def find_predictors(
@@ -100,9 +88,8 @@ def find_predictors(
     Raises:
         ValueError: if the sequences are too long for PTW, or the network cannot read them.
     """
-    depth = ptw_depth(length) if args.ptw_depth is None else args.ptw_depth
-    if "ptw" in args.competitors and length > 2**depth:
-        raise ValueError(f"--ptw_depth {depth} covers {2**depth} symbols, --seq_length is {length}; raise the depth")
+    depth = depth_of(args, length)
+    check_depth(depth, length)
     predictors: dict[str, Predictor] = {}
     if trained is not None:
         check_length(trained.config, length)
@@ -112,10 +99,22 @@ def find_predictors(
     return predictors | {name: exact_predictor(name, source, depth) for name in args.competitors}
 
 
-def find_reference(source: Source, names: tuple[str, ...]) -> str:
-    """Pick the predictor from which differences are taken: the source's own mixture, else the last one."""
-    own = OWN_MIXTURE.get(source.name)
-    return own if own in names else names[-1]
+def depth_of(args: argparse.Namespace, length: int) -> int:
+    """Tell the depth of PTW."""
+    depth: int | None = args.ptw_depth
+    return ptw_depth(length) if depth is None else depth
+
+
+def find_reference(source: Source, length: int, depth: int, names: tuple[str, ...]) -> str:
+    """Pick the predictor from which differences are taken: the source's own mixture, else the last one.
+
+    PTW of another depth than the source's is no mixture of its own; only if there is nothing else is it taken.
+    """
+    own = own_mixture(source, length, depth)
+    if own in names:
+        return own
+    others = [name for name in names if name != "ptw" or depth == ptw_depth(length)]
+    return others[-1] if others else names[-1]
 
 
 def rows_of(scores: dict[str, Scores], reference: str, unit: float) -> list[dict[str, Any]]:
@@ -153,7 +152,7 @@ def example_of(sequences: Sequences, predictors: dict[str, Predictor], device: t
 
 
 def _rounded(probabilities: torch.Tensor) -> list[list[float]]:
-    return [[round(value, DIGITS) for value in row] for row in probabilities[0].tolist()]
+    return [[float(f"{value:.{DIGITS}g}") for value in row] for row in probabilities[0].tolist()]
 
 
 def show(report: dict[str, Any]) -> str:
@@ -161,20 +160,48 @@ def show(report: dict[str, Any]) -> str:
     unit, length, reference = report["unit"], report["seq_length"], report["reference"]
     head = f"{report['source']['name']}, {report['n_eval']} sequences of {length} symbols"
     lines = [f"{head}: cumulative regret in {unit} over symbols 2 to {length}"]
-    lines.append(f"{'predictor':<12}{'regret':>18}{f'above {reference}':>20}{f'mean |q - q_{reference}|':>24}")
+    names = {row["predictor"]: row["predictor"] for row in report["predictors"]}
+    if "ptw" in names and report["ptw_depth"] != ptw_depth(length):
+        names["ptw"] += f"{OF_DEPTH}{report['ptw_depth']}"
+    width = max(12, *(len(name) + 1 for name in names.values()))
+    lines.append(f"{'predictor':<{width}}{'regret':>18}{f'above {reference}':>20}{f'mean |q - q_{reference}|':>24}")
     for row in report["predictors"]:
         total, difference = (str(Estimate(row[name], row[f"{name}_error"])) for name in ("regret", "difference"))
-        lines.append(f"{row['predictor']:<12}{total:>18}{difference:>20}{row['gap']:>24.4f}")
+        lines.append(f"{names[row['predictor']]:<{width}}{total:>18}{difference:>20}{row['gap']:>24.4f}")
     return "\n".join(lines)
 
 
-def evaluate(args: argparse.Namespace, trained: TrainedNetwork | None, device: torch.device) -> dict[str, Any]:
+def settings_of(args: argparse.Namespace, trained: TrainedNetwork | None) -> dict[str, Any]:
+    """Collect all that determines a result.
+
+    Raises:
+        ValueError: if the network has another alphabet than the source, or an option has nothing to do.
+    """
+    source = source_of(args, Source() if trained is None else trained.source)
+    if trained is not None and source.num_symbols != trained.config.num_symbols:
+        raise ValueError(f"--num_symbols {source.num_symbols}: the network knows {trained.config.num_symbols} symbols")
+    length = args.seq_length or (256 if trained is None else trained.arguments["seq_length"])
+    depth = depth_of(args, length)
+    return {
+        "source": asdict(source),
+        "seq_length": length,
+        "n_eval": args.n_eval,
+        "eval_seed": args.eval_seed,
+        "unit": args.units,
+        "reference": find_reference(source, length, depth, args.competitors),
+        "ptw_depth": depth,
+        "chunk_length": args.chunk_length,
+        "network": None if trained is None else describe(trained, args.fn_out_model),
+    }
+
+
+def evaluate(
+    args: argparse.Namespace, settings: dict[str, Any], trained: TrainedNetwork | None, device: torch.device
+) -> dict[str, Any]:
     """Score everybody on the same sequences."""
     started = time.monotonic()
-    source = source_of(args, trained)
-    length = args.seq_length or (256 if trained is None else trained.arguments["seq_length"])
+    source, length, reference = Source(**settings["source"]), settings["seq_length"], settings["reference"]
     predictors = find_predictors(args, source, length, trained)
-    reference = find_reference(source, args.competitors)
     sequences = fixed_sequences(source, args.n_eval, length, args.eval_seed)
     in_order = {name: predictors[name] for name in sorted(predictors, key=lambda name: name == reference)}
     scored = score(in_order, sequences, args.batch_size, device)
@@ -182,15 +209,7 @@ def evaluate(args: argparse.Namespace, trained: TrainedNetwork | None, device: t
         if not one.totals.isfinite().all():
             raise ValueError(f"the predictions of {name} are no numbers; a network like this has diverged in training")
     return {
-        "source": asdict(source),
-        "seq_length": length,
-        "n_eval": args.n_eval,
-        "eval_seed": args.eval_seed,
-        "unit": args.units,
-        "reference": reference,
-        "ptw_depth": args.ptw_depth if args.ptw_depth is not None else ptw_depth(length),
-        "chunk_length": args.chunk_length,
-        "network": None if trained is None else describe(trained, args.fn_out_model),
+        **settings,
         "predictors": rows_of({name: scored[name] for name in predictors}, reference, NATS_IN[args.units]),
         "example": example_of(sequences, predictors, device),
         "seconds": round(time.monotonic() - started, 2),
@@ -213,19 +232,20 @@ def describe(trained: TrainedNetwork, name: str) -> dict[str, Any]:
     }
 
 
-def check_same_settings(path: Path, report: dict[str, Any]) -> None:
+def check_same_settings(path: Path, settings: dict[str, Any], predictors: Iterable[str]) -> None:
     """Keep results from being replaced by those of something else.
 
     Raises:
-        ValueError: if the file is there and is not of the same evaluation.
+        ValueError: if the file is there and is not of the same evaluation of the same predictors.
     """
     if not path.exists():
         return
     (earlier,) = read_results([path])
-    differing = [name for name in ("source", "unit", *SETTINGS) if earlier[name] != report[name]]
-    of_network = [(one["network"] or {}).get("arguments") for one in (earlier, report)]
-    if differing or json.dumps(of_network[0]) != json.dumps(of_network[1]):  # JSON makes lists of tuples
-        differing = differing or ["network"]
+    differing = [name for name in ("source", "unit", "reference", *SETTINGS) if earlier[name] != settings[name]]
+    differing += ["network"] * (identity(earlier) != identity(settings))
+    found = {row["predictor"] for row in earlier["predictors"] if not is_network(earlier, row["predictor"])}
+    differing += ["choice of predictors"] * (found != {*predictors})
+    if differing:
         raise ValueError(f"{path} holds results with another {', '.join(differing)}; name another --fn_out_results")
 
 
@@ -234,11 +254,12 @@ def main() -> None:
     args = parse_arguments()
     device = find_device(args.device, args.num_threads)
     trained = None if args.bayes_only else load_network(args.dir_model / args.fn_out_model, device)
-    report = evaluate(args, trained, device)
+    settings = settings_of(args, trained)
     stem = "exact" if trained is None else Path(args.fn_out_model).stem
-    default = RESULTS / f"{stem}_{report['source']['name']}_{report['seq_length']}.json"
+    default = args.dir_model / FOLDER / f"{stem}_{settings['source']['name']}_{settings['seq_length']}.json"
     path = args.fn_out_results or default
-    check_same_settings(path, report)
+    check_same_settings(path, settings, args.competitors)
+    report = evaluate(args, settings, trained, device)
     save_json(path, report)
     print(show(report))
     print(f"written to {path}")

@@ -1,6 +1,5 @@
 """A trained network's file: tensors and plain data, as the project's other checkpoints."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,10 +9,10 @@ import torch
 from torch import nn
 
 from common.command_line import in_one_line
-from common.plain_files import check_version, load_plain, save_plain
+from common.plain_files import check_format, load_plain, save_plain
 from nonstationary.network_config import NetworkConfig
 from nonstationary.networks import make_network
-from nonstationary.sources import SEGMENTS, Source
+from nonstationary.sources import Source, check_source
 
 FORMAT = "nonstationary"
 FORMAT_VERSION = 1
@@ -60,17 +59,14 @@ def load_network(path: Path, device: torch.device) -> TrainedNetwork:
         ValueError: if the file is missing, damaged, or not of this kind.
     """
     saved = load_plain(path, "train one with `python -m nonstationary.train` or look at --dir_model")
-    if saved.get("format") != FORMAT:
-        raise ValueError(f"{path} is no network of nonstationary/; other checkpoints have scripts of their own")
-    check_version(path, saved, FORMAT_VERSION)
+    check_format(path, saved, FORMAT, FORMAT_VERSION)
     try:
         config, source = NetworkConfig(**saved["network_config"]), Source(**saved["source"])
         counts = {"step": saved["step"], "--seq_length": saved["arguments"]["seq_length"]}
         for name, value in counts.items():
             if not isinstance(value, int) or value < 0:
                 raise ValueError(f"its {name} is {value!r}")
-        if source.name not in SEGMENTS or not 0 < source.alpha < math.inf:
-            raise ValueError(f"its source is {source}")
+        check_source(source)
         network = make_network(config, seed=0)
         network.load_state_dict(saved["network_state"])
     except Exception as error:  # whatever an ill-formed file leads to

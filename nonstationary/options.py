@@ -2,13 +2,16 @@
 
 import argparse
 import re
+from dataclasses import asdict, replace
 
 import torch
 
 from common.command_line import natural_int, positive_float, positive_int
 from common.devices import choose_device
 from nonstationary.predictors import PREDICTORS
-from nonstationary.sources import SEGMENTS, Source
+from nonstationary.sources import SEGMENTS, USERS, Source
+
+EVAL_SEED = 12345
 
 
 def two_or_more(text: str) -> int:
@@ -73,6 +76,27 @@ def add_source_options(parser: argparse.ArgumentParser, defaults: Source | None)
     add("--max_segment", type=positive_int, default=given.max_segment, metavar="N", help=told)
 
 
+def source_of(args: argparse.Namespace, basis: Source) -> Source:
+    """Put the source together: what the command line leaves out is as in `basis`.
+
+    Raises:
+        ValueError: if an option is given of which the source has no use; the message names it.
+    """
+    options = {
+        "name": args.data_distribution,
+        **{name: getattr(args, name) for name in asdict(basis) if name != "name"},
+    }
+    given = {name: value for name, value in options.items() if value is not None}
+    source, default = replace(basis, **given), Source()
+    for name, user in USERS.items():
+        if source.name != user:
+            usual = getattr(default, name)
+            if given.get(name, usual) != usual:
+                raise ValueError(f"--{name} is for --data_distribution {user} only, which is {source.name}")
+            source = replace(source, **{name: usual})
+    return source
+
+
 def add_device_options(parser: argparse.ArgumentParser) -> None:
     """Add --device and --num_threads."""
     group = parser.add_argument_group("device")
@@ -96,4 +120,4 @@ def add_evaluation_set(parser: argparse.ArgumentParser, n_eval: int) -> None:
     """Add the size and seed of the evaluation set."""
     add = parser.add_argument_group("evaluation").add_argument
     add("--n_eval", type=two_or_more, default=n_eval, metavar="N", help="sequences, the same ones every time")
-    add("--eval_seed", type=natural_int, default=12345, metavar="SEED", help="of these sequences")
+    add("--eval_seed", type=natural_int, default=EVAL_SEED, metavar="SEED", help="of these sequences")

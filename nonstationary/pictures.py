@@ -14,7 +14,7 @@ import torch
 from matplotlib.figure import Figure
 
 from common.files import written_whole
-from nonstationary.result_files import label, pooled, source_label
+from nonstationary.result_files import exact_in_order, exact_kind, label, pooled, source_label
 from nonstationary.sources import SEGMENTS, Source, sample
 
 STYLES = {"KT": ("#999999", ":"), "KT oracle": ("#000000", "--"), "PTW": ("#E69F00", "-"), "LIN": ("#009E73", "-")}
@@ -28,8 +28,9 @@ DOTS_AN_INCH = 120
 
 def style(name: str, networks: Sequence[str]) -> dict[str, Any]:
     """Give a predictor its line."""
-    if name in STYLES:
-        colour, line = STYLES[name]
+    kind = exact_kind(name)
+    if kind is not None:
+        colour, line = STYLES[kind]
         return {"color": colour, "linestyle": line, "label": name}
     turn, number = divmod(networks.index(name), len(NETWORK_COLOURS))
     return {"color": NETWORK_COLOURS[number], "linestyle": LINES[turn % len(LINES)], "label": name}
@@ -37,7 +38,7 @@ def style(name: str, networks: Sequence[str]) -> dict[str, Any]:
 
 def networks_of(names: Sequence[str]) -> list[str]:
     """Pick the networks, each once."""
-    return [name for name in dict.fromkeys(names) if name not in STYLES]
+    return [name for name in dict.fromkeys(names) if exact_kind(name) is None]
 
 
 def draw_sequence(result: dict[str, Any]) -> Figure:
@@ -88,8 +89,8 @@ def draw_bars(results: Sequence[dict[str, Any]]) -> Figure:
     by_source = pooled(results)
     heights = [by_source[name] for name in sources]
     every = {name for found in heights for name in found}
-    networks = sorted(every - STYLES.keys())
-    names = [*networks, *(name for name in STYLES if name in every)]
+    networks = sorted(networks_of(list(every)))
+    names = [*networks, *exact_in_order(every)]
     width = 0.84 / len(names)
     figure = Figure(figsize=(2.2 + 0.28 * len(names) * len(sources), 4.8), layout="constrained")
     ax = figure.subplots()

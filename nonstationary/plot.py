@@ -1,7 +1,7 @@
 """Draw results of evaluate.py: one sequence, regret by source and predictor, regret over time; and the sources.
 
-python -m nonstationary.plot --what sequence results/nonstationary/net_lstm_ptw_ptw_256.json
-python -m nonstationary.plot --what bars results/nonstationary/*.json
+python -m nonstationary.plot --what sequence out_models/nonstationary/net_lstm_ptw_ptw_256.json
+python -m nonstationary.plot --what bars out_models/nonstationary/*.json
 python -m nonstationary.plot --what partitions
 """
 
@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 from common.command_line import OneLineParser, natural_int, png_path, positive_int, run_script
-from nonstationary.result_files import RESULTS, read_results
+from nonstationary.result_files import RESULTS, counted, read_results
 
 PICTURES = ("sequence", "bars", "curves", "partitions")
 
@@ -42,8 +42,14 @@ def main() -> None:
         if len(results) > 1:
             raise ValueError(f"--what sequence draws one result file, found {len(results)}")
         figure = pictures.draw_sequence(results[0])
+    elif args.what == "bars":
+        results, left_out = counted(results)
+        print("".join(f"left out: {told}\n" for told in left_out), end="")
+        if not results:
+            raise ValueError("none of these results counts; train the networks to their end")
+        figure = pictures.draw_bars(results)
     else:
-        figure = (pictures.draw_bars if args.what == "bars" else pictures.draw_curves)(results)
+        figure = pictures.draw_curves(results)
     stem = f"_{args.results[0].stem}" if args.results else ""
     path = args.fn_out_plot or RESULTS / "figures" / f"{args.what}{stem}.png"
     pictures.save(figure, path)

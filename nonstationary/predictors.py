@@ -8,6 +8,7 @@ Source: Genewein et al. 2023, Section 4; Veness et al. 2013 (PTW); Willems 1996 
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -15,33 +16,21 @@ from torch.nn import functional
 
 from nonstationary.sources import Sequences, Source, ptw_depth
 
-PREDICTORS = ("kt", "kt_oracle", "ptw", "lin")
 OWN_MIXTURE = {"static": "kt", "ptw": "ptw", "lin": "lin", "regular": "kt_oracle"}
 """The exact Bayes mixture of each source. Of `regular` it is the oracle, since its switches are known beforehand;
 that of `random_uniform` is not among the predictors."""
 
 
-def predict(name: str, sequences: Sequences, source: Source, depth: int | None = None) -> Tensor:
-    """Predict with the exact predictor of that name.
+def own_mixture(source: Source, length: int, depth: int) -> str | None:
+    """Name a source's exact mixture; None if it is not among the predictors, of which PTW has that depth."""
+    name = OWN_MIXTURE.get(source.name)
+    return None if name == "ptw" and depth != ptw_depth(length) else name
 
-    Args:
-        name: one of PREDICTORS.
-        sequences: B sequences of T symbols; only the oracle looks at the segments.
-        source: for the number of symbols and alpha.
-        depth: of PTW; ceil(log2 T) if None.
-    Returns:
-        (B, T, K) float64 log probabilities.
-    """
-    prior = source.num_symbols, source.alpha
-    if name == "kt":
-        return kt(sequences.symbols, *prior)
-    if name == "kt_oracle":
-        return kt_oracle(sequences.symbols, sequences.segments, *prior)
-    if name == "ptw":
-        return ptw(sequences.symbols, *prior, depth)
-    if name == "lin":
-        return lin(sequences.symbols, *prior)
-    raise ValueError(f"expected one of {', '.join(PREDICTORS)}, found {name!r}")
+
+def check_depth(depth: int, length: int) -> None:
+    """Raise ValueError if PTW of a depth is not defined on sequences of a length."""
+    if length > 2**depth:
+        raise ValueError(f"PTW of depth {depth} covers {2**depth} symbols, not {length}; it takes {ptw_depth(length)}")
 
 
 def kt(symbols: Tensor, num_symbols: int = 2, alpha: float = 0.5) -> Tensor:
@@ -73,8 +62,7 @@ def ptw(symbols: Tensor, num_symbols: int = 2, alpha: float = 0.5, depth: int | 
     """
     batch, length = symbols.shape
     depth = ptw_depth(length) if depth is None else depth
-    if length > 2**depth:
-        raise ValueError(f"--ptw_depth {depth} covers {2**depth} symbols, the sequences have {length}; raise it")
+    check_depth(depth, length)
     covered = 2 ** ptw_depth(length)
     symbols = functional.pad(symbols, (0, covered - length))  # what comes later changes no prediction
     mixture = _block_kt(symbols, 1, num_symbols, alpha)
@@ -138,3 +126,27 @@ def _block_kt(symbols: Tensor, block: int, num_symbols: int, alpha: float) -> Te
 def _chosen(values: Tensor, symbols: Tensor) -> Tensor:
     """Pick each step's own symbol: (..., K) values, (...) symbols -> (...)."""
     return values.gather(-1, symbols[..., None]).squeeze(-1)
+
+
+PREDICTORS: dict[str, Callable[[Sequences, Source, int | None], Tensor]] = {
+    "kt": lambda given, source, _: kt(given.symbols, source.num_symbols, source.alpha),
+    "kt_oracle": lambda given, source, _: kt_oracle(given.symbols, given.segments, source.num_symbols, source.alpha),
+    "ptw": lambda given, source, depth: ptw(given.symbols, source.num_symbols, source.alpha, depth),
+    "lin": lambda given, source, _: lin(given.symbols, source.num_symbols, source.alpha),
+}
+
+
+def predict(name: str, sequences: Sequences, source: Source, depth: int | None = None) -> Tensor:
+    """Predict with the exact predictor of that name.
+
+    Args:
+        name: one of PREDICTORS.
+        sequences: B sequences of T symbols; only the oracle looks at the segments.
+        source: for the number of symbols and alpha.
+        depth: of PTW; ceil(log2 T) if None.
+    Returns:
+        (B, T, K) float64 log probabilities.
+    """
+    if name not in PREDICTORS:
+        raise ValueError(f"expected one of {', '.join(PREDICTORS)}, found {name!r}")
+    return PREDICTORS[name](sequences, source, depth)

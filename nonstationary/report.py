@@ -1,8 +1,10 @@
-"""Put the results of evaluate.py together: results/nonstationary/RESULTS.md and its pictures.
+"""Put the results of evaluate.py together: RESULTS.md and its pictures, in the folder of the results.
 
     python -m nonstationary.report
+    python -m nonstationary.report --results_dir results/nonstationary
 
-reads the JSON files of a folder; every number it writes is theirs, or a closed form.
+reads the JSON files of a folder; every number it writes is theirs, or a closed form. A network is what its training
+command says, not the name of its file: copies count once, and networks whose training is unfinished are left out.
 """
 
 import argparse
@@ -15,17 +17,25 @@ from typing import Any
 from common.command_line import OneLineParser, run_script
 from common.files import written_whole
 from nonstationary.closed_form import mean_segments, oracle_regret
-from nonstationary.pictures import draw_bars, draw_curves, draw_partitions, draw_sequence, save
+from nonstationary.options import EVAL_SEED
+from nonstationary.predictors import own_mixture
 from nonstationary.result_files import (
     EXACT_NAMES,
+    OF_DEPTH,
     RESULTS,
+    Counted,
+    counted,
+    exact_in_order,
+    identity,
     is_network,
+    key_of,
     label,
     pooled,
     read_results,
     recipe,
     setting,
     source_label,
+    usual_depth,
 )
 from nonstationary.sources import SEGMENTS, Source
 
@@ -56,18 +66,19 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def find_results(folder: Path) -> list[Result]:
-    """Read every result in bits, sources in their order, then by length and network.
+def find_results(folder: Path) -> Counted:
+    """Read every result in bits that counts, sources in their order, then by length and network.
 
     Raises:
         ValueError: if there is none.
     """
     paths = [path for path in sorted(folder.glob("*.json")) if not path.name.startswith("bench_")]
-    results = [one for one in read_results(paths) if one["unit"] == "bits"]
+    results, left_out = counted(one for one in read_results(paths) if one["unit"] == "bits")
     if not results:
-        raise ValueError(f"{folder}: no results in bits; write some with `python -m nonstationary.evaluate`")
+        why = f" ({'; '.join(left_out)})" if left_out else ""
+        raise ValueError(f"{folder}: no results in bits{why}; write some with `python -m nonstationary.evaluate`")
     order = list(SEGMENTS)
-    return sorted(results, key=lambda one: (order.index(one["source"]["name"]), one["seq_length"]))
+    return Counted(sorted(results, key=lambda one: (order.index(one["source"]["name"]), one["seq_length"])), left_out)
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -97,7 +108,8 @@ def exact_table(results: Sequence[Result]) -> str:
 def share_closed(result: Result) -> float | None:
     """Tell how much of the gap from KT to the source's own mixture a network closes, in percent."""
     regrets = {row["predictor"]: row["regret"] for row in result["predictors"]}
-    if "kt" not in regrets or result["reference"] in ("kt", "kt_oracle"):
+    own = own_mixture(Source(**result["source"]), result["seq_length"], result["ptw_depth"])
+    if "kt" not in regrets or result["reference"] != own or own in ("kt", "kt_oracle"):
         return None
     gap: float = regrets["kt"] - regrets[result["reference"]]
     reached: float = regrets["kt"] - regrets[result["network"]["config"]["model"]]
@@ -114,18 +126,19 @@ def network_table(results: Sequence[Result]) -> str:
         rows.append(
             [
                 f"`{network['file']}`",
+                f"{network['arguments'].get('seed', '—')}",
                 label(one, row["predictor"]),
                 str(one["seq_length"]),
                 f"{row['regret']:.2f} ± {row['regret_error']:.2f}",
-                f"{row['difference']:.3f} ± {row['difference_error']:.3f} above {EXACT_NAMES[one['reference']]}",
+                f"{row['difference']:.3f} ± {row['difference_error']:.3f} above {label(one, one['reference'])}",
                 "—" if share is None else f"{share:.1f} %",
                 f"{row['gap']:.4f}",
                 f"{network['step']}",
-                f"{network['training_seconds'] / 60:.0f}",
+                "—" if network["training_seconds"] is None else f"{network['training_seconds'] / 60:.0f}",
             ]
         )
-    header = ["file", "network", "T", "regret, bits", "paired difference", "gap closed", "mean \\|q - q*\\|", "steps"]
-    return table([*header, "minutes"], rows)
+    header = ["file", "seed", "network", "T", "regret, bits", "paired difference", "gap closed", "mean \\|q - q*\\|"]
+    return table([*header, "steps", "minutes"], rows)
 
 
 def cross_table(results: Sequence[Result]) -> str:
@@ -134,7 +147,7 @@ def cross_table(results: Sequence[Result]) -> str:
     by_source = pooled(results)
     columns = [by_source[name] for name in sources]
     found = {name for column in columns for name in column}
-    exact = [name for name in EXACT_NAMES.values() if name in found]
+    exact = exact_in_order(found)
     rows = []
     for name in [*sorted(found - {*exact}), *exact]:
         cells = []
@@ -156,9 +169,14 @@ def on_own_ground(result: Result) -> bool:
 
 
 def further_settings(result: Result) -> list[str]:
-    """Name the settings of a result's source that are not as by default."""
-    default = asdict(Source())
-    return [f"{name} {value}" for name, value in result["source"].items() if name != "name" and value != default[name]]
+    """Name the settings of a result that are not as by default, those aside that have columns of their own."""
+    default, source = asdict(Source()), result["source"]
+    found = [f"{name} {value}" for name, value in source.items() if name != "name" and value != default[name]]
+    if result["ptw_depth"] != usual_depth(result["seq_length"]):
+        found.append(f"PTW{OF_DEPTH}{result['ptw_depth']}")
+    if result["eval_seed"] != EVAL_SEED:
+        found.append(f"evaluation seed {result['eval_seed']}")
+    return found
 
 
 def by_setting(results: Sequence[Result]) -> dict[str, list[Result]]:
@@ -176,18 +194,26 @@ def by_setting(results: Sequence[Result]) -> dict[str, list[Result]]:
 
 
 def by_network(results: Sequence[Result]) -> dict[str, list[Result]]:
-    """Group results by the name of the network's file; of networks that differ in their seeds alone, the first one."""
+    """Group results by network, under a name for files; of networks that differ in their seeds alone, the first one."""
     groups: dict[str, list[Result]] = {}
-    seen: dict[str, str] = {}
+    names: dict[str, str] = {}  # by identity, of the first network of each recipe
+    first: dict[str, str] = {}  # identity, by recipe
     for one in results:
-        name = Path(one["network"]["file"]).stem
-        if seen.setdefault(recipe(one, one["network"]["config"]["model"]), name) == name:
-            groups.setdefault(name, []).append(one)
+        who = key_of(identity(one))
+        if first.setdefault(key_of(recipe(one, one["network"]["config"]["model"])), who) != who:
+            continue
+        if who not in names:
+            stem = Path(one["network"]["file"]).stem
+            candidates = (stem, *(f"{stem}_{number}" for number in range(2, len(results) + 2)))
+            names[who] = next(name for name in candidates if name not in names.values())
+        groups.setdefault(names[who], []).append(one)
     return groups
 
 
 def draw_all(results: Sequence[Result], folder: Path) -> list[tuple[str, str]]:
     """Draw every picture into the folder; returns what each shows and its name."""
+    from nonstationary.pictures import draw_bars, draw_curves, draw_partitions, draw_sequence, save
+
     save(draw_partitions(256, 1), folder / "partitions.png")
     drawn = [("Where the sources switch: a row a sequence, its shade the probability of symbol 1.", "partitions.png")]
     at_home = [one for one in results if one["network"] is not None and on_own_ground(one)]
@@ -208,7 +234,9 @@ def draw_all(results: Sequence[Result], folder: Path) -> list[tuple[str, str]]:
     return drawn
 
 
-def write_report(results: Sequence[Result], drawn: Sequence[tuple[str, str]], figures: str) -> str:
+def write_report(
+    results: Sequence[Result], drawn: Sequence[tuple[str, str]], figures: str, left_out: Sequence[str]
+) -> str:
     """Write the report in Markdown."""
     exact = [one for one in results if one["network"] is None]
     networks = [one for one in results if one["network"] is not None]
@@ -222,17 +250,19 @@ def write_report(results: Sequence[Result], drawn: Sequence[tuple[str, str]], fi
         parts += [f"## Every predictor on every source: {title}", ABOUT_CROSS, cross_table(together)]
     parts.append("## Pictures")
     parts += [f"{told}\n\n![{told}]({figures}/{name})" for told, name in drawn]
-    seconds = sum({one["network"]["file"]: one["network"]["training_seconds"] for one in networks}.values())
-    parts.append(f"Training these networks took {seconds / 3600:.1f} hours in all.")
+    seconds = {key_of(identity(one)): one["network"]["training_seconds"] or 0 for one in networks}
+    parts.append(f"Training these networks took {sum(seconds.values()) / 3600:.1f} hours in all.")
+    if left_out:
+        parts += ["Left out:", "\n".join(f"- {told}" for told in left_out)]
     return "\n\n".join(parts) + "\n"
 
 
 def main() -> None:
     """Read, draw, write."""
     folder: Path = parse_arguments().results_dir
-    results = find_results(folder)
+    results, left_out = find_results(folder)
     drawn = draw_all(results, folder / "figures")
-    text = write_report(results, drawn, "figures")
+    text = write_report(results, drawn, "figures", left_out)
     with written_whole(folder / "RESULTS.md") as file:
         file.write(text.encode())
     print(text)

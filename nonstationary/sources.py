@@ -8,12 +8,14 @@ Source: Genewein et al. 2023; the priors over switches are those of Veness et al
 Willems and Krom 1997 (LIN).
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.distributions import Dirichlet
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,16 @@ class Source:
     max_segment: int = 20  # of `random_uniform`: the longest segment, in steps
 
 
+USERS = {"shift_period": "regular", "max_segment": "random_uniform"}
+"""Settings of which only one source has a use; elsewhere they are as by default."""
+
+
 def check_source(source: Source) -> None:
-    """Raise ValueError, naming the flag, if a setting is not the default although the source has no use for it."""
-    default = Source()
-    for name, user in (("shift_period", "regular"), ("max_segment", "random_uniform")):
-        if source.name != user and getattr(source, name) != getattr(default, name):
-            raise ValueError(f"--{name} is for --data_distribution {user} only, which is {source.name}")
+    """Raise ValueError if nothing can be drawn from a source, which may come from a damaged file."""
+    counts = {"num_symbols": 2, "shift_period": 1, "max_segment": 1}
+    are_counts = all(type(getattr(source, name)) is int and getattr(source, name) >= n for name, n in counts.items())
+    if source.name not in SEGMENTS or not are_counts or not 0 < source.alpha < math.inf:
+        raise ValueError(f"nothing can be drawn from {source}")
 
 
 class Sequences(NamedTuple):
@@ -130,9 +136,17 @@ def sample(source: Source, n: int, length: int, generator: torch.Generator) -> S
     segments = SEGMENTS[source.name](source, n, length, generator)
     ends = (segments[:, -1] + 1).cumsum(0)  # segments of this sequence and those before it
     size = int(ends[-1]), source.num_symbols
-    # what torch.distributions calls, which takes no generator
-    drawn = torch._sample_dirichlet(torch.full(size, source.alpha, dtype=torch.float64), generator=generator)
+    drawn = _dirichlet(torch.full(size, source.alpha, dtype=torch.float64), generator)
     parameters = drawn[(ends - segments[:, -1] - 1)[:, None] + segments]
     uniform = torch.rand(n, length, 1, dtype=torch.float64, generator=generator)
     symbols = (uniform >= parameters.cumsum(2)[..., :-1]).sum(2)
     return Sequences(symbols, parameters, segments)
+
+
+def _dirichlet(concentration: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw from Dirichlet distributions, which torch's own generator alone can do: it takes the place of ours."""
+    with torch.random.fork_rng(devices=[]):
+        torch.set_rng_state(generator.get_state())
+        drawn = Dirichlet(concentration).sample()
+        generator.set_state(torch.get_rng_state())
+    return drawn

@@ -29,7 +29,9 @@ def learning_rate(step: int, peak: float, warmup_steps: int, train_steps: int, f
     return peak * (1 - (1 - final_fraction) * done)
 
 
-def sequence_loss(network: nn.Module, symbols: Tensor, state: State | None, chunk_length: int | None) -> StepResult:
+def sequence_loss(
+    network: nn.Module, symbols: Tensor, state: State | None, chunk_length: int | None
+) -> tuple[Tensor, State | None]:
     """Compute the mean loss of predicting symbols 1..T-1 and add its gradients to the network's.
 
     With `chunk_length` the gradients do not flow from a chunk to the one before; a chunk counts by its number of
@@ -40,6 +42,8 @@ def sequence_loss(network: nn.Module, symbols: Tensor, state: State | None, chun
         symbols: (B, T) int64, T at least 2.
         state: of the network before the first symbol; all zeros if None.
         chunk_length: symbols per chunk; one chunk if None.
+    Returns:
+        The loss, in nats per predicted symbol, and the state after the last symbol, both detached.
     """
     length = symbols.shape[1]
     chunk_length = chunk_length or length
@@ -56,7 +60,7 @@ def sequence_loss(network: nn.Module, symbols: Tensor, state: State | None, chun
             total += loss.detach()
         if state is not None:
             state = tuple(part.detach() for part in state)
-    return StepResult(total, total, state)
+    return total, state
 
 
 def train_on_batch(
@@ -70,10 +74,10 @@ def train_on_batch(
     """Take one gradient step; the arguments are those of sequence_loss, and the norm to clip at, 0 for never."""
     network.train()
     optimizer.zero_grad()
-    result = sequence_loss(network, symbols, state, chunk_length)
+    loss, state = sequence_loss(network, symbols, state, chunk_length)
     parameters = [parameter for parameter in network.parameters() if parameter.grad is not None]
     norm = get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
     if clip_grad_norm > 0:
         clip_grads_with_norm_(parameters, clip_grad_norm, norm)
     optimizer.step()
-    return result._replace(gradient_norm=norm)
+    return StepResult(loss, norm, state)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nonstationary.initialization import linear
-from nonstationary.network_config import NetworkConfig
+from nonstationary.network_config import NetworkConfig, check_length
 
 LARGEST_PERIOD = 10000.0  # of the sinusoids, in steps / (2 pi)
 EMBEDDING_STD = 0.02
@@ -46,9 +46,8 @@ class TransformerNetwork(nn.Module):
             ValueError: if T is not a multiple of `context_length`.
         """
         shape, block = symbols.shape, self.config.context_length
+        check_length(self.config, shape[1])
         if block is not None:
-            if shape[1] % block:
-                raise ValueError(f"{shape[1]} symbols cannot be cut into blocks of {block} (--context_length)")
             symbols = symbols.reshape(-1, block)
         width, length = self.config.emb_size, symbols.shape[1]
         hidden = self.embedding(symbols) * math.sqrt(width)

@@ -828,7 +828,7 @@ MISTAKES = {  # the command line and what the message must say
     "name of another kind": ("--fn_out_model main.json --max", ["NAME.tar or NAME.pt"]),
     "missing network": ("--fn_out_model none.tar --max", ["no checkpoint at", "none.tar", "biml.train"]),
     "half a network": ("--fn_out_model half.tar --max", ["half.tar", "truncated"]),
-    "something else": ("--fn_out_model other.tar --max", ["other.tar holds no network of biml/"]),
+    "something else": ("--fn_out_model other.tar --max", ["other.tar holds no network of biml"]),
     "a folder": ("--fn_out_model folder.tar --max", ["folder.tar is a folder"]),
     "trained on who knows what": ("--fn_out_model weights.pt --max", ["weights.pt", "--episode_type"]),
     "no batch": ("--fn_out_model main.tar --max --batch_size 0", ["--batch_size", "at least 1"]),

@@ -616,7 +616,7 @@ MISTAKES = {  # the command line and what the message must say
     "no answers for joint": ("--fn_out_model net.tar --episode_type joint_cross1", ["data_human", "--data_dir"]),
     "no network": ("--fn_out_model text.tar --resume", ["text.tar", "nothing in it was run"]),
     "half a network": ("--fn_out_model half.tar --resume", ["half.tar", "truncated"]),
-    "something else": ("--fn_out_model other.tar --resume", ["other.tar holds no network of biml/"]),
+    "something else": ("--fn_out_model other.tar --resume", ["other.tar holds no network of biml"]),
     "a folder": ("--fn_out_model folder.tar --resume", ["folder.tar is a folder"]),
     "folder of models is a file": ("--fn_out_model net.tar --dir_model {world}/file", ["file"]),
 }

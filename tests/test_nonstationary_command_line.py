@@ -20,12 +20,13 @@ import torch
 from script_runs import assert_one_line, contents
 from test_nonstationary_training import run_module, tiny
 
-import nonstationary.training_step
+import nonstationary.training
 from nonstationary.network_config import RECURRENT, NetworkConfig
 from nonstationary.network_file import load_network, save_network
 from nonstationary.networks import log_probs, make_network
 from nonstationary.predictors import PREDICTORS
 from nonstationary.recurrent import RecurrentNetwork
+from nonstationary.result_files import label
 from nonstationary.sources import SEGMENTS, Source, sample
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -137,8 +138,18 @@ MISTAKES = {  # the command line and what the message must say
     "length and blocks of the network": (f"{EVALUATE} blocks.tar --seq_length 12", ["--seq_length 12", "8"]),
     "evaluate: chunks of a transformer": (f"{EVALUATE} whole.tar --chunk_length 4", ["--chunk_length", "transformer"]),
     "chunks of nothing": ("evaluate --bayes_only --chunk_length 4", ["--chunk_length", "--bayes_only"]),
-    "shallow tree": ("evaluate --bayes_only --seq_length 9 --ptw_depth 3", ["--ptw_depth 3", "8 symbols", "9"]),
-    "shallow tree beside a network": (f"{EVALUATE} lstm.tar --ptw_depth 3", ["--ptw_depth 3", "--seq_length is 16"]),
+    "shallow tree": ("evaluate --bayes_only --seq_length 9 --ptw_depth 3", ["depth 3", "8 symbols", "not 9"]),
+    "shallow tree beside a network": (f"{EVALUATE} lstm.tar --ptw_depth 3", ["depth 3", "not 16", "takes 4"]),
+    "a depth of nothing": ("evaluate --bayes_only --competitors kt --ptw_depth 9", ["--ptw_depth", "--competitors"]),
+    "a period that PTW has no use for": (
+        f"{EVALUATE} lstm.tar --data_distribution ptw --shift_period 7",
+        ["--shift_period", "regular only", "ptw"],
+    ),
+    "a period that no other source has a use for": (
+        f"{EVALUATE} regular.tar --data_distribution lin --shift_period 7",
+        ["--shift_period", "regular only", "lin"],
+    ),
+    "a longest segment without a network": ("evaluate --bayes_only --max_segment 7", ["--max_segment", "ptw"]),
     "negative depth": ("evaluate --bayes_only --ptw_depth -1", ["--ptw_depth", "at least 0"]),
     "evaluate: unknown source": ("evaluate --bayes_only --data_distribution coins", ["--data_distribution", "'coins'"]),
     "evaluate: unknown competitor": ("evaluate --bayes_only --competitors ctw", ["--competitors", "'ctw'"]),
@@ -158,7 +169,7 @@ def test_a_mistake_is_one_line_and_changes_nothing(world, case):
     line, said = MISTAKES[case]
     before = contents(world)
     name, *arguments = complete(world, line)
-    with mock.patch.object(nonstationary.training_step, "train_on_batch", side_effect=AssertionError("trained")):
+    with mock.patch.object(nonstationary.training, "train_on_batch", side_effect=AssertionError("trained")):
         outcome = run_module(name, *arguments)
     assert_one_line(outcome, f"{name}.py", *said)
     assert contents(world) == before
@@ -198,6 +209,11 @@ def other_config(path, **changes):
     torch.save({**saved, "network_config": {**saved["network_config"], **changes}}, path)
 
 
+def other_source(path, **changes):
+    saved = torch.load(path, weights_only=True)
+    torch.save({**saved, "source": {**saved["source"], **changes}}, path)
+
+
 WRONG_FILES = {  # each turns a network's file into something else; the message must say the rest
     "text": (lambda path: path.write_text("this is no network\n"), "cannot be loaded"),
     "empty": (lambda path: path.write_bytes(b""), "cannot be loaded"),
@@ -211,14 +227,17 @@ WRONG_FILES = {  # each turns a network's file into something else; the message 
         lambda path: path.write_bytes(pickle.dumps(Malicious(path.with_name("trace")), protocol=2)),
         "nothing in it was run",
     ),
-    "another project's": (lambda path: torch.save({"epoch": 3}, path), "no network of nonstationary/"),
-    "of the other paper": (lambda path: changed(path, format="meta_seq2seq"), "no network of nonstationary/"),
+    "another project's": (lambda path: torch.save({"epoch": 3}, path), "no network of nonstationary"),
+    "of the other paper": (lambda path: changed(path, format="meta_seq2seq"), "no network of nonstationary"),
     "later version": (lambda path: changed(path, format_version=99), "version 99"),
     "without weights": (lambda path: without(path, "network_state"), "damaged"),
     "without source": (lambda path: without(path, "source"), "damaged"),
     "without config": (lambda path: without(path, "network_config"), "damaged"),
     "without arguments": (lambda path: without(path, "arguments"), "damaged"),
     "weights of another size": (lambda path: other_config(path, hidden_size=7), "damaged"),
+    "a period of none": (lambda path: other_source(path, name="regular", shift_period=0), "damaged"),
+    "a longest segment of none": (lambda path: other_source(path, name="random_uniform", max_segment=0), "damaged"),
+    "an alphabet in words": (lambda path: other_source(path, num_symbols="two"), "damaged"),
     "a size of later code": (lambda path: other_config(path, width=7), "damaged"),
 }
 
@@ -343,7 +362,11 @@ def evaluate(world):
 
 
 @pytest.mark.parametrize(
-    "other", ["--n_eval 5", "--units nats", "--seq_length 9", "--data_distribution lin", "--fn_out_model three.tar"]
+    "other",
+    [
+        *("--n_eval 5", "--units nats", "--seq_length 9", "--data_distribution lin", "--fn_out_model three.tar"),
+        *("--competitors kt", "--competitors ptw,kt", "--ptw_depth 9", "--eval_seed 3"),
+    ],
 )
 def test_results_are_not_replaced_by_those_of_something_else(world, evaluate, other):
     """The same evaluation may be repeated; another one ends in one line, and the file stays."""
@@ -477,9 +500,9 @@ def test_the_same_command_gives_the_same_numbers(evaluate):
 def test_the_exact_predictors_are_compared_without_a_network(evaluate, source):
     """Differences are from the source's own mixture, or from the last competitor if that is not among them."""
     own = {"static": "kt", "ptw": "ptw", "lin": "lin", "regular": "kt_oracle", "random_uniform": "lin"}[source]
-    report = evaluate("--bayes_only", "--data_distribution", source, "--seq_length", 20, "--ptw_depth", 6)
+    report = evaluate("--bayes_only", "--data_distribution", source, "--seq_length", 20, "--ptw_depth", 5)
     assert list(rows_of(report)) == list(PREDICTORS)
-    assert (report["reference"], report["network"], report["ptw_depth"]) == (own, None, 6)
+    assert (report["reference"], report["network"], report["ptw_depth"]) == (own, None, 5)
     assert rows_of(report)[own]["difference"] == 0
     some = evaluate("--bayes_only", "--data_distribution", source, "--seq_length", 20, "--competitors", "lin,kt,lin")
     assert list(rows_of(some)) == ["lin", "kt"]
@@ -487,10 +510,36 @@ def test_the_exact_predictors_are_compared_without_a_network(evaluate, source):
     assert rows_of(some)["kt"]["regret"] == rows_of(report)["kt"]["regret"]
 
 
-def test_a_shallow_tree_matters_to_ptw_alone(evaluate):
-    """Without PTW among the competitors its depth is no limit."""
-    report = evaluate("--bayes_only", "--seq_length", 9, "--ptw_depth", 3, "--competitors", "kt,lin")
-    assert list(rows_of(report)) == ["kt", "lin"]
+def test_a_deeper_tree_is_not_the_mixture_of_its_source(evaluate):
+    """Its name tells its depth, it costs more than the mixture, and no difference is taken from it."""
+    exact = evaluate("--bayes_only", "--seq_length", 16, "--n_eval", 500)
+    deep = evaluate("--bayes_only", "--seq_length", 16, "--n_eval", 500, "--ptw_depth", 12)
+    assert rows_of(deep)["ptw"]["regret"] > rows_of(exact)["ptw"]["regret"] + 0.3
+    assert (exact["reference"], deep["reference"]) == ("ptw", "lin")
+    assert "ptw of depth 12" in deep["printed"] and "of depth" not in exact["printed"]
+    assert label(deep, "ptw") == "PTW of depth 12"
+    alone = evaluate("--bayes_only", "--seq_length", 16, "--ptw_depth", 12, "--competitors", "lin,ptw")
+    assert alone["reference"] == "lin"
+
+
+def test_what_a_source_has_no_use_for_is_not_stored(evaluate):
+    """A network of one period, tested on another source, stands beside those that never had one."""
+    other = evaluate("--fn_out_model", "regular.tar", "--data_distribution", "lin", "--alpha", 0.5)
+    assert other["source"] == evaluate("--fn_out_model", "lstm.tar", "--data_distribution", "lin")["source"]
+
+
+def test_predictions_next_to_nothing_stay_above_it(world):
+    """Six digits of them, however small, so that a curve drawn from them is finite."""
+    config, source = NETWORKS["lstm"]
+    network = make_network(config, 1)
+    with torch.no_grad():
+        network.output.bias[0] = 40.0
+    models = world / "models"
+    save_network(models / "sure.tar", network, config, source, 0, {"seq_length": LENGTH}, {"seconds": 0.0})
+    name, *given = complete(world, f"{EVALUATE} sure.tar")
+    assert run_module(name, *given).code == 0
+    example = json.loads((world / "result.json").read_text())["example"]
+    assert all(0 < value < 1e-9 for _, value in example["predictions"]["lstm"])
 
 
 def test_certain_sources_leave_no_missing_number(evaluate):
@@ -501,12 +550,12 @@ def test_certain_sources_leave_no_missing_number(evaluate):
 
 
 def test_results_have_a_name_of_their_own(world, monkeypatch):
-    """Without --fn_out_results they go to results/nonstationary/, named by network, source and length."""
+    """Without --fn_out_results they go to the folder of the models, named by network, source and length."""
     monkeypatch.chdir(world)
     common = ("--device", "cpu", "--n_eval", 2, "--dir_model", "models")
     assert run_module("evaluate", *common, "--fn_out_model", "lstm.tar", "--data_distribution", "lin").code == 0
     assert run_module("evaluate", *common, "--bayes_only", "--seq_length", 8).code == 0
-    found = sorted(path.name for path in (world / "results" / "nonstationary").iterdir())
+    found = sorted(path.name for path in (world / "models" / "nonstationary").iterdir())
     assert found == ["exact_ptw_8.json", "lstm_lin_16.json"]
 
 

@@ -46,7 +46,7 @@ def run(tmp_path, monkeypatch, capsys):
 
 @pytest.fixture(scope="module")
 def evaluated(tmp_path_factory):
-    """A folder with results/nonstationary: two networks of different seeds on two sources, and two exact ones."""
+    """A folder with out_models/nonstationary: two networks of different seeds on two sources, and two exact ones."""
     folder = tmp_path_factory.mktemp("evaluated")
     with contextlib.chdir(folder):
         for seed in (1, 2):
@@ -65,7 +65,7 @@ def evaluated(tmp_path_factory):
 @pytest.fixture
 def results(evaluated, tmp_path):
     """A copy of these results in the test's folder."""
-    shutil.copytree(evaluated / "results", tmp_path / "results")
+    shutil.copytree(evaluated / "out_models", tmp_path / "out_models")
 
 
 @pytest.mark.parametrize("name", SEGMENTS)
@@ -105,10 +105,10 @@ def test_the_closed_form_knows_two_symbols_only():
 @pytest.mark.parametrize("what", ["sequence", "bars", "curves", "partitions"])
 def test_pictures_are_written_and_not_empty(run, results, tmp_path, what):
     """Every picture comes out of result files, as an image with something on it."""
-    files = [] if what == "partitions" else sorted(tmp_path.glob("results/nonstationary/net_*.json"))
+    files = [] if what == "partitions" else sorted(tmp_path.glob("out_models/nonstationary/net_*.json"))
     code, out, err = run("plot", "--what", what, *(files[:1] if what == "sequence" else files))
     assert (code, err) == (0, "")
-    (picture,) = tmp_path.glob("results/nonstationary/figures/*.png")
+    (picture,) = tmp_path.glob("out_models/nonstationary/figures/*.png")
     assert picture.name in out
     assert matplotlib.image.imread(picture).std() > 0.05
 
@@ -117,7 +117,7 @@ def test_the_report_holds_the_numbers_of_the_files(run, results, tmp_path):
     """Means over seeds, exact predictors and closed forms all appear; every picture that it names is there."""
     code, out, err = run("report")
     assert (code, err) == (0, "")
-    folder = tmp_path / "results/nonstationary"
+    folder = tmp_path / "out_models/nonstationary"
     text = (folder / "RESULTS.md").read_text()
     assert text in out
     for path in folder.glob("exact_*.json"):
@@ -134,7 +134,7 @@ def test_the_report_holds_the_numbers_of_the_files(run, results, tmp_path):
 
 def test_pooling_averages_seeds_and_counts_exact_predictors_once(run, results, tmp_path):
     """The standard error of two networks is over networks; the exact predictors saw the same sequences twice."""
-    paths = sorted(tmp_path.glob("results/nonstationary/net_*_ptw_16.json"))
+    paths = sorted(tmp_path.glob("out_models/nonstationary/net_*_ptw_16.json"))
     both = [json.loads(path.read_text()) for path in paths]
     means = pooled(both)["ptw"]
     first, second = (one["predictors"][0]["regret"] for one in both)
@@ -146,12 +146,130 @@ def test_pooling_averages_seeds_and_counts_exact_predictors_once(run, results, t
 
 def test_networks_of_another_recipe_are_kept_apart(run, results, tmp_path):
     """A third network that was trained for longer has a row of its own, and both rows say whose they are."""
-    paths = sorted(tmp_path.glob("results/nonstationary/net_*_ptw_16.json"))
+    paths = sorted(tmp_path.glob("out_models/nonstationary/net_*_ptw_16.json"))
     found = [json.loads(path.read_text()) for path in (*paths, paths[0])]
-    found[2]["network"] |= {"file": "net_long.tar", "arguments": found[2]["network"]["arguments"] | {"train_steps": 9}}
+    found[2]["network"] |= {
+        "step": 9,
+        "file": "net_long.tar",
+        "arguments": found[2]["network"]["arguments"] | {"train_steps": 9},
+    }
     means = pooled(found)["ptw"]
-    assert means["LSTM, trained on PTW (net_seed1.tar)"].n == 2
-    assert means["LSTM, trained on PTW (net_long.tar)"].n == 1
+    assert means["LSTM, trained on PTW, train_steps 2"].n == 2
+    assert means["LSTM, trained on PTW, train_steps 9"].n == 1
+
+
+def test_a_network_is_what_it_was_trained_with_whatever_its_file_is_called(run, results, tmp_path):
+    """Two seeds in files of one name are two networks with rows and pictures of their own; a copied file is one."""
+    folder = tmp_path / "out_models/nonstationary"
+    one, other = (json.loads((folder / f"net_seed{seed}_ptw_16.json").read_text()) for seed in (1, 2))
+    for path in folder.glob("net_*.json"):
+        path.unlink()
+    other["network"]["arguments"] |= {"hidden_size": 5}
+    for name, result, file in (("a", one, "net.tar"), ("b", other, "net.tar"), ("copy", one, "renamed.tar")):
+        (folder / f"{name}.json").write_text(json.dumps(result | {"network": result["network"] | {"file": file}}))
+    code, out, err = run("report")
+    assert (code, err) == (0, "")
+    assert "(n = " not in out
+    assert "copy.json: the same network and evaluation as out_models/nonstationary/a.json" in out
+    assert "LSTM, trained on PTW, hidden_size 4, seed" not in out
+    assert "| LSTM, trained on PTW, hidden_size 4 |" in out and "| LSTM, trained on PTW, hidden_size 5 |" in out
+    pictures = {path.name for path in folder.glob("figures/*.png")}
+    assert {"sequence_net.png", "sequence_net_2.png"} <= pictures
+    other["network"]["arguments"] |= {"hidden_size": 4}
+    (folder / "b.json").write_text(json.dumps(other | {"network": other["network"] | {"file": "net.tar"}}))
+    assert "(n = 2)" in run("report")[1]
+
+
+def test_an_unfinished_network_is_named_and_left_out(run, results, tmp_path):
+    """It is no second seed of those that went on to the end; alone, its picture says how far it came."""
+    folder = tmp_path / "out_models/nonstationary"
+    path = folder / "net_seed2_ptw_16.json"
+    result = json.loads(path.read_text())
+    result["network"] |= {"step": 1}
+    path.write_text(json.dumps(result))
+    assert label(result, "lstm") == "LSTM, trained on PTW, step 1 of 2"
+    told = "net_seed2_ptw_16.json: its network is unfinished (step 1 of 2)"
+    code, out, err = run("report")
+    assert (code, err) == (0, "")
+    assert told in out and told in (folder / "RESULTS.md").read_text()
+    (row,) = (line for line in out.splitlines() if line.startswith("| LSTM, trained on PTW |"))
+    assert "(n = 2)" not in row.split("|")[2] and "(n = 2)" in row.split("|")[3]  # on LIN both count
+    code, out, err = run("plot", "--what", "bars", folder / "net_seed1_ptw_16.json", path)
+    assert (code, err) == (0, "") and told in out
+    assert_refused(run("plot", "--what", "bars", path), "train the networks to their end")
+
+
+def test_settings_that_differ_are_told_apart(run, results, tmp_path):
+    """A tree of another depth, and other sequences, have rows that say so."""
+    settings = ("--bayes_only", "--data_distribution", "ptw", "--seq_length", 16, "--n_eval", 20)
+    for number, more in enumerate((("--ptw_depth", 9), ("--eval_seed", 7))):
+        out = tmp_path / f"out_models/nonstationary/exact_{number}.json"
+        assert run("evaluate", *settings, *more, "--fn_out_results", out)[0] == 0
+    code, out, err = run("report")
+    assert (code, err) == (0, "")
+    rows = [line.split("|")[1].strip() for line in out.splitlines() if line.startswith("| PTW")]
+    assert {"PTW", "PTW, PTW of depth 9", "PTW, evaluation seed 7"} <= {*rows}
+
+
+def assert_refused(outcome, *said):
+    code, _, err = outcome
+    assert code == 2 and err.count("\n") == 1
+    assert all(text in err for text in said), err
+
+
+DAMAGE = {  # what happens to a result, and what the message must say
+    "a list": (lambda one: [], "network"),
+    "no source": (lambda one: one.pop("source") and one, "no source"),
+    "a source of none": (lambda one: one | {"source": None}, "source"),
+    "a period of none": (lambda one: one | {"source": one["source"] | {"shift_period": 0}}, "source.shift_period"),
+    "an unknown source": (lambda one: one | {"source": one["source"] | {"name": "coins"}}, "source"),
+    "an unknown unit": (lambda one: one | {"unit": "bytes"}, "unit"),
+    "no predictors": (lambda one: one | {"predictors": []}, "predictors"),
+    "predictors by number": (lambda one: one | {"predictors": [1, 2]}, "predictors"),
+    "an unknown predictor": (
+        lambda one: one | {"predictors": [*one["predictors"], one["predictors"][0] | {"predictor": "ctw"}]},
+        "predictors",
+    ),
+    "a reference to nothing": (lambda one: one | {"reference": "ctw"}, "reference"),
+    "a regret in words": (
+        lambda one: one | {"predictors": [row | {"regret": "low"} for row in one["predictors"]]},
+        "regret",
+    ),
+    "a shorter curve": (
+        lambda one: one | {"predictors": [row | {"regret_by_step": [0.1]} for row in one["predictors"]]},
+        "curves",
+    ),
+    "no example": (lambda one: one | {"example": {}}, "example.symbols"),
+    "an example of nobody": (lambda one: one | {"example": one["example"] | {"predictions": {}}}, "example"),
+    "an example in words": (
+        lambda one: (
+            one | {"example": one["example"] | {"predictions": dict.fromkeys(one["example"]["predictions"], "a")}}
+        ),
+        "example",
+    ),
+    "a network without a kind": (
+        lambda one: one | {"network": one["network"] | {"config": {}}},
+        "network.config.model",
+    ),
+    "a network in words": (lambda one: one | {"network": "lstm"}, "network"),
+    "a length in words": (lambda one: one | {"seq_length": "16"}, "seq_length"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_damaged_results_end_in_one_line(run, results, tmp_path, kind):
+    """Neither report, plot nor evaluate shows a traceback, and all name the file; it stays as it is."""
+    folder = tmp_path / "out_models/nonstationary"
+    path = folder / "net_seed1_ptw_16.json"
+    spoil, said = DAMAGE[kind]
+    path.write_text(json.dumps(spoil(json.loads(path.read_text()))))
+    before = path.read_bytes()
+    assert_refused(run("report"), path.name, said)
+    for what in ("sequence", "bars", "curves"):
+        assert_refused(run("plot", "--what", what, path), path.name, said)
+    evaluate = "--fn_out_model", "net_seed1.tar", "--data_distribution", "ptw", "--n_eval", 20
+    assert_refused(run("evaluate", *evaluate), path.name, said)
+    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize(

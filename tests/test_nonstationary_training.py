@@ -13,7 +13,7 @@ from test_nonstationary_networks import TRANSFORMERS, VARIANTS, WITH_STATE, draw
 from torch.nn import functional
 from torch.nn.utils import parameters_to_vector
 
-import nonstationary.training_step
+import nonstationary.training
 from nonstationary.network_config import NetworkConfig
 from nonstationary.networks import make_network
 from nonstationary.regret import estimate, exact_predictor, expected_entropy, fixed_sequences, network_predictor, score
@@ -66,11 +66,11 @@ def test_the_gradient_is_that_of_the_mean_log_loss(name):
     network, symbols = shaken(VARIANTS[name]), drawn()
     loss = plain_loss(network, symbols)
     expected = expected_gradients(loss, network)
-    result = sequence_loss(network, symbols, None, None)
-    torch.testing.assert_close(result.loss, loss.detach())
+    found_loss, state = sequence_loss(network, symbols, None, None)
+    torch.testing.assert_close(found_loss, loss.detach())
     for found, wanted in zip(gradients(network), expected, strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-5)
-    assert (result.state is None) == (name in TRANSFORMERS)
+    assert (state is None) == (name in TRANSFORMERS)
 
 
 @pytest.mark.parametrize("chunk_length", [1, 4, 5, 11, 12, 99])
@@ -80,8 +80,8 @@ def test_gradients_stop_at_the_borders_of_chunks(name, chunk_length):
     network, symbols = shaken(WITH_STATE[name]), drawn(length=12)
     loss = plain_truncated_loss(network, symbols, chunk_length)
     expected = expected_gradients(loss, network)
-    result = sequence_loss(network, symbols, None, chunk_length)
-    torch.testing.assert_close(result.loss, plain_loss(network, symbols).detach())
+    found_loss, _ = sequence_loss(network, symbols, None, chunk_length)
+    torch.testing.assert_close(found_loss, plain_loss(network, symbols).detach())
     for found, wanted in zip(gradients(network), expected, strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-5)
 
@@ -100,12 +100,12 @@ def test_chunks_do_change_the_gradient():
 def test_a_last_chunk_without_a_target_does_no_harm(name):
     """Nine symbols in chunks of four: the last is read for the state, and loss and gradients stay numbers."""
     network, symbols = shaken(WITH_STATE[name]), drawn(length=9)
-    result = sequence_loss(network, symbols, None, 4)
-    torch.testing.assert_close(result.loss, plain_loss(network, symbols).detach())
+    found_loss, state = sequence_loss(network, symbols, None, 4)
+    torch.testing.assert_close(found_loss, plain_loss(network, symbols).detach())
     assert all(gradient.isfinite().all() for gradient in gradients(network))
     with torch.inference_mode():
         _, last = network(symbols)
-    for part, whole in zip(result.state, last, strict=True):
+    for part, whole in zip(state, last, strict=True):
         torch.testing.assert_close(part, whole, rtol=0, atol=1e-5)
 
 
@@ -114,16 +114,16 @@ def test_a_last_chunk_without_a_target_does_no_harm(name):
 def test_a_carried_state_goes_on_where_the_last_batch_ended(name, chunk_length):
     """The state after all symbols comes back detached; the next batch starts from it and pulls on no earlier one."""
     network, first, second = shaken(WITH_STATE[name]), drawn(), drawn().flip(1)
-    state = sequence_loss(network, first, None, chunk_length).state
+    _, state = sequence_loss(network, first, None, chunk_length)
     assert not any(part.requires_grad for part in state)
     with torch.inference_mode():
         _, expected = network(first)
         logits = network(second, expected)[0][:, :-1]
     for part, whole in zip(state, expected, strict=True):
         torch.testing.assert_close(part, whole, rtol=0, atol=1e-5)
-    loss = sequence_loss(network, second, state, chunk_length).loss
+    loss, _ = sequence_loss(network, second, state, chunk_length)
     torch.testing.assert_close(loss, functional.cross_entropy(logits.transpose(1, 2), second[:, 1:]))
-    assert abs(loss - sequence_loss(network, second, None, chunk_length).loss) > 1e-4
+    assert abs(loss - sequence_loss(network, second, None, chunk_length)[0]) > 1e-4
 
 
 # The step
@@ -243,7 +243,7 @@ def train(tmp_path):
         if stop_in is not None:
             steps[stop_in - 1] = mock.Mock(side_effect=KeyboardInterrupt)
         coming = iter(steps)
-        with mock.patch.object(nonstationary.training_step, "train_on_batch", lambda *given: next(coming)(*given)):
+        with mock.patch.object(nonstationary.training, "train_on_batch", lambda *given: next(coming)(*given)):
             return run_module("train", *tiny("--dir_model", tmp_path, "--fn_out_model", f"{name}.tar", *arguments))
 
     return run

@@ -1,0 +1,99 @@
+"""Options of network and training, what follows from them, and which contradict one another."""
+
+import argparse
+from dataclasses import fields
+
+from common.command_line import dropout_probability, natural_int, nonnegative_float, positive_float, positive_int
+from nonstationary.network_config import (
+    MODELS,
+    POSITIONS,
+    NetworkConfig,
+    check_chunks,
+    check_length,
+    check_network,
+    check_unused,
+)
+from nonstationary.options import source_of, two_or_more, widths
+from nonstationary.sources import Source
+
+
+def add_network_options(parser: argparse.ArgumentParser) -> None:
+    """Add what the network is made of."""
+    default = NetworkConfig()
+    add = parser.add_argument_group("network").add_argument
+    add("--model", choices=MODELS, default=default.model, help="kind of network")
+    add = parser.add_argument_group("recurrent networks").add_argument
+    add("--hidden_size", type=positive_int, default=default.hidden_size, metavar="H", help="units of the core")
+    told = "widths of layers before the core, comma between (default: none)"
+    add("--before_mlp", type=widths, default=default.before_mlp, metavar="WIDTHS", help=told)
+    told = "widths of layers after the core, comma between (default: none)"
+    add("--after_mlp", type=widths, default=default.after_mlp, metavar="WIDTHS", help=told)
+    add("--n_stacks", type=positive_int, default=default.n_stacks, metavar="N", help="stack_*: number of stacks")
+    add("--stack_size", type=positive_int, default=default.stack_size, metavar="S", help="stack_*: cells of a stack")
+    told = "stack_*: width of a cell"
+    add("--stack_cell_size", type=positive_int, default=default.stack_cell_size, metavar="C", help=told)
+    add = parser.add_argument_group("transformer").add_argument
+    add("--emb_size", type=positive_int, default=default.emb_size, metavar="E", help="width")
+    add("--nlayers", type=positive_int, default=default.nlayers, metavar="N", help="blocks")
+    add("--nheads", type=positive_int, default=default.nheads, metavar="N", help="attention heads")
+    add("--ff_mult", type=positive_int, default=default.ff_mult, metavar="N", help="width of feed-forward layers, in E")
+    add("--dropout", type=dropout_probability, default=default.dropout, metavar="P", help="in training")
+    add("--pos_enc", choices=POSITIONS, default=default.pos_enc, help="how it knows positions")
+    told = "cut the input into blocks of N steps that know nothing of one another (default: one block)"
+    add("--context_length", type=positive_int, metavar="N", help=told)
+    told = "attend to the N/2 steps before a step and to itself (default: to all steps so far)"
+    add("--attention_window", type=positive_int, metavar="N", help=told)
+
+
+def add_training_options(parser: argparse.ArgumentParser) -> None:
+    """Add how to learn."""
+    add = parser.add_argument_group("training").add_argument
+    add("--seq_length", type=two_or_more, default=256, metavar="T", help="symbols of a sequence")
+    told = "draw the length of each batch from the powers of two up to T"
+    add("--random_length", action="store_true", help=told)
+    add("--batch_size", type=positive_int, default=128, metavar="B", help="sequences of a step")
+    add("--train_steps", type=positive_int, default=100000, metavar="N", help="gradient steps")
+    add("--lr", type=positive_float, default=1e-4, help="Adam's (highest) learning rate")
+    add("--warmup_steps", type=natural_int, default=0, metavar="N", help="steps of a linear rise to --lr")
+    told = "fall linearly, in --train_steps steps, to this fraction of --lr"
+    add("--final_lr_fraction", type=nonnegative_float, default=1.0, metavar="F", help=told)
+    told = "norm to which longer gradients are cut, 0 for never"
+    add("--clip_grad_norm", type=nonnegative_float, default=1.0, metavar="NORM", help=told)
+    told = "stop gradients every N steps: truncated backpropagation through time (default: never)"
+    add("--chunk_length", type=positive_int, metavar="N", help=told)
+    add("--carry_state", action="store_true", help="start each batch from the state in which the last one ended")
+    add("--seed", type=natural_int, default=1, help="of the training sequences and dropout")
+    add("--model_init_seed", type=natural_int, default=1, metavar="SEED", help="of the first weights")
+
+
+def config_of(args: argparse.Namespace) -> NetworkConfig:
+    """Put the network's configuration together from the command line; its fields are options of the same names."""
+    return NetworkConfig(**{field.name: getattr(args, field.name) for field in fields(NetworkConfig)})
+
+
+def check(args: argparse.Namespace) -> None:
+    """Raise ValueError, naming the flags, if they contradict one another."""
+    config = config_of(args)
+    check_network(config)
+    check_unused(config)
+    check_length(config, args.seq_length)
+    source_of(args, Source())
+    if args.seed == args.eval_seed:
+        raise ValueError(f"--seed {args.seed} is also --eval_seed: training would see the evaluation set")
+    if config.model == "transformer" and config.context_length is not None and args.random_length:
+        raise ValueError("--random_length draws lengths that --context_length does not divide; leave one of them out")
+    if args.carry_state:
+        check_chunks(config, "--carry_state")
+    if args.chunk_length is not None:
+        check_chunks(config, "--chunk_length")
+    if args.warmup_steps >= args.train_steps:
+        raise ValueError(f"--warmup_steps {args.warmup_steps} leaves nothing of --train_steps {args.train_steps}")
+    if args.final_lr_fraction > 1:
+        raise ValueError(f"--final_lr_fraction {args.final_lr_fraction}: expected at most 1")
+
+
+def lengths_of(args: argparse.Namespace) -> list[int]:
+    """List the lengths that training sequences may have."""
+    if not args.random_length:
+        return [args.seq_length]
+    return [2**exponent for exponent in range(1, args.seq_length.bit_length())]
