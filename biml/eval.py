@@ -9,6 +9,8 @@ named human these are people's answers.
 """
 
 import argparse
+import json
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from biml.kinds_text import few_shot_table, open_ended_table
 from biml.network_file import TrainedNetwork, load_network
 from biml.pages import few_shot_page, listing, open_ended_page
 from biml.scoring import Likelihood, accuracy, fit_lapse, likelihood, symbol_log_p
+from biml.stream import evaluation_batches, fingerprint
 from biml.views import View
 from common.command_line import (
     OneLineParser,
@@ -39,6 +42,8 @@ from common.provenance import provenance
 LONGEST_ANSWER = 500  # symbols; answers that are studied in turn must fit into the network's table of positions
 ANSWERING = ("max", "sample", "sample_html", "sample_iterative", "ll", "fit_lapse")
 MODES = (*ANSWERING, "dashboard")
+DETERMINING = ("weights", "data", "episode_type", "seed", "batch_size", "max_length_eval")
+"""What answers depend on, of all that is written with them."""
 
 
 def network_name(text: str) -> str:
@@ -157,11 +162,10 @@ def score_targets(args: argparse.Namespace, trained: TrainedNetwork, views: View
 
 
 def write_answers(
-    args: argparse.Namespace, about: dict[str, Any], episodes: Sequence[AnsweredEpisode], trained_on: str | None
+    args: argparse.Namespace, about: dict[str, Any], episodes: Sequence[AnsweredEpisode], stem: str
 ) -> dict[str, Any]:
     """Print and return the kinds of answers, and write them all as page, listing and JSON."""
     pairs = [[(one.query, one.answer) for one in episode.answered if not one.is_retrieve] for episode in episodes]
-    stem = f"{trained_on or 'unknown'}_{Path(args.fn_out_model).stem}"
     answers = AnswerFile(stem, about["episode_type"], pairs)
     told = f"{stem}, {len(episodes)} episodes of {answers.episode_type}, sampled with seed {args.seed}"
     is_open = answers.episode_type == OPEN_ENDED
@@ -179,6 +183,44 @@ def write_answers(
     save_json(base.with_name(f"{stem}.json"), {**about, "name": stem, LISTED: listed(pairs)})
     print(f"written to {base}.html, .txt and .json")
     return answers.kinds()
+
+
+def check_replaceable(path: Path, about: dict[str, Any], names: Sequence[str], advice: str) -> None:
+    """Keep answers and results from being replaced by those of something else.
+
+    Raises:
+        ValueError: if the file is there and differs in one of the entries named.
+    """
+    if not path.exists():
+        return
+    try:
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        earlier = None
+    if not isinstance(earlier, dict):
+        raise ValueError(f"{path} holds something else; {advice}")
+    differing = [name for name in names if earlier.get(name) != about[name]]
+    if differing:
+        raise ValueError(f"{path} is of another evaluation ({', '.join(differing)}); {advice}")
+
+
+def check_places(args: argparse.Namespace, about: dict[str, Any], stem: str) -> None:
+    """Make sure, before any work, that nothing of another network or evaluation would be replaced.
+
+    Raises:
+        ValueError: if something would be.
+    """
+    if args.fn_out_results:
+        advice = "name another --fn_out_results, or move it away"
+        check_replaceable(args.fn_out_results, about, (*DETERMINING, "asked"), advice)
+    if args.sample_html or args.sample_iterative:
+        path = args.dir_html / about["episode_type"] / f"{stem}.json"
+        check_replaceable(path, about, DETERMINING, "name another --dir_html, or move it away")
+
+
+def answers_stem(args: argparse.Namespace, trained: TrainedNetwork) -> str:
+    """Name a network's answers."""
+    return f"{trained.episode_type or 'unknown'}_{Path(args.fn_out_model).stem}"
 
 
 def check_length(views: Sequence[View], longest_answer: int) -> None:
@@ -211,10 +253,10 @@ def evaluate(
         if args.sample:
             report["sample"] = score("sample", args, sampled)
         if args.sample_html:
-            report["sample_html"] = write_answers(args, about, sampled, trained.episode_type)
+            report["sample_html"] = write_answers(args, about, sampled, answers_stem(args, trained))
     if args.sample_iterative:
         sampled = answer_one_by_one(trained, made, length, chance)
-        report["sample_iterative"] = write_answers(args, about, sampled, trained.episode_type)
+        report["sample_iterative"] = write_answers(args, about, sampled, answers_stem(args, trained))
     if args.ll or args.fit_lapse:
         report |= score_targets(args, trained, views)
     return report
@@ -236,6 +278,14 @@ def draw_history(args: argparse.Namespace, trained: TrainedNetwork) -> None:
     save_training(path, history, title)
     print(f"written to {path}", flush=True)
     show_training(history, title)
+
+
+def checksum(trained: TrainedNetwork) -> int:
+    """Make a number that other weights would hardly share."""
+    total = 0
+    for weight in trained.model.state_dict().values():
+        total = zlib.crc32(weight.cpu().contiguous().numpy().tobytes(), total)
+    return total
 
 
 def told_of(trained: TrainedNetwork) -> str:
@@ -275,12 +325,17 @@ def main() -> None:
         "file": args.fn_out_model,
         "episode_type": episode_type,
         "epoch": trained.epoch,
+        "weights": checksum(trained),
+        "data": fingerprint(evaluation_batches(views, args.batch_size, args.seed)),
+        "asked": {name: getattr(args, name) for name in (*ANSWERING, "ll_nrep", "ll_p_lapse")},
         "seed": args.seed,
+        "batch_size": args.batch_size,
         "max_length_eval": args.max_length_eval,
         "arguments": trained.arguments,
         "device": describe_device(device),
         "provenance": provenance(),
     }
+    check_places(args, about, answers_stem(args, trained))
     report = evaluate(args, trained, views, about)
     if args.fn_out_results:
         save_json(args.fn_out_results, {**about, **report})

@@ -10,8 +10,6 @@ machine, CPU). Episodes of random grammars come from `python -m biml.generate`.
 import argparse
 import math
 import time
-import zlib
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,7 @@ from biml.batch import QueryArrays
 from biml.episode_types import TRAINED, ViewSet, training_views, validation_views
 from biml.model import BIML, LONGEST, ModelConfig
 from biml.network_file import TrainedNetwork, load_network, save_network
-from biml.stream import batches, evaluation_batches
+from biml.stream import batches, evaluation_batches, fingerprint
 from biml.training_step import learning_rate, make_optimizer, total_loss, train_on_batch
 from common.command_line import (
     OneLineParser,
@@ -71,7 +69,7 @@ def make_parser() -> OneLineParser:
     add("--data_dir", type=Path, default=Path("data"), metavar="DIR", help=told)
     add("--resume", action="store_true", help="go on from the checkpoint, if there is one")
     add("--save_best", action="store_true", help="also keep the network with the lowest validation loss, NAME_best.tar")
-    told = "fraction of the epochs before which none is kept as the best"
+    told = "fraction of the epochs, the first ones, whose losses do not count as the lowest"
     add("--save_best_skip", type=dropout_probability, default=0.2, metavar="F", help=told)
     add_device_options(parser)
     add = parser.add_argument_group("speed, off by default").add_argument
@@ -117,14 +115,6 @@ def is_logged(step: int) -> bool:
     return step in (1, 25) or step % LOG_EVERY == 0
 
 
-def fingerprint(arrays: Iterable[QueryArrays]) -> int:
-    """Make a number that other episodes would hardly share, of some batches."""
-    total = 0
-    for part in (part for batch in arrays for part in batch):
-        total = zlib.crc32(part.tobytes(), total)
-    return total
-
-
 class Training:
     """A run in progress."""
 
@@ -162,7 +152,7 @@ class Training:
         Raises:
             ValueError: if they are not.
         """
-        if trained.saved.get("data") != self.data:
+        if trained.saved.get("data", self.data) != self.data:
             raise ValueError(
                 f"{path} was trained on other episodes than those in {self.args.data_dir}; point --data_dir at those, "
                 "or choose another --fn_out_model"
@@ -171,6 +161,7 @@ class Training:
     def go_on_from(self, trained: TrainedNetwork) -> None:
         """Take over everything that a checkpoint holds."""
         saved = trained.saved
+        self.data = saved["data"]
         self.model.load_state_dict(saved["model_state"])
         self.optimizer.load_state_dict(saved["optimizer_state"])
         restore_torch_states(saved["random_states"], self.device)
@@ -245,6 +236,8 @@ class Training:
                     self.log(epoch, rate, curve, path)
             self.epoch, self.is_between_epochs = epoch, True
             self.check("sum of all weights", sum(float(one.detach().sum()) for one in self.model.parameters()))
+            if args.save_best and epoch == args.nepochs and self.best_val_loss is None:
+                self.keep_if_best(self.validate(), epoch, path)  # no line was due after the skipped epochs
             self.save(path)
 
     def train_one(self, arrays: QueryArrays, epoch: int, number: int) -> float:
@@ -273,11 +266,15 @@ class Training:
         self.history.append(asdict(row))
         self.loss_sum.zero_()
         self.loss_count = 0
-        is_best = self.best_val_loss is None or row.val_loss < self.best_val_loss
-        if is_best:
-            self.best_val_loss = row.val_loss
-        if args.save_best and is_best and epoch > args.save_best_skip * args.nepochs:
-            self.save(best_path(path))
+        self.keep_if_best(row.val_loss, epoch, path)
+
+    def keep_if_best(self, val_loss: float, epoch: int, path: Path) -> None:
+        """Take down the lowest validation loss and, if asked, keep its network; the first epochs do not count."""
+        is_counted = epoch > self.args.save_best_skip * self.args.nepochs
+        if is_counted and (self.best_val_loss is None or val_loss < self.best_val_loss):
+            self.best_val_loss = val_loss
+            if self.args.save_best:
+                self.save(best_path(path))
 
 
 def best_path(path: Path) -> Path:

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import shlex
+import shutil
 import statistics
 import subprocess
 import sys
@@ -618,6 +619,7 @@ def test_a_seed_determines_everything(evaluate, case, tmp_path):
     """Printed and written; another seed has other names, orders and samples."""
     seen = []
     for seed in (1, 1, 2):
+        shutil.rmtree(tmp_path / "html", ignore_errors=True)
         out, report = evaluate("main.tar", *SEEDED[case], "--seed", seed)
         written = contents(tmp_path / "html")
         listings = [text for name, text in written.items() if name.endswith(".txt")]
@@ -633,6 +635,7 @@ def test_several_things_at_once_are_what_each_is_alone(evaluate):
     for way in ways:
         alone |= evaluate("main.tar", *way)[1]
     together = evaluate("main.tar", "--fit_lapse", "--ll", "--ll_nrep", 2, "--sample", "--max")[1]
+    assert together.pop("asked") != alone.pop("asked")
     assert together == alone
     assert {"max", "sample", "ll", "fit_lapse"} < together.keys()
 
@@ -753,6 +756,39 @@ def test_sampled_few_shot_answers_are_written(evaluate, tmp_path, episode_type):
     saved = json.loads(stem.with_suffix(".json").read_text())
     assert (saved["file"], saved["seed"]) == ("main.tar", 0)
     assert "commit" in saved["provenance"]
+
+
+def test_answers_of_another_network_are_not_replaced(evaluate, models, data, tmp_path):
+    """A network of the same name in another folder, or another seed: one line, and every file as it was."""
+    few_shot = ("--sample_html", "--episode_type", "few_shot_gold")
+    evaluate("main.tar", *few_shot)
+    (tmp_path / "result.json").unlink()
+    (tmp_path / "others").mkdir()
+    shutil.copy(models / "plain.tar", tmp_path / "others" / "main.tar")
+    before = contents(tmp_path)
+    places = ("--cpu", "--data_dir", data, "--dir_html", tmp_path / "html")
+    for said, *more in (("weights", "--dir_model", tmp_path / "others"), ("seed", "--dir_model", models, "--seed", 5)):
+        outcome = run_main(biml.eval, "--fn_out_model", "main.tar", *places, *few_shot, *more)
+        assert_one_line(outcome, "eval.py", "algebraic_main.json", said, "--dir_html")
+        assert contents(tmp_path) == before
+    evaluate("main.tar", *few_shot)
+
+
+def test_results_of_something_else_are_not_replaced(models, data, tmp_path):
+    """Another network, another question, or a file of another kind; the same may be repeated."""
+    result = tmp_path / "result.json"
+    places = ("--cpu", "--data_dir", data, "--dir_model", models, "--fn_out_results", result)
+    for _ in range(2):
+        assert run_main(biml.eval, "--fn_out_model", "main.tar", "--max", *places).code == 0
+    before = contents(tmp_path)
+    for said, name, mode in (("weights", "plain.tar", "--max"), ("asked", "main.tar", "--ll")):
+        outcome = run_main(biml.eval, "--fn_out_model", name, mode, *places)
+        assert_one_line(outcome, "eval.py", "result.json", said, "--fn_out_results")
+        assert contents(tmp_path) == before
+    result.write_text("[1]")
+    outcome = run_main(biml.eval, "--fn_out_model", "main.tar", "--max", *places)
+    assert_one_line(outcome, "eval.py", "result.json", "something else")
+    assert result.read_text() == "[1]"
 
 
 def test_answers_given_one_after_the_other_are_written(evaluate, models, tmp_path):

@@ -358,6 +358,23 @@ def test_the_best_network_is_kept_after_some_epochs_only(train, tmp_path, skip, 
     assert (tmp_path / "net_best.tar").exists() == is_kept
 
 
+def test_losses_of_the_skipped_epochs_are_not_the_lowest(train, tmp_path):
+    """As published: a run that is never again as good as in its first epochs keeps the best of the others."""
+    assert train("net", "--save_best", "--save_best_skip", 0.15, "--lr", 50).code == 0
+    best = load_network(tmp_path / "net_best.tar", CPU)
+    first, second = (row["val_loss"] for row in best.saved["history"])
+    assert first < second == best.saved["best_val_loss"]
+
+
+def test_there_is_a_best_network_in_a_short_run_too(train, tmp_path):
+    """Without a line after the skipped epochs the last network is the best."""
+    assert train("net", "--save_best", "--save_best_skip", 0.5, "--nepochs", 5).code == 0
+    best, last = (load_network(tmp_path / f"{name}.tar", CPU) for name in ("net_best", "net"))
+    assert [row["step"] for row in best.saved["history"]] == [1]
+    assert best.saved["best_val_loss"] == last.saved["best_val_loss"] > 0
+    assert same_contents(best.saved["model_state"], last.saved["model_state"])
+
+
 def test_the_best_network_is_not_trained_further(train, tmp_path):
     """It was saved within an epoch, of which some steps would be taken twice."""
     assert train("net", "--save_best", "--save_best_skip", 0).code == 0
