@@ -109,15 +109,6 @@ def encode(episode: Episode, input_vocabulary: Vocabulary, output_vocabulary: Vo
     )
 
 
-def encode_words(sequences: Sequence[Sequence[str]], vocabulary: Vocabulary) -> Sequences:
-    """Turn sequences of words into a batch.
-
-    Raises:
-        ValueError: if a word is unknown.
-    """
-    return pad(*number_sequences(sequences, vocabulary.words), vocabulary)
-
-
 def episode_from_items(
     support: Sequence[Item],
     query: Sequence[Item],

@@ -11,12 +11,12 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from biml.analysis import analyse_open_ended, item_correlation, with_roles
-from biml.answer_files import OPEN_ENDED, AnswerFile, read_answers
+from biml.behaviour import analyse_open_ended, item_correlation, with_roles
 from biml.episode import Episode
 from biml.episode_types import few_shot_answers, participants
 from biml.grammar import Words
 from biml.kinds_text import few_shot_table, open_ended_table
+from biml.sampled_files import OPEN_ENDED, AnswerFile, read_answers
 from common.command_line import OneLineParser, json_path, run_script
 from common.files import save_json
 

@@ -27,7 +27,7 @@ class QueryArrays(NamedTuple):
     source: Symbols  # (N, S)
     target_in: Symbols  # (N, U), SOS first
     target_out: Symbols  # (N, U), EOS last
-    view: npt.NDArray[np.int64]  # (N,) number of the view that a query is from
+    view: npt.NDArray[np.int64]  # (N,) number of the view that a query is from; the checksum of data counts it in
 
     def tensors(self, device: torch.device) -> "QueryTensors":
         """Turn into int64 on a device."""

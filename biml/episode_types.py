@@ -1,4 +1,4 @@
-"""What each --episode_type trains on, is validated on and is evaluated on.
+"""What each --episode_type trains on, is validated on and is evaluated on: the table KINDS.
 
 A set of views makes the views of its k-th episode from dice; without people's answers, which are not part of this
 project, only the types made from random grammars and from the gold episode can be used.
@@ -6,13 +6,15 @@ project, only the types made from random grammars and from the gold episode can 
 Source: Lake & Baroni 2023, Methods and supplement.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from biml.benchmarks import gold_episode, open_ended_episode
 from biml.dice import Dice
-from biml.episode import Episode
+from biml.episode import Episode, Example
 from biml.episode_files import episode_paths, read_episode
 from biml.packed_episodes import PackedEpisodes, load_packed
 from biml.views import (
@@ -45,18 +47,7 @@ HELD_OUT = {  # participants of the open-ended task that each fold is tested on
     "4": (3, 5, 7, 11, 23, 24),
     "5": (1, 6, 10, 18, 27),
 }
-OPEN_ENDED_FOLDS = tuple(f"open_end_human_cross{fold}" for fold in HELD_OUT)
-JOINT_FOLDS = tuple(f"joint_cross{fold}" for fold in HELD_OUT)
-PROBES_WITH_POOL = "probe_human_w_pool"
-TRAINED = (*RECIPES, "few_shot_vanilla", "open_end_human_all", *OPEN_ENDED_FOLDS, *JOINT_FOLDS, PROBES_WITH_POOL)
-EVALUATED_ONLY = (
-    "few_shot_gold",
-    "few_shot_human",
-    "few_shot_human_mult10",
-    "human_vanilla",
-    "open_end_freeform",
-    "probe_human",
-)
+PROBES = "data_behavior_probes/val"  # in data_human/
 NOMINAL = 100_000  # episodes of an epoch that are drawn from a few files
 REPEATS = 100  # of the gold and the open-ended episode in an evaluation
 VANILLA_REPEATS = 200  # of the gold episode in an epoch
@@ -72,79 +63,6 @@ class ViewSet:
     make: Callable[[int, Dice], list[View]]  # the views of an episode, mostly one
     language: Language = MAIN
     note: str = ""  # what a user should know about them
-
-
-def training_views(episode_type: str, data_dir: Path) -> ViewSet:
-    """Find what a type trains on.
-
-    Raises:
-        ValueError: if it cannot be trained on, or if files are missing or damaged.
-    """
-    if episode_type in RECIPES:
-        return random_views(load_random(data_dir, "train"), RECIPES[episode_type], bent=True)
-    if episode_type == "few_shot_vanilla":
-        gold = gold_episode()
-        asked = view_of(Episode((), gold.support, None), VANILLA)
-        return ViewSet(VANILLA_REPEATS, lambda index, dice: [asked], VANILLA)
-    if episode_type == "open_end_human_all":
-        return _drawn(participants(data_dir), _open_ended_view)
-    if episode_type in OPEN_ENDED_FOLDS:
-        return _drawn(_fold(data_dir, episode_type, held_out=False), _open_ended_view)
-    if episode_type in JOINT_FOLDS:
-        return _joint_views(episode_type, data_dir)
-    if episode_type == PROBES_WITH_POOL:
-        return _drawn(_people(data_dir, "data_behavior_probes/val"), _pool_view)
-    raise ValueError(f"--episode_type {episode_type} cannot be trained; choose one of {', '.join(TRAINED)}")
-
-
-def validation_views(episode_type: str, data_dir: Path) -> ViewSet:
-    """Find what a type that can be trained is validated on.
-
-    Raises:
-        ValueError: as training_views.
-    """
-    if episode_type in RECIPES:
-        recipe = AS_STORED._replace(novel=RECIPES[episode_type].novel)
-        return random_views(load_random(data_dir, "val"), recipe, bent=False)
-    if episode_type in (*OPEN_ENDED_FOLDS, *JOINT_FOLDS):
-        return _each(
-            _fold(data_dir, episode_type, held_out=True), lambda one, dice: [_open_ended_view(one, dice, False)]
-        )
-    return evaluation_views(episode_type, data_dir)
-
-
-def evaluation_views(episode_type: str, data_dir: Path) -> ViewSet:
-    """Find what a type is evaluated on; people's open-ended answers one after the other, those before as study.
-
-    Raises:
-        ValueError: if there is no such type, or if files are missing or damaged.
-    """
-    gold = gold_episode()
-    if episode_type in RECIPES:
-        return validation_views(episode_type, data_dir)
-    if episode_type == "few_shot_vanilla":
-        asked = view_of(Episode((), gold.query, None), VANILLA)
-        return ViewSet(1, lambda index, dice: [asked], VANILLA)
-    if episode_type == "few_shot_gold":
-        return ViewSet(REPEATS, lambda index, dice: [_renamed_view(gold, dice, copies=True)])
-    if episode_type == "open_end_freeform":
-        return ViewSet(REPEATS, lambda index, dice: [_freeform_view(dice)])
-    if episode_type in ("few_shot_human", "few_shot_human_mult10"):
-        episodes = [_repeated(one, 10 if "mult10" in episode_type else 1) for one in few_shot_answers(data_dir)]
-        return _each(episodes, lambda one, dice: [_renamed_view(one, dice)], OF_PEOPLE)
-    if episode_type == "human_vanilla":
-        return _human_vanilla(few_shot_answers(data_dir))
-    if episode_type == "open_end_human_all":
-        return _each(participants(data_dir), _one_after_the_other, ONE_BY_ONE)
-    if episode_type in (*OPEN_ENDED_FOLDS, *JOINT_FOLDS):
-        return _each(_fold(data_dir, episode_type, held_out=True), _one_after_the_other, ONE_BY_ONE)
-    if episode_type in ("probe_human", PROBES_WITH_POOL):
-        episodes = [_repeated(one, 10) for one in _people(data_dir, "data_behavior_probes/val")]
-        if episode_type == PROBES_WITH_POOL:
-            return _each(episodes, lambda one, dice: [_pool_view(one, dice, copies=False)], OF_PEOPLE)
-        return _each(episodes, lambda one, dice: [_renamed_view(one, dice, copies=True)], OF_PEOPLE)
-    known = ", ".join((*TRAINED, *EVALUATED_ONLY))
-    raise ValueError(f"no --episode_type {episode_type}; choose one of {known}")
 
 
 def load_random(data_dir: Path, split: str) -> PackedEpisodes:
@@ -176,11 +94,14 @@ def random_views(packed: PackedEpisodes, recipe: Recipe, bent: bool) -> ViewSet:
     )
 
 
-def _joint_views(episode_type: str, data_dir: Path) -> ViewSet:
+def _joint_views(fold: str, data_dir: Path) -> ViewSet:
     """Mix random episodes, the same with fewer study examples, and 100,000 draws of people's open-ended answers."""
     packed = load_random(data_dir, "train")
-    people = _drawn(_fold(data_dir, episode_type, held_out=False), _open_ended_view)
-    parts = random_views(packed, FULL, bent=True), random_views(packed, FEWER_STUDY, bent=True), people
+    parts = (
+        random_views(packed, FULL, bent=True),
+        random_views(packed, FEWER_STUDY, bent=True),
+        _others_answers(fold, data_dir),
+    )
 
     def make(index: int, dice: Dice) -> list[View]:
         for part in parts:
@@ -273,9 +194,9 @@ def participants(data_dir: Path) -> list[Episode]:
     return _people(data_dir, "open_ended_all/train")
 
 
-def _fold(data_dir: Path, episode_type: str, held_out: bool) -> list[Episode]:
+def _fold(data_dir: Path, fold: str, held_out: bool) -> list[Episode]:
     """Take a fold's participants, those it is tested on or the others."""
-    tested, people = HELD_OUT[episode_type[-1]], participants(data_dir)
+    tested, people = HELD_OUT[fold], participants(data_dir)
     n_people = sum(map(len, HELD_OUT.values()))
     if len(people) != n_people:
         raise ValueError(f"{data_dir}: expected the {n_people} participants of open_ended_all, found {len(people)}")
@@ -296,3 +217,117 @@ def _people(data_dir: Path, folder: str) -> list[Episode]:
             "published data into --data_dir"
         )
     return episodes
+
+
+class Kind(NamedTuple):
+    """How the views of a type come from the folder of the data: for training, evaluation and validation."""
+
+    train: Callable[[Path], ViewSet] | None  # None: evaluated only
+    evaluate: Callable[[Path], ViewSet]
+    validate: Callable[[Path], ViewSet] | None = None  # None: as evaluated
+
+
+def _of_random_grammars(recipe: Recipe) -> Kind:
+    """Train on bent episodes, evaluate on others as they are stored."""
+    as_stored = AS_STORED._replace(novel=recipe.novel)
+    return Kind(
+        lambda data_dir: random_views(load_random(data_dir, "train"), recipe, bent=True),
+        lambda data_dir: random_views(load_random(data_dir, "val"), as_stored, bent=False),
+    )
+
+
+def _of_fold(fold: str, train: Callable[[Path], ViewSet]) -> Kind:
+    """Evaluate on a fold's participants; their open-ended answers one after the other, those before as study."""
+    return Kind(
+        train,
+        lambda data_dir: _each(_fold(data_dir, fold, held_out=True), _one_after_the_other, ONE_BY_ONE),
+        lambda data_dir: _each(
+            _fold(data_dir, fold, held_out=True), lambda one, dice: [_open_ended_view(one, dice, False)]
+        ),
+    )
+
+
+def _others_answers(fold: str, data_dir: Path) -> ViewSet:
+    """Draw open-ended answers of the participants that a fold is not tested on."""
+    return _drawn(_fold(data_dir, fold, held_out=False), _open_ended_view)
+
+
+def _vanilla(examples: Sequence[Example], size: int) -> ViewSet:
+    """Ask for examples of the gold episode without anything to study."""
+    asked = view_of(Episode((), tuple(examples), None), VANILLA)
+    return ViewSet(size, lambda index, dice: [asked], VANILLA)
+
+
+def _few_shot_gold(gold: Episode) -> ViewSet:
+    return ViewSet(REPEATS, lambda index, dice: [_renamed_view(gold, dice, copies=True)])
+
+
+def _few_shot_human(data_dir: Path, times: int) -> ViewSet:
+    episodes = [_repeated(one, times) for one in few_shot_answers(data_dir)]
+    return _each(episodes, lambda one, dice: [_renamed_view(one, dice)], OF_PEOPLE)
+
+
+def _probes(data_dir: Path, make: Callable[[Episode, Dice], View]) -> ViewSet:
+    episodes = [_repeated(one, 10) for one in _people(data_dir, PROBES)]
+    return _each(episodes, lambda one, dice: [make(one, dice)], OF_PEOPLE)
+
+
+KINDS: dict[str, Kind] = {
+    **{name: _of_random_grammars(recipe) for name, recipe in RECIPES.items()},
+    "few_shot_vanilla": Kind(
+        lambda _: _vanilla(gold_episode().support, VANILLA_REPEATS), lambda _: _vanilla(gold_episode().query, 1)
+    ),
+    "open_end_human_all": Kind(
+        lambda data_dir: _drawn(participants(data_dir), _open_ended_view),
+        lambda data_dir: _each(participants(data_dir), _one_after_the_other, ONE_BY_ONE),
+    ),
+    **{f"open_end_human_cross{fold}": _of_fold(fold, functools.partial(_others_answers, fold)) for fold in HELD_OUT},
+    **{f"joint_cross{fold}": _of_fold(fold, functools.partial(_joint_views, fold)) for fold in HELD_OUT},
+    "probe_human_w_pool": Kind(
+        lambda data_dir: _drawn(_people(data_dir, PROBES), _pool_view),
+        lambda data_dir: _probes(data_dir, lambda one, dice: _pool_view(one, dice, copies=False)),
+    ),
+    "few_shot_gold": Kind(None, lambda _: _few_shot_gold(gold_episode())),
+    "few_shot_human": Kind(None, lambda data_dir: _few_shot_human(data_dir, 1)),
+    "few_shot_human_mult10": Kind(None, lambda data_dir: _few_shot_human(data_dir, 10)),
+    "human_vanilla": Kind(None, lambda data_dir: _human_vanilla(few_shot_answers(data_dir))),
+    "open_end_freeform": Kind(None, lambda _: ViewSet(REPEATS, lambda index, dice: [_freeform_view(dice)])),
+    "probe_human": Kind(
+        None, lambda data_dir: _probes(data_dir, lambda one, dice: _renamed_view(one, dice, copies=True))
+    ),
+}
+TRAINED = tuple(name for name, kind in KINDS.items() if kind.train is not None)
+EVALUATED_ONLY = tuple(name for name, kind in KINDS.items() if kind.train is None)
+
+
+def training_views(episode_type: str, data_dir: Path) -> ViewSet:
+    """Find what a type trains on.
+
+    Raises:
+        ValueError: if it cannot be trained on, or if files are missing or damaged.
+    """
+    train = KINDS[episode_type].train if episode_type in KINDS else None
+    if train is None:
+        raise ValueError(f"--episode_type {episode_type} cannot be trained; choose one of {', '.join(TRAINED)}")
+    return train(data_dir)
+
+
+def validation_views(episode_type: str, data_dir: Path) -> ViewSet:
+    """Find what a type that can be trained is validated on.
+
+    Raises:
+        ValueError: as evaluation_views.
+    """
+    validate = KINDS[episode_type].validate if episode_type in KINDS else None
+    return evaluation_views(episode_type, data_dir) if validate is None else validate(data_dir)
+
+
+def evaluation_views(episode_type: str, data_dir: Path) -> ViewSet:
+    """Find what a type is evaluated on.
+
+    Raises:
+        ValueError: if there is no such type, or if files are missing or damaged.
+    """
+    if episode_type not in KINDS:
+        raise ValueError(f"no --episode_type {episode_type}; choose one of {', '.join(KINDS)}")
+    return KINDS[episode_type].evaluate(data_dir)

@@ -17,12 +17,12 @@ from typing import Any
 
 import torch
 
-from biml.answer_files import FEW_SHOT, LISTED, OPEN_ENDED, AnswerFile, listed
 from biml.answering import AnsweredEpisode, answer_one_by_one, answer_views, views_of
 from biml.episode_types import EVALUATED_ONLY, TRAINED, ViewSet, evaluation_views
 from biml.kinds_text import few_shot_table, open_ended_table
 from biml.network_file import TrainedNetwork, load_network
 from biml.pages import few_shot_page, listing, open_ended_page
+from biml.sampled_files import FEW_SHOT, LISTED, OPEN_ENDED, AnswerFile, listed
 from biml.scoring import Likelihood, accuracy, fit_lapse, likelihood, symbol_log_p
 from biml.stream import evaluation_batches, fingerprint
 from biml.views import View

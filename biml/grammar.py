@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-import numpy as np
-
 from biml.dice import Dice
 
 Words = tuple[str, ...]
@@ -271,11 +269,6 @@ def _nameless_functions(grammar: Grammar) -> list[tuple[Words, Words]]:
         for rule in grammar.rules
         if rule.is_function
     )
-
-
-def sample_grammar(rng: np.random.Generator, primitives: int = 4, functions: int = 3) -> Grammar:
-    """Draw a grammar of primitives, functions and, last, concatenation. Takes whole blocks from the generator."""
-    return draw_grammar(Dice(rng), primitives, functions)
 
 
 def draw_grammar(dice: Dice, primitives: int, functions: int) -> Grammar:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from biml.analysis import FewShot, OpenEnded, Share
+from biml.behaviour import FewShot, OpenEnded, Share
 from biml.benchmarks import GOLD_QUERIES
 
 Columns = list[tuple[str, list[str]]]

@@ -7,8 +7,8 @@ import html
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from biml.analysis import OpenEnded, is_iconic_error, is_one_to_one
 from biml.answering import AnsweredEpisode
+from biml.behaviour import OpenEnded, is_iconic_error, is_one_to_one
 from biml.benchmarks import GOLD_QUERIES, OPEN_ENDED, gold_episode, split
 from biml.grammar import Words
 

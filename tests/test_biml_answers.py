@@ -22,14 +22,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from script_runs import assert_one_line, contents
-from test_biml_analysis import spoken
+from test_biml_behaviour import spoken
 from test_biml_eval import people_asked, run_main, write_people
 
 import biml.analyse
 import biml.symbolic
-from biml.analysis import FewShot, OpenEnded, Share, analyse_few_shot, analyse_open_ended, item_correlation, with_roles
-from biml.answer_files import LISTED, AnswerFile, listed, read_answers
 from biml.answering import Answered, AnsweredEpisode
+from biml.behaviour import FewShot, OpenEnded, Share, analyse_few_shot, analyse_open_ended, item_correlation, with_roles
 from biml.benchmarks import GOLD_QUERIES, OPEN_ENDED, gold_episode, split
 from biml.dashboard import draw_training, save_training, show_training
 from biml.dice import Dice
@@ -38,6 +37,7 @@ from biml.episode_files import format_episode
 from biml.grammar import INPUT_WORDS, MINI_SCAN, OUTPUT_WORDS
 from biml.kinds_text import few_shot_table, open_ended_table
 from biml.pages import few_shot_page, listing, open_ended_page
+from biml.sampled_files import LISTED, AnswerFile, listed, read_answers
 from biml.scoring import LAPSES, fit_lapse
 from biml.symbolic import answer_probability, likelihood, of_grammar, of_grammar_and_heuristics
 from biml.views import HEURISTIC, UNDEFINED, one_to_one, role_flip

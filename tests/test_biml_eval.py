@@ -29,7 +29,6 @@ from test_biml_views import laid_out
 import biml.answering
 import biml.episode_types
 import biml.eval
-from biml.answer_files import read_answers
 from biml.answering import Answered, AnsweredEpisode, answer_one_by_one, answer_views, views_of
 from biml.batch import assemble
 from biml.benchmarks import GOLD_QUERIES, OPEN_ENDED, gold_episode, probes, split
@@ -43,6 +42,7 @@ from biml.model import BIML, ModelConfig
 from biml.network_file import TrainedNetwork, load_network, save_network
 from biml.packed_episodes import pack, save_packed
 from biml.pages import listing
+from biml.sampled_files import read_answers
 from biml.scoring import LAPSES, Likelihood, accuracy, fit_lapse, likelihood, symbol_log_p
 from biml.training_step import total_loss
 from biml.views import UNDEFINED, rename, view_of

@@ -22,11 +22,11 @@ from biml.grammar import (
     Interpretation,
     Interpreter,
     Rule,
+    draw_grammar,
     format_grammar,
     is_mini_scan,
     parse_grammar,
     parse_rule,
-    sample_grammar,
 )
 
 GOLD = {  # the paper's study examples, then its queries
@@ -258,7 +258,7 @@ def test_parsing_undoes_formatting(grammar):
 @given(st.integers(0, 10**6))
 def test_the_identifier_ignores_nothing_but_the_order_of_rules(seed):
     """Shuffled rules keep it; another name for a word changes it."""
-    grammar = sample_grammar(np.random.default_rng(seed))
+    grammar = draw_grammar(Dice(np.random.default_rng(seed)), 4, 3)
     rules = random.Random(seed).sample(grammar.rules, len(grammar.rules))
     assert Grammar(tuple(rules)).identifier == grammar.identifier
     unused = next(word for word in INPUT_WORDS if word not in grammar.identifier)
@@ -315,7 +315,7 @@ RIGHT_LENGTHS = {n: 0.6 * 0.4 ** (n - 2) for n in range(2, 8)} | {8: 0.4**6}
 @pytest.fixture(scope="module")
 def drawn():
     rng = np.random.default_rng(5)
-    return [sample_grammar(rng) for _ in range(N_GRAMMARS)]
+    return [draw_grammar(Dice(rng), 4, 3) for _ in range(N_GRAMMARS)]
 
 
 def assert_shares(found, expected):
@@ -377,7 +377,7 @@ def test_right_sides_are_shuffled(drawn):
 
 def test_smaller_grammars():
     """Other numbers of primitives and functions."""
-    grammar = sample_grammar(np.random.default_rng(0), primitives=3, functions=2)
+    grammar = draw_grammar(Dice(np.random.default_rng(0)), primitives=3, functions=2)
     assert [rule.is_primitive for rule in grammar.rules] == [True] * 3 + [False] * 3
     assert [rule.is_function for rule in grammar.rules] == [False] * 3 + [True] * 2 + [False]
 

@@ -19,9 +19,7 @@ from biml.episode_types import (
     FEWER_STUDY,
     FULL,
     HELD_OUT,
-    JOINT_FOLDS,
     NOMINAL,
-    OPEN_ENDED_FOLDS,
     RECIPES,
     TRAINED,
     evaluation_views,
@@ -630,6 +628,8 @@ def data(tmp_path_factory):
     return folder
 
 
+OPEN_ENDED_FOLDS = [f"open_end_human_cross{fold}" for fold in HELD_OUT]
+JOINT_FOLDS = [f"joint_cross{fold}" for fold in HELD_OUT]
 OPEN_ENDED_TYPES = ("open_end_human_all", *OPEN_ENDED_FOLDS)
 TRAINING_SIZES = dict.fromkeys(RECIPES, N_RANDOM["train"]) | {"few_shot_vanilla": 200}
 TRAINING_SIZES |= dict.fromkeys((*OPEN_ENDED_TYPES, "probe_human_w_pool"), NOMINAL)

@@ -5,12 +5,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from words import encode_words
 
 from episode_batch import (
     Sequences,
     Vocabulary,
     encode,
-    encode_words,
     episode_from_items,
     items_of,
     vocabularies_of,

@@ -5,10 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from words import encode_words
 
 import model as model_module
 import packed_lstm
-from episode_batch import encode, encode_words, vocabularies_of
+from episode_batch import encode, vocabularies_of
 from evaluate import store
 from generate_episode import EpisodeSampler, find_experiment
 from masked_cross_entropy import masked_cross_entropy

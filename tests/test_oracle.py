@@ -9,9 +9,10 @@ import zlib
 import pytest
 import torch
 from oracle import derive
+from words import encode_words
 
 import model as model_module
-from episode_batch import EpisodeBatch, Vocabulary, encode_words
+from episode_batch import EpisodeBatch, Vocabulary
 from evaluate import store
 from model import MetaSeq2Seq, ModelConfig
 from training_step import episode_loss

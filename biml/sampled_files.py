@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from biml.analysis import FewShot, OpenEnded, analyse_few_shot, analyse_open_ended
+from biml.behaviour import FewShot, OpenEnded, analyse_few_shot, analyse_open_ended
 from biml.benchmarks import GOLD_QUERIES
 from biml.grammar import Words
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from biml.analysis import Share, analyse_few_shot, analyse_open_ended, is_one_to_one, item_correlation
+from biml.behaviour import Share, analyse_few_shot, analyse_open_ended, is_one_to_one, item_correlation
 from biml.benchmarks import GOLD_QUERIES, OPEN_ENDED, gold_episode, split
 from biml.grammar import OUTPUT_WORDS
 
