@@ -128,7 +128,7 @@ def run_or_go_on(
         run: trains to the last one.
         go_on: takes over what the checkpoint holds; None for a new run.
     Raises:
-        ValueError: if the checkpoint cannot be trained further.
+        ValueError: if the checkpoint cannot be trained further, or another process trains into it.
     """
     if go_on is not None:
         try:
@@ -139,5 +139,8 @@ def run_or_go_on(
             print(f"{path} is finished ({total} {unit}s)")
             return
         print(f"going on from {unit} {done()}", flush=True)
-    with interruption_explained("the same command with --resume", unit, done):
+    with (
+        claimed([path], "choose another --fn_out_model"),
+        interruption_explained("the same command with --resume", unit, done),
+    ):
         run()

@@ -525,7 +525,7 @@ def test_weights_that_are_no_numbers_are_not_kept(train, tmp_path, n_steps):
     assert_one_line(train("net", *sizes, "--save_best", "--save_best_skip", 0), "train.py", " at step", "--lr")
     for path in tmp_path.glob("*.tar"):
         load_network(path, CPU)
-    assert "nan" not in (tmp_path / "net.csv").read_text()
+    assert not any(b"nan" in curve for name, curve in contents(tmp_path).items() if name.endswith(".csv"))
 
 
 def test_a_small_network_learns_from_study_examples(tmp_path):
