@@ -43,7 +43,7 @@ def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = OneLineParser(__doc__)
     parser.add_argument("--repeats", type=positive_int, default=7, metavar="N", help="measurements of each figure")
-    told = "the result file (default: results/biml/bench_<cpu or cuda>.json)"
+    told = "the result file (default: out_models/bench_biml_<cpu or cuda>.json)"
     parser.add_argument("--fn_out_results", type=json_path, metavar="PATH.json", help=told)
     add_device_options(parser)
     return parser.parse_args()
@@ -162,7 +162,7 @@ def main() -> None:
         "provenance": provenance(),
     }
     print(show(report))
-    path = args.fn_out_results or Path("results") / "biml" / f"bench_{device.type}.json"
+    path = args.fn_out_results or Path("out_models") / f"bench_biml_{device.type}.json"
     save_json(path, report)
     print(f"written to {path}")
 

@@ -3,6 +3,8 @@
 import re
 import runpy
 import shlex
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -29,6 +31,26 @@ def test_commands_are_understood(command, monkeypatch):
         path = ROOT / f"{module.replace('.', '/')}.py"
         names = runpy.run_path(str(path))  # not imported, so that other tests may run it afresh
         names["make_parser"]().parse_args() if "make_parser" in names else names["parse_arguments"]()
+
+
+WRITES = re.compile(r"--(?:dir_out|fn_out_results|fn_out_plot|dir_html|dir_model) (\S+)")
+
+
+def test_commands_leave_the_tree_clean():
+    """What they write, where they say so and by default, git ignores; an archive is written only with --results_dir."""
+    if shutil.which("git") is None or not (ROOT / ".git").exists():
+        pytest.skip("not a checkout")
+    named = {match for command in commands() for match in WRITES.findall(command)}
+    for place in {*named, "out_models", "out_models/nonstationary", "html_output", "data/data_algebraic"}:
+        asked = [
+            "git",
+            "-C",
+            str(ROOT),
+            "check-ignore",
+            "-q",
+            place if place.endswith(".json") else f"{place}/new.json",
+        ]
+        assert subprocess.run(asked).returncode == 0, place
 
 
 def test_there_are_commands():
