@@ -2,19 +2,22 @@
 
     python query.py --fn_in_model net_ME.tar --support "dax -> RED; lug -> BLUE; wif -> GREEN" "zup lug dax"
 
-prints the output. Without a query, queries are read from standard input, one a line.
+prints the output. Without a query, queries are read from standard input, one a line. There a line such as
+"support: dax -> RED; wif -> BLUE" puts other items into memory.
 """
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from attention_plot import save_attention
 from checkpoint import Checkpoint, load_checkpoint
 from common.command_line import OneLineParser, add_model_folder, checkpoint_name, run_script
 from common.devices import add_device_options, choose_device
 from evaluate import ask, explain, in_words
-from scan_util import typed_items
+from scan_util import Item, typed_items
+
+SUPPORT = "support:"  # begins a line that puts other items into memory
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -33,21 +36,55 @@ def parse_arguments() -> argparse.Namespace:
     return args
 
 
+def typed_lines() -> Iterator[str]:
+    """Read standard input line by line, on a terminal with a prompt; blank lines are passed over."""
+    if not sys.stdin.isatty():
+        yield from filter(str.strip, sys.stdin)
+        return
+    print(f"a query a line; {SUPPORT} dax -> RED; wif -> BLUE puts other items into memory; Ctrl-D ends")
+    while True:
+        try:
+            line = input("> ")
+        except EOFError:
+            print()
+            return
+        if line.strip():
+            yield line
+
+
 def answer_lines(checkpoint: Checkpoint, support: Sequence[tuple[str, str]]) -> None:
     """Answer standard input line by line; a line that cannot be answered is reported and the next one read.
 
     Raises:
-        ValueError: at the end, if there were such lines.
+        ValueError: at the end, if there were such lines and nobody saw them come.
     """
     n_bad = 0
-    for line in filter(str.strip, sys.stdin):
+    for line in typed_lines():
         try:
-            print(ask(checkpoint, support, [line])[0], flush=True)
-        except ValueError as error:
+            if line.strip().startswith(SUPPORT):
+                items = typed_items(line.strip().removeprefix(SUPPORT))
+                check_support(checkpoint, items)
+                ask(checkpoint, in_words(items), [in_words(items)[0][0]])  # which checks the words
+                support = in_words(items)
+            else:
+                print(ask(checkpoint, support, [line])[0], flush=True)
+        except (ValueError, argparse.ArgumentTypeError) as error:
             print(error, file=sys.stderr, flush=True)
             n_bad += 1
-    if n_bad:
-        raise ValueError(f"{n_bad} of the queries could not be answered")
+    if n_bad and not sys.stdin.isatty():
+        raise ValueError(f"{n_bad} of the lines could not be answered")
+
+
+def check_support(checkpoint: Checkpoint, support: Sequence[Item]) -> None:
+    """Make sure that a network with memory gets support items, and one without gets none.
+
+    Raises:
+        ValueError: if not.
+    """
+    if support and checkpoint.model.config.disable_memory:
+        raise ValueError("the network has no memory (it was trained with --disable_memory): no support item is read")
+    if not support and not checkpoint.model.config.disable_memory:
+        raise ValueError("say with --support what the words mean: 'input words -> output words; ...'")
 
 
 def main() -> None:
@@ -55,10 +92,9 @@ def main() -> None:
     args = parse_arguments()
     path = args.dir_model / args.fn_in_model
     checkpoint = load_checkpoint(path, choose_device(args.gpu, args.cpu, args.threads))
-    if args.support and checkpoint.model.config.disable_memory:
-        raise ValueError(f"{path} has no memory (it was trained with --disable_memory): no support item would be read")
-    if not args.support and not checkpoint.model.config.disable_memory:
-        raise ValueError("say with --support what the words mean: 'input words -> output words; ...'")
+    check_support(checkpoint, args.support)
+    if checkpoint.episode < checkpoint.num_episodes:
+        print(f"note: {path} has {checkpoint.episode} of {checkpoint.num_episodes} episodes", file=sys.stderr)
     support = in_words(args.support)
     if args.query is None:
         answer_lines(checkpoint, support)

@@ -37,8 +37,9 @@ def folder(tmp_path):
 def query(folder, monkeypatch):
     """Run query.py in this process; gives its exit code and what it printed."""
 
-    def run(*arguments, stdin="", model="net_me.tar"):
+    def run(*arguments, stdin="", model="net_me.tar", terminal=False):
         monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        monkeypatch.setattr(sys.stdin, "isatty", lambda: terminal)
         return run_file(SCRIPT, "--cpu", "--fn_in_model", model, "--dir_model", folder, *arguments)
 
     return run
@@ -60,6 +61,38 @@ def test_lines_of_standard_input_are_answered_one_by_one(query, folder):
     assert (code, out) == (2, "\n".join([*expected, ""]))
     assert "blicket" in error
     assert "dax, lug, wif, zup" in error
+
+
+def test_a_line_can_change_what_is_in_memory(query, folder):
+    """From there on queries are about the other items; a line with a mistake leaves those that were there."""
+    (folder / "net_known.tar").write_bytes((SCRIPT.parent / "out_models/trained/net_ME.tar").read_bytes())
+    shown = ["--support", "dax -> RED; lug -> BLUE; wif -> GREEN"]
+    lines = ["dax lug", "support: dax -> YELLOW; lug -> GREEN; wif -> RED", "dax lug"]
+    lines += ["support: dax GREEN", "support: dax -> PLAID", "dax lug"]
+    code, out, error = query(*shown, stdin="\n".join(lines), model="net_known.tar")
+    assert out.splitlines() == ["RED BLUE", "YELLOW GREEN", "YELLOW GREEN"]
+    assert (code, "found 'dax GREEN'" in error, "PLAID" in error, "2 of the lines" in error) == (2, True, True, True)
+
+
+def test_on_a_terminal_it_prompts_and_a_typo_costs_a_line(query):
+    """It says how to end, what was wrong with a line, and leaves with 0."""
+    code, out, error = query(*SUPPORT, stdin="lug\nblicket\nlug\n", terminal=True)
+    assert (code, out.replace("->", "").count("> "), "Ctrl-D" in out, error.count("\n"), "blicket" in error) == (
+        0,
+        4,
+        True,
+        1,
+        True,
+    )
+
+
+def test_an_unfinished_network_is_called_so(query, folder):
+    """On stderr, so that an answer in a pipe stays an answer."""
+    saved = torch.load(folder / "net_me.tar")
+    saved["arguments"]["num_episodes"] = 9
+    save_plain(folder / "net_half.tar", saved)
+    code, _, error = query(*SUPPORT, "lug", model="net_half.tar")
+    assert (code, error.count("\n"), "5 of 9 episodes" in error) == (0, 1, True)
 
 
 def test_the_picture_and_its_weights_are_written(query, folder):
