@@ -10,7 +10,6 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 
-from attention_plot import save_attention
 from checkpoint import Checkpoint, load_checkpoint
 from common.command_line import OneLineParser, add_model_folder, checkpoint_name, run_script
 from common.devices import add_device_options, choose_device
@@ -99,6 +98,8 @@ def main() -> None:
     if args.query is None:
         answer_lines(checkpoint, support)
     elif args.plot:
+        from attention_plot import save_attention  # here alone: matplotlib takes long
+
         labelled = explain(checkpoint, support, args.query)
         picture_path = args.dir_model / f"query_{path.stem.removeprefix('net_')}.png"
         save_attention(labelled, picture_path)

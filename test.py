@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from attention_plot import save_attention
 from checkpoint import Checkpoint, load_checkpoint, without_places
 from common.command_line import OneLineParser, add_model_folder, checkpoint_name, natural_int, positive_int, run_script
 from common.devices import add_device_options, choose_device, describe_device
@@ -194,6 +193,8 @@ def plot(checkpoint: Checkpoint, args: argparse.Namespace, picture_path: Path) -
     if args.support_set >= len(supports):
         raise ValueError(f"--support_set {args.support_set}: the test has support sets 0 to {len(supports) - 1}")
     labelled = explain(checkpoint, in_words(supports[args.support_set]), args.plot_attention)
+    from attention_plot import save_attention  # here alone: matplotlib takes long
+
     save_attention(labelled, picture_path)
     print(f"{labelled['query']}  ->  {labelled['output']}")
     print(f"written to {picture_path} and {picture_path.with_suffix('.json')}")

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from common.command_line import OneLineParser, run_script
 from common.files import written_whole
-from paper.report_pictures import draw_pictures
 from paper.report_text import FIGURES, main_lines, write_report
 from paper.run_results import read_results
 
@@ -30,6 +29,8 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Read everything, then draw and write."""
     folder: Path = parse_arguments().results_dir
+    from paper.report_pictures import draw_pictures  # only now: run_script makes sure that it can be imported
+
     results = read_results(folder)
     draw_pictures(results, folder / FIGURES)
     with written_whole(folder / REPORT) as file:

@@ -1,6 +1,7 @@
 """What test.py and tools/bench.py print and write, and that the README's commands exist."""
 
 import json
+import os
 import re
 import runpy
 import shlex
@@ -177,6 +178,27 @@ def test_the_network_that_a_clone_has_scores_what_its_file_says(run, tmp_path):
     )
     assert report["weights_only"]
     assert "cannot be trained further" in printed
+
+
+PAGES_OF_HELP = ["test.py", "query.py", "tools/curves.py", "paper/report.py"]
+
+
+@pytest.mark.parametrize("script", PAGES_OF_HELP)
+def test_what_a_notebook_leaves_in_the_environment_does_no_harm(script):
+    """MPLBACKEND of a notebook names a module that is not there; only drawing needs matplotlib."""
+    environment = {**os.environ, "MPLBACKEND": "module://no.such.backend"}
+    command = [sys.executable, "-m", script.removesuffix(".py").replace("/", "."), "-h"]
+    outcome = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert (outcome.returncode, outcome.stderr) == (0, "")
+
+
+def test_a_picture_is_drawn_whatever_the_notebook_left(tmp_path):
+    """The backend is ours: pictures go to files."""
+    environment = {**os.environ, "MPLBACKEND": "module://no.such.backend"}
+    curve = ROOT / "results" / "me" / "seed1.csv"
+    command = [sys.executable, "-m", "tools.curves", str(curve), "--out", str(tmp_path / "curves.png")]
+    assert subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=False).returncode == 0
+    assert (tmp_path / "curves.png").stat().st_size > 5000
 
 
 def test_the_makefile_has_the_readmes_targets():

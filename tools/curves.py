@@ -10,9 +10,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
-
-from matplotlib.figure import Figure
+from typing import Any, NamedTuple
 
 from common.command_line import OneLineParser, png_path, run_script
 from common.files import written_whole
@@ -63,12 +61,14 @@ def short_names(paths: Sequence[Path]) -> list[str]:
     return [path.resolve().relative_to(shared).with_suffix("").as_posix() for path in paths]
 
 
-def draw(curves: Mapping[str, LearningCurve]) -> Figure:
-    """Draw curves, by the name that each has in the legend.
+def draw(curves: Mapping[str, LearningCurve]) -> Any:
+    """Draw curves, by the name that each has in the legend, as a figure of matplotlib's.
 
     Raises:
         ValueError: if some count episodes and others steps.
     """
+    from matplotlib.figure import Figure  # only now: run_script has seen to it that it can be imported
+
     units = {curve.unit for curve in curves.values()}
     if len(units) > 1:
         raise ValueError(f"curves by {' and by '.join(sorted(units))} have no common axis; draw them apart")
