@@ -139,6 +139,8 @@ def print_report(report: dict[str, Any], path: Path) -> None:
         print("note: a network without its optimizer, which cannot be trained further")
     if report["mask_padding"] != report["mask_padding_in_training"]:
         print(f"note: scored with mask_padding {report['mask_padding']}, trained with the opposite")
+    if "commit_note" in report["provenance"]:
+        print(f"note: no commit is recorded: {report['provenance']['commit_note']}")
     print(f"accuracy   {report['accuracy']:6.2f} %  ({report['correct']} of {report['total']})")
     if "retrieval" in report:
         print(

@@ -9,22 +9,33 @@ from pathlib import Path
 COMMIT_VARIABLE = "META_SEQ2SEQ_COMMIT"  # in the environment: the commit of code that was copied without its history
 
 
+NO_COMMIT = f"this folder is not the top of a git repository; {COMMIT_VARIABLE} can say which commit it is"
+ELSEWHERE = ("GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY")
+"""Variables with which git looks at another repository than the one around a folder."""
+
+
 def provenance() -> dict[str, str | None]:
     """Tell which code and versions are running: the commit, Python, packages.
 
-    The commit is marked `+` if files differ from it, `results/` left aside, which runs themselves replace. Where there
-    is no git to ask, it is what META_SEQ2SEQ_COMMIT says, None without that.
+    The commit is marked `+` if files differ from it, `results/` left aside, which runs themselves replace. A repository
+    around this project's folder, or named by git's variables, is another one and says nothing of this code. Where
+    there is none of its own, the commit is what META_SEQ2SEQ_COMMIT says; without that it is None, and `commit_note`
+    says why.
     """
+    top = Path(__file__).resolve().parent.parent
 
     def git(*arguments: str) -> str:
-        command = ["git", "-C", str(Path(__file__).resolve().parent), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        environment = {name: value for name, value in os.environ.items() if name not in ELSEWHERE}
+        command = ["git", "-C", str(top), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout.strip()
 
-    commit = os.environ.get(COMMIT_VARIABLE)
+    commit = os.environ.get(COMMIT_VARIABLE) or None
     try:
-        differing = git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(exclude,top)results")
-        commit = git("rev-parse", "HEAD") + ("+" if differing else "")
+        if Path(git("rev-parse", "--show-toplevel")).resolve() == top:
+            differing = git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(exclude,top)results")
+            commit = git("rev-parse", "HEAD") + ("+" if differing else "")
     except (OSError, subprocess.CalledProcessError):
         pass
+    note = {} if commit is not None else {"commit_note": NO_COMMIT}
     packages = {name: version(name) for name in ("torch", "numpy")}
-    return {"commit": commit, "python": platform.python_version(), **packages}
+    return {"commit": commit, **note, "python": platform.python_version(), **packages}

@@ -42,6 +42,28 @@ def test_provenance_names_the_commit_and_marks_changed_code(tmp_path, monkeypatc
     assert common.provenance.provenance()["commit"] == "abc"
 
 
+@pytest.mark.parametrize("variable", ["GIT_DIR", None])
+def test_the_commit_of_another_repository_is_none(tmp_path, monkeypatch, variable):
+    """A copy of the code inside another repository, or beside one that git's variables name, is not its commit."""
+    who = ["-c", "user.name=someone", "-c", "user.email=someone@example.org"]
+    for command in (["init", "--quiet"], [*who, "commit", "--quiet", "--allow-empty", "--message", "theirs"]):
+        subprocess.run(["git", "-C", tmp_path, *command], check=True)
+    copy = tmp_path / "copy" / "common"
+    copy.mkdir(parents=True)
+    monkeypatch.setattr(common.provenance, "__file__", str(copy / "provenance.py"))
+    monkeypatch.delenv("META_SEQ2SEQ_COMMIT", raising=False)
+    if variable is not None:
+        monkeypatch.setenv(variable, str(tmp_path / ".git"))
+    found = common.provenance.provenance()
+    assert found["commit"] is None
+    assert "META_SEQ2SEQ_COMMIT" in found["commit_note"]
+    monkeypatch.setenv("META_SEQ2SEQ_COMMIT", "")
+    assert common.provenance.provenance()["commit"] is None
+    monkeypatch.setenv("META_SEQ2SEQ_COMMIT", "abc")
+    found = common.provenance.provenance()
+    assert (found["commit"], "commit_note" in found) == ("abc", False)
+
+
 def test_a_missing_gpu_is_an_error():
     """Asking for a device that is not there is a mistake, not a reason to fall back."""
     with pytest.raises(ValueError, match="GPU 99"):
