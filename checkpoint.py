@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from common.plain_files import check_format, load_plain
+from common.plain_files import DIVERGED, check_finite, check_format, load_plain, save_plain
 from episode_batch import Vocabulary, episode_from_items, items_of, vocabularies_of
 from generate_episode import EXPERIMENTS, Episode, Experiment, experiment_on_files, find_experiment
 from model import MetaSeq2Seq, ModelConfig, make_network
@@ -92,6 +92,16 @@ def checkpoint_contents(
     }
 
 
+def save_checkpoint(path: Path, contents: Mapping[str, Any]) -> None:
+    """Save what `checkpoint_contents` gives and whatever was added to it, whole or not at all.
+
+    Raises:
+        ValueError: if some weights are no numbers.
+    """
+    check_finite(path, contents["model_state"], DIVERGED)
+    save_plain(path, contents)
+
+
 def load_checkpoint(path: Path, device: torch.device, mask_padding: bool | None = None) -> Checkpoint:
     """Load a checkpoint of this project or of the original release.
 
@@ -108,8 +118,11 @@ def load_checkpoint(path: Path, device: torch.device, mask_padding: bool | None 
         check_format(path, saved, FORMAT, FORMAT_VERSION)
     try:
         plain = _from_original(saved) if is_original else saved
+        check_finite(path, plain["model_state"], DIVERGED)
         return _rebuild(plain, device, mask_padding, is_original)
     except Exception as error:  # whatever an ill-formed file leads to
+        if isinstance(error, ValueError) and str(path) in str(error):
+            raise
         reason = f"no entry {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
         raise ValueError(f"{path}: not a usable checkpoint of this project or the original release: {reason}") from None
 

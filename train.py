@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from checkpoint import PLACES, Checkpoint, checkpoint_contents, load_checkpoint, network_config
+from checkpoint import PLACES, Checkpoint, checkpoint_contents, load_checkpoint, network_config, save_checkpoint
 from common.command_line import (
     OneLineParser,
     add_model_folder,
@@ -35,7 +35,7 @@ from common.command_line import (
 )
 from common.devices import add_device_options, choose_device, describe_device, restore_torch_states, torch_states
 from common.learning_curve import Curve
-from common.plain_files import save_plain
+from common.plain_files import DIVERGED, check_finite
 from common.provenance import provenance
 from common.run_loop import (
     cannot_go_on,
@@ -257,7 +257,7 @@ class Training:
         contents["loss_sum"], contents["loss_count"] = self.loss_sum, self.loss_count
         contents["seconds"], contents["device"] = self.seconds, describe_device(self.device)
         contents["dropout_stream_of_seeds"] = self.company
-        save_plain(self.path, contents)
+        save_checkpoint(self.path, contents)
         self.saved_episode = self.episode
 
     @property
@@ -345,8 +345,14 @@ def save_all(trainings: Sequence[Training], learner: Learner | LockStep) -> None
 
 
 def take_stock(trainings: Sequence[Training], learner: Learner | LockStep) -> None:
-    """Give the runs what their learner holds of them: weights and losses."""
+    """Give the runs what their learner holds of them: weights and losses.
+
+    Raises:
+        ValueError: if one has diverged, before anything of any of them is written.
+    """
     learner.give_weights()
+    for one in trainings:
+        check_finite(one.path, one.model.state_dict(), f"{DIVERGED} (episode {one.episode})")
     for one, loss_sum in zip(trainings, learner.loss_sums.tolist(), strict=True):
         one.loss_sum = loss_sum
 

@@ -10,7 +10,7 @@ import torch
 from biml.model import BIML, ModelConfig
 from biml.vocabulary import MAIN, VANILLA, Language
 from common.command_line import in_one_line
-from common.plain_files import check_format, load_plain, save_plain
+from common.plain_files import DIVERGED, check_finite, check_format, load_plain, save_plain
 
 FORMAT = "biml"
 FORMAT_VERSION = 1
@@ -32,7 +32,12 @@ class TrainedNetwork:
 def save_network(
     path: Path, model: BIML, epoch: int, arguments: Mapping[str, Any], for_training: Mapping[str, Any]
 ) -> None:
-    """Save a network, whole or not at all, with whatever else training needs to go on."""
+    """Save a network, whole or not at all, with whatever else training needs to go on.
+
+    Raises:
+        ValueError: if some weights are no numbers.
+    """
+    check_finite(path, model.state_dict(), DIVERGED)
     own = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -54,8 +59,7 @@ def load_network(path: Path, device: torch.device) -> TrainedNetwork:
     try:
         own = saved.get("format") == FORMAT
         trained = _from_own(path, saved, device) if own else _from_published(path, saved, device)
-        if not all(weights.isfinite().all() for weights in trained.model.state_dict().values()):
-            raise ValueError(f"{path}: some weights are no numbers; the training must have gone wrong")
+        check_finite(path, trained.model.state_dict(), DIVERGED)
         return trained
     except Exception as error:  # whatever an ill-formed file leads to
         if isinstance(error, ValueError) and str(path) in str(error):

@@ -15,11 +15,23 @@ import torch
 
 from common.files import written_whole
 
+DIVERGED = "the training has diverged; try a smaller --lr"
+
 
 def save_plain(path: Path, contents: Mapping[str, Any]) -> None:
     """Save tensors and plain data, whole or not at all."""
     with written_whole(path) as file:
         torch.save(dict(contents), file)
+
+
+def check_finite(path: Path, weights: Mapping[str, torch.Tensor], advice: str) -> None:
+    """Make sure that the weights of a network are numbers, before they are written and after they are read.
+
+    Raises:
+        ValueError: if some are not; the advice says what to do.
+    """
+    if not all(weight.isfinite().all() for weight in weights.values()):
+        raise ValueError(f"{path}: some weights are infinite or no numbers; {advice}")
 
 
 class _InertLang:

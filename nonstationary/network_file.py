@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from common.command_line import in_one_line
-from common.plain_files import check_format, load_plain, save_plain
+from common.plain_files import DIVERGED, check_finite, check_format, load_plain, save_plain
 from nonstationary.network_config import NetworkConfig
 from nonstationary.networks import make_network
 from nonstationary.sources import Source, check_source
@@ -39,7 +39,12 @@ def save_network(
     arguments: Mapping[str, Any],
     for_training: Mapping[str, Any],
 ) -> None:
-    """Save a network, whole or not at all, with whatever else training needs to go on."""
+    """Save a network, whole or not at all, with whatever else training needs to go on.
+
+    Raises:
+        ValueError: if some weights are no numbers.
+    """
+    check_finite(path, network.state_dict(), DIVERGED)
     own = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -71,4 +76,5 @@ def load_network(path: Path, device: torch.device) -> TrainedNetwork:
         network.load_state_dict(saved["network_state"])
     except Exception as error:  # whatever an ill-formed file leads to
         raise ValueError(f"{path}: damaged, or of a code that has changed since ({in_one_line(error)})") from None
+    check_finite(path, network.state_dict(), DIVERGED)
     return TrainedNetwork(network.to(device), config, source, saved["step"], saved["arguments"], saved)

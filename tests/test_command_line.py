@@ -213,6 +213,12 @@ def weights_of_another_size(path):
     torch.save({**saved, "model_config": {**saved["model_config"], "emb_size": 5}}, path)
 
 
+def infinite_weights(path):
+    saved = torch.load(path, weights_only=True)
+    saved["model_state"]["context_layer.bias"][1] = torch.inf
+    torch.save(saved, path)
+
+
 WRONG_FILES = {  # each turns a checkpoint of ours into something else
     "text": lambda path: path.write_text("this is no checkpoint\n"),
     "empty": lambda path: path.write_bytes(b""),
@@ -230,6 +236,7 @@ WRONG_FILES = {  # each turns a checkpoint of ours into something else
     "bare format": lambda path: torch.save({"format": FORMAT, "format_version": 1}, path),
     "without weights": without_weights,
     "weights of another size": weights_of_another_size,
+    "infinite weights": infinite_weights,
     "almost an original": lambda path: torch.save({"encoder_state_dict": {}}, path),
 }
 

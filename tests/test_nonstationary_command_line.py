@@ -214,6 +214,12 @@ def other_source(path, **changes):
     torch.save({**saved, "source": {**saved["source"], **changes}}, path)
 
 
+def infinite_weight(path):
+    saved = torch.load(path, weights_only=True)
+    next(iter(saved["network_state"].values())).view(-1)[0] = math.inf
+    torch.save(saved, path)
+
+
 WRONG_FILES = {  # each turns a network's file into something else; the message must say the rest
     "text": (lambda path: path.write_text("this is no network\n"), "cannot be loaded"),
     "empty": (lambda path: path.write_bytes(b""), "cannot be loaded"),
@@ -238,6 +244,7 @@ WRONG_FILES = {  # each turns a network's file into something else; the message 
     "a period of none": (lambda path: other_source(path, name="regular", shift_period=0), "damaged"),
     "a longest segment of none": (lambda path: other_source(path, name="random_uniform", max_segment=0), "damaged"),
     "an alphabet in words": (lambda path: other_source(path, num_symbols="two"), "damaged"),
+    "infinite weights": (infinite_weight, "no numbers"),
     "a size of later code": (lambda path: other_config(path, width=7), "damaged"),
 }
 

@@ -13,10 +13,9 @@ from typing import Any
 
 import torch
 
-from checkpoint import Checkpoint, checkpoint_contents, load_checkpoint, without_places
+from checkpoint import Checkpoint, checkpoint_contents, load_checkpoint, save_checkpoint, without_places
 from common.command_line import OneLineParser, add_model_folder, checkpoint_name, run_script
 from common.devices import add_device_options, choose_device
-from common.plain_files import save_plain
 from evaluate import QUERIES_AT_ONCE, Answer, answer_episodes, count, find_test
 from generate_episode import Episode
 from scan_util import add_data_folder
@@ -94,7 +93,7 @@ def main() -> None:
     if checkpoint.is_original:
         raise ValueError(f"{args.fn_in_model} is a file of the original release; export networks trained here")
     contents, said = slim(checkpoint, args.data_dir)
-    save_plain(args.out, contents)
+    save_checkpoint(args.out, contents)
     print(f"{args.out}: {said}, {args.out.stat().st_size / 1e6:.1f} MB")
 
 
