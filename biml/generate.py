@@ -21,6 +21,7 @@ from biml.episode_files import episode_paths, format_episode, read_episode
 from biml.episode_sets import EpisodeSet, generate, identifiers
 from biml.packed_episodes import PackedEpisodes, pack, save_packed
 from common.command_line import OneLineParser, natural_int, positive_int, run_script
+from common.files import failure_named
 
 SIZES_TOLD = {
     "primitives": "words that mean a colour",
@@ -111,7 +112,9 @@ def write_texts(folder: Path, split: str, packed: PackedEpisodes) -> None:
     """Write one text file an episode."""
     (folder / split).mkdir(parents=True, exist_ok=True)
     for index in range(len(packed)):
-        text_path(folder, split, index).write_text(format_episode(packed.episode(index)), encoding="utf-8")
+        path = text_path(folder, split, index)
+        with failure_named(path):
+            path.write_text(format_episode(packed.episode(index)), encoding="utf-8")
 
 
 def generate_files(args: argparse.Namespace) -> None:

@@ -1,5 +1,6 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all; a failure to write names the file."""
 
+import errno
 import json
 import os
 import re
@@ -8,6 +9,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
+
+
+@contextmanager
+def failure_named(path: Path) -> Iterator[None]:
+    """Name the file in the error of a write that fails; Python itself names only files that it cannot open.
+
+    Whoever writes may have turned the error into one of its own, as torch does: what says why is the first one.
+    """
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None and not (isinstance(cause, OSError) and cause.errno is not None):
+            cause = cause.__context__
+        if cause is None or cause.filename is not None:
+            raise
+        advice = "; make room and try again" if cause.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        raise OSError(cause.errno, f"cannot be written: {cause.strerror}{advice}", str(path)) from None
 
 
 @contextmanager
@@ -24,7 +43,7 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
         raise OSError(error.errno, error.strerror, str(path)) from None
     aside = Path(name)
     try:
-        with os.fdopen(handle, "wb") as file:
+        with failure_named(path), os.fdopen(handle, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -36,6 +55,18 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
+
+
+def append(path: Path, content: bytes) -> None:
+    """Add to a file's end; if there is no room for all of it, nothing is added."""
+    with failure_named(path), path.open("ab", buffering=0) as file:
+        size, left = file.tell(), memoryview(content)
+        try:
+            while left:
+                left = left[file.write(left) :]
+        except OSError:
+            file.truncate(size)
+            raise
 
 
 def save_json(path: Path, contents: Any) -> None:

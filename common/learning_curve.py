@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from common.files import written_whole
+from common.files import append, written_whole
 
 
 def read_rows(path: Path) -> list[dict[str, float | None]]:
@@ -70,13 +70,12 @@ class Curve:
 
     def add(self, row: Sequence[Any]) -> None:
         """Write a row; None is an empty cell."""
+        rows = [*self._before, ["" if cell is None else cell for cell in row]]
         text = io.StringIO()
-        own = ["" if cell is None else cell for cell in row]
-        csv.writer(text, lineterminator="\n").writerows([*self._before, own])
+        csv.writer(text, lineterminator="\n").writerows(rows)
         if self._before:
             with written_whole(self._path) as file:
                 file.write(text.getvalue().encode())
             self._before = []
         else:
-            with self._path.open("a", newline="", encoding="utf-8") as lines:
-                lines.write(text.getvalue())
+            append(self._path, text.getvalue().encode())

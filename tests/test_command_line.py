@@ -19,6 +19,7 @@ import pytest
 import torch
 from script_runs import Outcome, assert_one_line, contents, run_file
 from test_checkpoint import Lang, original_contents
+from test_common import files_of_at_most
 
 from checkpoint import FORMAT, load_checkpoint
 from scan_util import Item, all_items, write_items
@@ -351,6 +352,28 @@ def test_data_that_no_episode_can_use_is_reported(world, items):
     script, *arguments = complete(world, f"train.py {AROUND} scan_prim_permutation")
     assert_one_line(run_here(script, *arguments), script)
     assert contents(world) == before
+
+
+def test_a_network_that_has_diverged_is_not_saved(world):
+    """A single step can do it: what was there stays, and no row claims that all went well."""
+    before = contents(world)
+    script, *arguments = complete(world, "train.py --fn_out_model new.tar --num_episodes 1 --lr 1e39")
+    assert_one_line(run_here(script, *arguments), script, "new.tar: some weights", "--lr")
+    after = contents(world)
+    assert after.pop("models/new.csv").count(b"\n") == 1  # the header
+    assert after == before
+
+
+@pytest.mark.parametrize("line", ["train.py --num_episodes 3", "test.py", "test.py --plot_attention dax"])
+def test_a_full_disk_is_one_line_that_names_the_file(world, line):
+    """The checkpoint, the result, the picture: each names the file it could not write and leaves the others."""
+    before = contents(world)
+    script, *arguments = complete(world, line)
+    with files_of_at_most(1500):
+        assert_one_line(run_here(script, *arguments), script, f"{world}/models/", "File too large")
+    after = contents(world)
+    assert after.keys() == before.keys()
+    assert after["models/net_ME.tar"] == before["models/net_ME.tar"]
 
 
 # What is no mistake

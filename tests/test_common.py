@@ -1,6 +1,8 @@
 """What everything shares: files written whole, devices that are there, and which code made a result."""
 
+import contextlib
 import os
+import resource
 import subprocess
 import sys
 
@@ -8,8 +10,12 @@ import pytest
 import torch
 
 import common.provenance
+from attention_plot import draw_attention
 from common.devices import choose_device
-from common.files import written_whole
+from common.files import save_json, written_whole
+from common.learning_curve import Curve
+from common.plain_files import save_plain
+from scan_util import all_items, write_items
 
 
 def test_provenance_names_the_commit_and_marks_changed_code(tmp_path, monkeypatch):
@@ -87,3 +93,46 @@ def test_a_stream_that_cannot_show_a_sign_does_not_end_a_run():
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
     assert (done.returncode, done.stdout, done.stderr) == (0, "1 \\xb1 2\n", "")
+
+
+@contextlib.contextmanager
+def files_of_at_most(n_bytes):
+    """Stands for a disk that is full: no file grows beyond so many bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+PANEL = {"rows": ["a"], "columns": ["b"], "weights": [[0.5]]}
+WRITERS = {
+    "tensors": lambda path: save_plain(path, {"weights": torch.zeros(5000)}),
+    "JSON": lambda path: save_json(path, list(range(5000))),
+    "picture": lambda path: draw_attention({"query": "", "output": "", "memory": PANEL, "decoder": PANEL}, path),
+    "SCAN": lambda path: write_items(path, all_items()),
+    "new curve": lambda path: Curve(path, ["step" * 500], 0, lambda _: True),
+}
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_a_full_disk_leaves_the_old_file_and_is_said_of_the_file(tmp_path, kind):
+    """Whatever the library that writes makes of it: the file and the reason are named, no other file is left."""
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    with files_of_at_most(1000), pytest.raises(OSError, match="File too large") as caught:
+        WRITERS[kind](path)
+    assert caught.value.filename == str(path)
+    assert {one.name: one.read_bytes() for one in tmp_path.iterdir()} == {"file": b"old"}
+
+
+def test_a_row_for_which_there_is_no_room_is_not_begun(tmp_path):
+    """The learning curve holds whole rows, and the file is named."""
+    path = tmp_path / "curve.csv"
+    curve = Curve(path, ["step", "loss"], 0, lambda _: True)
+    curve.add([1, 0.25])
+    with files_of_at_most(path.stat().st_size + 3), pytest.raises(OSError, match="File too large") as caught:
+        curve.add([2, 0.125])
+    assert caught.value.filename == str(path)
+    assert path.read_text() == "step,loss\n1,0.25\n"
