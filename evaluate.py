@@ -286,12 +286,21 @@ def find_training_commands(checkpoint: Checkpoint, data_dir: Path) -> Episode | 
 
 
 def answer_episodes(checkpoint: Checkpoint, episodes: Sequence[Episode], at_once: int) -> list[Answer]:
-    """Answer every query of every episode."""
+    """Answer every query of every episode.
+
+    Raises:
+        ValueError: if some right answers are longer than the network's may be.
+    """
     model, vocabularies = checkpoint.model, checkpoint.vocabularies
     slots = {*checkpoint.experiment.slots, *checkpoint.experiment.further_words}
     answers = []
     for number, episode in enumerate(episodes):
         batch = encode(episode, *vocabularies).to(checkpoint.device)
+        longest = int(batch.query_out.lengths.max())
+        if longest > checkpoint.max_length_eval:
+            found = f"some right answers have {longest} symbols, {END} included"
+            advice = f"train it, or score it with test.py, with --max_length_eval {longest} or more"
+            raise ValueError(f"{found}, and answers are cut off after {checkpoint.max_length_eval}; {advice}")
         produced = answer(model, remember(model, batch), batch.query_in, checkpoint.max_length_eval, at_once)
         shown = {word for item in items_of(episode.support, *vocabularies) for word in item.input}
         for item, symbols, is_right, is_support in zip(

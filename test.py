@@ -54,6 +54,8 @@ def parse_arguments() -> argparse.Namespace:
     add("--support", type=typed_items, default=(), metavar="ITEMS", help=told)
     told = "queries to answer at once; changes no answer"
     add("--batch_size", type=positive_int, default=QUERIES_AT_ONCE, metavar="N", help=told)
+    told = "symbols after which an answer is cut off (default: as trained)"
+    add("--max_length_eval", type=positive_int, metavar="N", help=told)
     told = "whether padded steps stay out of the decoder's attention (default: as trained)"
     add("--mask_padding", action=argparse.BooleanOptionalAction, help=told)
     add("--verbose", action="store_true", help="print every query with its output")
@@ -118,6 +120,7 @@ def report_of(
         "weights_only": "weights_only" in checkpoint.saved,
         "mask_padding": checkpoint.model.config.mask_padding,
         "mask_padding_in_training": bool(checkpoint.arguments.get("mask_padding", False)),
+        "max_length_eval": checkpoint.max_length_eval,
         "arguments": without_places(checkpoint.arguments),
         "training_seconds": checkpoint.saved.get("seconds"),
         "training_device": checkpoint.saved.get("device"),
@@ -208,6 +211,7 @@ def main() -> None:
     path = args.dir_model / args.fn_in_model
     device = choose_device(args.gpu, args.cpu, args.threads)
     checkpoint = load_checkpoint(path, device, args.mask_padding)
+    checkpoint.max_length_eval = args.max_length_eval or checkpoint.max_length_eval
     if args.episode_type not in (None, checkpoint.experiment.name):
         raise ValueError(
             f"{path} was trained on {checkpoint.experiment.name}, not on --episode_type {args.episode_type}"

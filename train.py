@@ -410,15 +410,16 @@ def experiment_of(args: argparse.Namespace) -> Experiment:
     """Find the experiment that the command line asks for.
 
     Raises:
-        ValueError: if there is none, or a file of the user's own is not as expected.
+        ValueError: if there is none, a file of the user's own is not as expected, or right answers would be cut off.
     """
     if args.train_file is None:
-        return find_experiment(args.episode_type, args.extra_directions)
-    experiment = find_own_experiment(args.train_file, args.test_file)
+        experiment = find_experiment(args.episode_type, args.extra_directions)
+    else:
+        experiment = find_own_experiment(args.train_file, args.test_file)
     needed = experiment.language.longest_output + 1
-    if needed > args.max_length_eval:
-        found = f"the longest output in the files has {needed} symbols, EOS included"
-        raise ValueError(f"{found}, and answers are cut off before; pass --max_length_eval {needed}")
+    if args.max_length_eval < needed:
+        found = f"right answers of {experiment.name} have up to {needed} symbols, EOS included"
+        raise ValueError(f"--max_length_eval {args.max_length_eval}: {found}; pass --max_length_eval {needed} or more")
     return experiment
 
 

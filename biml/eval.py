@@ -243,7 +243,7 @@ def evaluate(
     wants_answers = args.max or args.sample or args.sample_html or args.sample_iterative
     made = list(views_of(views, args.seed)) if wants_answers else []
     report: dict[str, Any] = {}
-    if args.max or args.sample:
+    if args.max or args.sample or args.sample_html:
         check_length(made, length)
     if args.max:
         likeliest = answer_views(trained, made, args.batch_size, length)

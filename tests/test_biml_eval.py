@@ -917,6 +917,12 @@ MISTAKES = {  # the command line and what the message must say
         "--fn_out_model vanilla.tar --ll --episode_type human_vanilla --data_dir {world}/strangers",
         [UNDEFINED, "nothing is left"],
     ),
+    "sampled answers cut off that would be right": (
+        "--fn_out_model main.tar --episode_type few_shot_gold --sample_html --max_length_eval 3",
+        ["--max_length_eval"],
+    ),
+    "an empty name": ("--fn_out_model '' --max", ["--fn_out_model", "an empty one"]),
+    "an empty data folder": ("--fn_out_model main.tar --max --data_dir ''", ["--data_dir", "an empty one"]),
     "endless answers": ("--fn_out_model main.tar --max --max_length_eval 501", ["--max_length_eval", "at most 500"]),
     "lapses of nothing": ("--fn_out_model main.tar --max --ll_p_lapse 0.1", ["--ll_p_lapse", "--ll"]),
     "repetitions of nothing": ("--fn_out_model main.tar --max --ll_nrep 3", ["--ll_nrep", "--fit_lapse"]),

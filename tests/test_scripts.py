@@ -34,7 +34,7 @@ def folder(tmp_path, data_dir):
         experiment = find_experiment(episode_type)
         validation = EpisodeSampler(experiment, data_dir, True).validation_episodes(np.random.default_rng(0))
         model = MetaSeq2Seq(ModelConfig(*sizes, emb_size=6))
-        arguments = {"episode_type": episode_type, "extra_directions": None, "max_length_eval": 5, "num_episodes": 5}
+        arguments = {"episode_type": episode_type, "extra_directions": None, "max_length_eval": 50, "num_episodes": 5}
         save_plain(tmp_path / name, checkpoint_contents(model, experiment, validation, episode, arguments))
     return tmp_path
 
@@ -66,7 +66,7 @@ def test_a_scan_test_reports_every_command(run, folder, data_dir):
         assert one["target"] == targets[one["query"]] != one["output"]
     assert report["accuracy"] == pytest.approx(100 * report["correct"] / 4476)
     assert (report["episode"], report["num_episodes"], report["finished"]) == (5, 5, True)
-    assert report["arguments"]["max_length_eval"] == 5
+    assert report["arguments"]["max_length_eval"] == 50
     assert {"seconds", "provenance", "breakdown", "device"} <= report.keys()
     assert f"({report['correct']} of 4476)" in printed
     assert "UNFINISHED" not in printed

@@ -121,7 +121,7 @@ def test_training_commands_are_listed_once_each(batches, data_dir, name, count):
 def test_a_network_is_trained_without_memory_and_scored_on_training_commands_too(data_dir, tmp_path):
     """--disable_memory is implied; train_correct of train_total stand beside the test's counts, and are percent."""
     common = ("--cpu", "--data_dir", data_dir, "--dir_model", tmp_path)
-    tiny = ("--emb_size", 4, "--nlayers", 1, "--num_episodes", 1, "--max_length_eval", 2)
+    tiny = ("--emb_size", 4, "--nlayers", 1, "--num_episodes", 1, "--max_length_eval", 49)
     tiny += ("--fn_out_model", f"net_{AUGMENTED}.tar")
     outcome = run_file(ROOT / "train.py", "--episode_type", AUGMENTED, *tiny, *common)
     assert (outcome.code, outcome.err) == (0, "")
