@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 Number = TypeVar("Number", int, float)
 
@@ -33,6 +33,12 @@ class OneLineParser(argparse.ArgumentParser):
 
     def __init__(self, description: str | None) -> None:
         super().__init__(description=description, formatter_class=_HelpFormatter)
+
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+        """Parse a value; an empty one, such as an unset shell variable leaves, would look like none at all."""
+        if not arg_string.strip():
+            raise argparse.ArgumentError(action, "expected a value, found an empty one (an unset shell variable?)")
+        return super()._get_value(action, arg_string)
 
     def error(self, message: str) -> NoReturn:
         """Exit with 2."""

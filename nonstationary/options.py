@@ -40,7 +40,7 @@ def depth_int(text: str) -> int:
 
 def widths(text: str) -> tuple[int, ...]:
     """Parse layer widths, comma between."""
-    return tuple(positive_int(part) for part in text.split(",")) if text else ()
+    return tuple(positive_int(part) for part in text.split(","))
 
 
 def competitors(text: str) -> tuple[str, ...]:

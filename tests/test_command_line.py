@@ -114,6 +114,21 @@ MISTAKES = {  # the command line and what the message must say
     "test: no threads": ("test.py --threads 0", ["--threads", "at least 1"]),
     "test: negative support set": ("test.py --plot_attention dax --support_set -1", ["--support_set", "at least 0"]),
     "test: support set too far": ("test.py --plot_attention dax --support_set 5", ["--support_set 5", "0 to 4"]),
+    # answers that are cut off before they can be right
+    "train: short answers": ("train.py --fn_out_model new.tar --max_length_eval 6", ["--max_length_eval 6", "--max_length_eval 7"]),
+    "train: short answers of SCAN": (
+        f"train.py {AROUND} scan_prim_permutation --max_length_eval 48",
+        ["--max_length_eval 48", "--max_length_eval 49"],
+    ),
+    "test: short answers": ("test.py --max_length_eval 3", ["7 symbols", "cut off after 3", "--max_length_eval 7"]),
+    # values that are empty, as of a shell variable that is not set
+    **{
+        f"train: empty {name}": (f"train.py {name} ''", [name, "an empty one"])
+        for name in ("--fn_out_model", "--data_dir", "--dir_model", "--seeds", "--seed", "--episode_type", "--gpu")
+    },
+    "train: blank name": ("train.py --fn_out_model ' '", ["--fn_out_model", "an empty one"]),
+    "train: empty behind =": ("train.py --seeds=", ["--seeds", "an empty one"]),
+    "test: empty data folder": ("test.py --data_dir ''", ["--data_dir", "an empty one"]),
     # names of files
     "train: name without .tar": ("train.py --fn_out_model net", ["--fn_out_model", "NAME.tar", "'net'"]),
     "train: name of a result": ("train.py --fn_out_model net.csv", ["--fn_out_model", "NAME.tar", "'net.csv'"]),
@@ -157,7 +172,7 @@ MISTAKES = {  # the command line and what the message must say
     "test: other type": ("test.py --episode_type scan_length", ["net_ME.tar", "ME", "--episode_type scan_length"]),
     # queries to plot
     "test: unknown word": ("test.py --plot_attention 'dax jump'", ["'jump'", "dax", "lug", "wif", "zup"]),
-    "test: no word": ("test.py --plot_attention ''", ["expected words in every query", "found none"]),
+    "test: no word": ("test.py --plot_attention ''", ["--plot_attention", "an empty one"]),
 }
 AS_A_PROCESS = ("train: unknown type", "train: malformed data", "test: no such checkpoint", "test: unknown word")
 
