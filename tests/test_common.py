@@ -112,7 +112,7 @@ WRITERS = {
     "JSON": lambda path: save_json(path, list(range(5000))),
     "picture": lambda path: draw_attention({"query": "", "output": "", "memory": PANEL, "decoder": PANEL}, path),
     "SCAN": lambda path: write_items(path, all_items()),
-    "new curve": lambda path: Curve(path, ["step" * 500], 0, lambda _: True),
+    "new curve": lambda path: Curve(path, ["step" * 500], 0, lambda _: True).add([1]),
 }
 
 
