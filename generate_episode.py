@@ -322,6 +322,32 @@ POOLS: dict[str, Pool] = {
     "length_train_long": lambda data_dir: _length_train(data_dir, 12, LONGEST_TRAINING_OUTPUT),
     **{name: pool for split in TESTED_SPLITS for name, pool in _split_pools(split).items()},
 }
+SCAN_FILE_OF = {  # the split's file, part and name, in which a pool has its items
+    "scan": ("train", "all"),
+    JUMP_AND_TEMPLATES: ("train", "all"),
+    **dict.fromkeys(("length_train", "length_train_short", "length_train_long"), ("train", "length")),
+    **{
+        f"{split}_{kind}": (part, split)
+        for split in TESTED_SPLITS
+        for kind, part in (("lines", "train"), ("distinct", "train"), ("test", "test"))
+    },
+}
+
+
+def scan_files(experiment: Experiment, of_test: bool, data_dir: Path) -> list[scan_util.SplitFile]:
+    """Tell which data an experiment is trained and validated on, or tested; files that are missing are written.
+
+    Raises:
+        ValueError: if a line is not as expected.
+        OSError: if a file cannot be read or written.
+    """
+    draws = [experiment.training, experiment.validation or experiment.training]
+    pools = [pool for draw in draws for pool in (draw.support_pool, draw.query_pool)]
+    if of_test:  # standard seq2seq is scored on its training commands too
+        pools = [draws[1].support_pool] if experiment.is_standard else []
+        pools.append(f"{experiment.test_split}_test")
+    files = dict.fromkeys(SCAN_FILE_OF[pool] for pool in pools if pool in SCAN_FILE_OF)
+    return [scan_util.describe_split(data_dir, *file) for file in files]
 
 
 def number_sequences(

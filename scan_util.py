@@ -8,6 +8,8 @@ Loula, Baroni & Lake 2018, "Rearranging the familiar" (the template splits).
 """
 
 import argparse
+import hashlib
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -154,7 +156,7 @@ def split_path(data_dir: Path, part: str, split: str) -> Path:
 
 
 def load_split(data_dir: Path, part: str, split: str) -> list[Item]:
-    """Read one part of a split, after writing the split's files if they are not there yet.
+    """Read one part of a split; if its file is not there yet, it is written, which is said in a line.
 
     Raises:
         ValueError: if a line of the file is not as expected (the message has the file and the line number).
@@ -162,11 +164,36 @@ def load_split(data_dir: Path, part: str, split: str) -> list[Item]:
     """
     path = split_path(data_dir, part, split)
     if not path.exists():
-        write_items(path, split_items(split)[part])
+        items = split_items(split)[part]
+        write_items(path, items)
+        print(f"note: {path} was not there; its {len(items)} lines are generated from SCAN's grammar", flush=True)
     try:
         return read_items(path)
     except ValueError as error:
         raise ValueError(f"{error}; {SCAN_ADVICE}") from None
+
+
+class SplitFile(NamedTuple):
+    """What is recorded of a split's file, to tell later which data they were."""
+
+    name: str
+    sha256: str
+    difference: str  # how its lines differ from the published ones; empty if in their order only
+
+    @property
+    def note(self) -> str:
+        """Name the data for what they are, for people; empty if there is nothing to say."""
+        return f"note: {self.name} does not hold the published lines: {self.difference}" if self.difference else ""
+
+
+def describe_split(data_dir: Path, part: str, split: str) -> SplitFile:
+    """Compare a split's file with the published one; raises as `load_split`."""
+    found, published = Counter(load_split(data_dir, part, split)), Counter(split_items(split)[part])
+    missing, further = (published - found).total(), (found - published).total()
+    difference = f"{missing} of {published.total()} are missing, {further} others are there"
+    path = split_path(data_dir, part, split)
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    return SplitFile(path.name, sha256, difference if missing or further else "")
 
 
 def read_items(path: Path, known: Words | None = SCAN_WORDS) -> list[Item]:
@@ -194,6 +221,8 @@ def read_items(path: Path, known: Words | None = SCAN_WORDS) -> list[Item]:
             elif "OUT:" in item.output or "\N{REPLACEMENT CHARACTER}" in line:
                 raise ValueError(f"{path}:{number}: expected one 'OUT:' and text in UTF-8, found {line.strip()!r}")
             items.append(item)
+    if items and not line.endswith("\n"):
+        raise ValueError(f"{path}:{number}: the file ends within a line, {line!r}; end it if it is whole")
     if not items:
         raise ValueError(f"{path}: the file is empty; expected lines 'IN: <command> OUT: <actions>'")
     return items

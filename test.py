@@ -31,9 +31,9 @@ from evaluate import (
     find_training_commands,
     in_words,
 )
-from generate_episode import EXPERIMENTS
+from generate_episode import EXPERIMENTS, scan_files
 from own_files import digest
-from scan_util import TESTED_SPLITS, Item, add_data_folder, typed_items
+from scan_util import TESTED_SPLITS, Item, SplitFile, add_data_folder, describe_split, typed_items
 
 LONGEST_LABEL = 80  # characters of a file's name that tell a support set
 
@@ -140,6 +140,9 @@ def print_report(report: dict[str, Any], path: Path) -> None:
         print("UNFINISHED: this network has not been trained to its end")
     if report["weights_only"]:
         print("note: a network without its optimizer, which cannot be trained further")
+    for file in (*report["scan_files"], *report["training_scan_files"]):
+        if file["difference"]:
+            print(SplitFile(**file).note)
     if report["mask_padding"] != report["mask_padding_in_training"]:
         print(f"note: scored with mask_padding {report['mask_padding']}, trained with the opposite")
     if "commit_note" in report["provenance"]:
@@ -167,10 +170,18 @@ def print_answers(answered: Sequence[Answer]) -> None:
         print(f"{'ok   ' if one.is_right else 'WRONG'} {one.support_set}  {one.query}  ->  {one.output}{target}")
 
 
+def files_of_test(checkpoint: Checkpoint, args: argparse.Namespace) -> list[SplitFile]:
+    """Tell which of SCAN's files are scored on."""
+    if args.split is None:
+        return scan_files(checkpoint.experiment, of_test=True, data_dir=args.data_dir)
+    return [describe_split(args.data_dir, "test", args.split)] if args.split in TESTED_SPLITS else []
+
+
 def score(checkpoint: Checkpoint, args: argparse.Namespace, path: Path) -> None:
     """Answer the whole test, print the report and write it with all wrong answers."""
     split, episodes = find_test(checkpoint, args.data_dir, args.split, args.support)
     result_path = args.dir_model / result_name(path.stem.removeprefix("net_"), args.split, args.support)
+    files = files_of_test(checkpoint, args)
     started = time.monotonic()
     answered = answer_episodes(checkpoint, episodes, args.batch_size)
     training = find_training_commands(checkpoint, args.data_dir) if args.split is None else None
@@ -180,6 +191,10 @@ def score(checkpoint: Checkpoint, args: argparse.Namespace, path: Path) -> None:
         report["support"] = [" -> ".join(item) for item in in_words(args.support)]
     if checkpoint.experiment.files is not None:
         report["data_files"] = [file._asdict() for file in checkpoint.experiment.files]
+    if args.split is not None and not files:
+        report["split_sha256"] = digest(Path(args.split))
+    report["scan_files"] = [file._asdict() for file in files]
+    report["training_scan_files"] = checkpoint.saved.get("scan_files", [])
     wrong = [
         {"support_set": one.support_set, "query": one.query, "output": one.output, "target": one.target}
         for one in answered

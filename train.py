@@ -56,10 +56,11 @@ from generate_episode import (
     Experiment,
     find_experiment,
     find_own_experiment,
+    scan_files,
 )
 from lockstep import LockStep, shapes_of
 from model import ModelConfig, make_network
-from scan_util import add_data_folder
+from scan_util import SplitFile, add_data_folder
 from training_step import Learner
 
 LOG_EVERY = 100  # episodes; also after the first and the last
@@ -233,6 +234,7 @@ class Training:
         self.model = make_network(model_config(args, experiment)).to(device)
         self.episode = self.saved_episode = 0
         self.loss_sum, self.loss_count = 0.0, 0  # since the last log line; the sum lags behind while a learner has it
+        self.files: Sequence[SplitFile] = ()  # the data, if there are files
         self.company: list[int] = []  # the seeds that have drawn dropout from one stream with this one, itself too
         self.seconds_before = 0.0
         self.started = time.monotonic()
@@ -256,6 +258,7 @@ class Training:
         contents["provenance"] = self.provenance
         contents["loss_sum"], contents["loss_count"] = self.loss_sum, self.loss_count
         contents["seconds"], contents["device"] = self.seconds, describe_device(self.device)
+        contents["scan_files"] = [file._asdict() for file in self.files]
         contents["dropout_stream_of_seeds"] = self.company
         save_checkpoint(self.path, contents)
         self.saved_episode = self.episode
@@ -423,6 +426,20 @@ def experiment_of(args: argparse.Namespace) -> Experiment:
     return experiment
 
 
+def check_files(plans: Sequence["Plan"], files: Sequence[SplitFile]) -> None:
+    """Make sure that runs go on with the data with which they began; earlier code did not record them.
+
+    Raises:
+        ValueError: if one would not.
+    """
+    now = {file.name: file.sha256 for file in files}
+    for plan in plans:
+        before = [] if plan.earlier is None else plan.earlier.saved.get("scan_files", [])
+        for name in [one["name"] for one in before if now.get(one["name"]) != one["sha256"]]:
+            advice = "point --data_dir at the one it began with, or pass --overwrite to start anew"
+            raise ValueError(f"{path_of(plan.args)} was trained with another content of {name}; {advice}")
+
+
 class Plan(NamedTuple):
     """What to train, one seed, and the checkpoint that it goes on from."""
 
@@ -455,7 +472,7 @@ def in_groups(plans: Sequence[Plan], device: torch.device) -> list[list[Plan]]:
 
 
 def set_up(
-    plans: Sequence[Plan], experiment: Experiment, device: torch.device
+    plans: Sequence[Plan], experiment: Experiment, device: torch.device, files: Sequence[SplitFile]
 ) -> tuple[list[Training], Learner | LockStep]:
     """Make the runs of a group and what trains them.
 
@@ -464,6 +481,7 @@ def set_up(
     """
     trainings = [Training(plan.args, experiment, device) for plan in plans]
     for training, plan in zip(trainings, plans, strict=True):
+        training.files = files
         if plan.earlier is None:
             training.validation = training.sampler.validation_episodes(training.validation_rng)
         else:
@@ -492,7 +510,13 @@ def refused_if_damaged(*paths: Path) -> Iterator[None]:
         raise cannot_go_on(error, "pass --overwrite to start anew or another --fn_out_model", *paths) from None
 
 
-def work_on(plans: Sequence[Plan], experiment: Experiment, device: torch.device, replaced: Iterable[Path] = ()) -> None:
+def work_on(
+    plans: Sequence[Plan],
+    experiment: Experiment,
+    device: torch.device,
+    files: Sequence[SplitFile],
+    replaced: Iterable[Path] = (),
+) -> None:
     """Train a group of runs, or report that there is nothing left to do; `replaced` are networks to do away with."""
     args = plans[0].args
     for plan in plans:
@@ -500,7 +524,7 @@ def work_on(plans: Sequence[Plan], experiment: Experiment, device: torch.device,
             f"{args.episode_type} on {describe_device(device)}, seed {plan.args.seed}, to {path_of(plan.args)}",
             flush=True,
         )
-    trainings, learner = set_up(plans, experiment, device)
+    trainings, learner = set_up(plans, experiment, device, files)
     if plans[0].is_finished:
         for one, accuracy in zip(trainings, scores(trainings, learner), strict=True):
             print(f"{one.path} is finished ({one.episode} episodes); --overwrite trains it anew")
@@ -523,10 +547,15 @@ def main() -> None:
     experiment = experiment_of(commands[0])
     with claimed([path_of(one) for one in commands], "pass another --fn_out_model"):
         plans = [Plan(one, find_earlier_run(one, experiment, device, parser.get_default)) for one in commands]
+        unfinished = [plan for plan in plans if not plan.is_finished]
+        files = scan_files(experiment, of_test=False, data_dir=args.data_dir) if unfinished else []
+        for note in filter(None, (file.note for file in files)):
+            print(note, flush=True)
+        check_files(unfinished, files)
         groups = in_groups(plans, device)
         for number, group in enumerate(groups):
             others = [path_of(plan.args) for later in groups[1:] for plan in later]
-            work_on(group, experiment, device, replaced=others if args.overwrite and number == 0 else [])
+            work_on(group, experiment, device, files, replaced=others if args.overwrite and number == 0 else [])
 
 
 if __name__ == "__main__":

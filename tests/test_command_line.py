@@ -4,6 +4,8 @@ Most commands run inside this process, since each new one has to import torch fi
 `as_a_process` start real ones.
 """
 
+import hashlib
+import json
 import os
 import pickle
 import shlex
@@ -22,7 +24,7 @@ from test_checkpoint import Lang, original_contents
 from test_common import files_of_at_most
 
 from checkpoint import FORMAT, load_checkpoint
-from scan_util import Item, all_items, write_items
+from scan_util import Item, all_items, split_items, split_path, write_items
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -115,7 +117,10 @@ MISTAKES = {  # the command line and what the message must say
     "test: negative support set": ("test.py --plot_attention dax --support_set -1", ["--support_set", "at least 0"]),
     "test: support set too far": ("test.py --plot_attention dax --support_set 5", ["--support_set 5", "0 to 4"]),
     # answers that are cut off before they can be right
-    "train: short answers": ("train.py --fn_out_model new.tar --max_length_eval 6", ["--max_length_eval 6", "--max_length_eval 7"]),
+    "train: short answers": (
+        "train.py --fn_out_model new.tar --max_length_eval 6",
+        ["--max_length_eval 6", "--max_length_eval 7"],
+    ),
     "train: short answers of SCAN": (
         f"train.py {AROUND} scan_prim_permutation --max_length_eval 48",
         ["--max_length_eval 48", "--max_length_eval 49"],
@@ -367,6 +372,31 @@ def test_data_that_no_episode_can_use_is_reported(world, items):
     script, *arguments = complete(world, f"train.py {AROUND} scan_prim_permutation")
     assert_one_line(run_here(script, *arguments), script)
     assert contents(world) == before
+
+
+def test_data_are_named_recorded_and_kept_to(tmp_path):
+    """Own lines in a split's file are said and recorded, by training and test; a run does not go on with others."""
+    data, flags = tmp_path / "data", ("--cpu", "--data_dir", tmp_path / "data", "--dir_model", tmp_path / "models")
+    tiny = ("--emb_size", 4, "--nlayers", 1, "--fn_out_model", "net.tar", "--episode_type", "standard_length")
+    write_items(split_path(data, "train", "length"), split_items("length")["train"][:5000])
+    outcome = run_here("train.py", *tiny, *flags, "--num_episodes", 1)
+    assert (outcome.code, outcome.err) == (0, "")
+    said = "note: tasks_train_length.txt does not hold the published lines: 11990 of 16990 are missing"
+    assert outcome.out.count(said) == 1
+    assert outcome.out.count("tasks_test_length.txt was not there") == 1
+    files = load_checkpoint(tmp_path / "models" / "net.tar", torch.device("cpu")).saved["scan_files"]
+    paths = [split_path(data, part, "length") for part in ("train", "test")]
+    assert [file["sha256"] for file in files] == [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
+    outcome = run_here("test.py", "--fn_in_model", "net.tar", *flags)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert said in outcome.out
+    report = json.loads((tmp_path / "models" / "res_test_net.json").read_text())
+    assert report["scan_files"] == report["training_scan_files"] == files
+    write_items(paths[0], split_items("length")["train"])
+    before = contents(tmp_path)
+    outcome = run_here("train.py", *tiny, *flags, "--num_episodes", 2)
+    assert_one_line(outcome, "train.py", "net.tar", "another content of tasks_train_length.txt", "--overwrite")
+    assert contents(tmp_path) == before
 
 
 def test_a_network_that_has_diverged_is_not_saved(world):

@@ -18,6 +18,7 @@ from generate_episode import (
     EXPERIMENTS,
     ME_MEANINGS,
     POOLS,
+    SCAN_FILE_OF,
     Draw,
     Episode,
     EpisodeSampler,
@@ -26,8 +27,9 @@ from generate_episode import (
     identify,
     number_pool,
     number_sequences,
+    scan_files,
 )
-from scan_util import ACTION_OF, TURN_OF, Item, all_items, contains, interpret, split_items
+from scan_util import ACTION_OF, TURN_OF, Item, all_items, contains, interpret, split_items, split_path
 
 EPISODE_TYPES = ("ME", "scan_prim_permutation", "scan_prim_augmentation", "scan_around_right", "scan_length")
 SCAN_TYPES = EPISODE_TYPES[1:]
@@ -592,3 +594,28 @@ def test_pools_of_one_experiment_have_one_width(episode_type):
     """Items of any pool can stand in one array: 9 words and 48 actions wide."""
     pairs = number_pool([Item(("jump",), ("I_JUMP",))], find_experiment(episode_type))
     assert (pairs.inputs.shape, pairs.outputs.shape) == ((1, 9), (1, 48))
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_a_pool_reads_the_file_that_is_recorded_for_it(tmp_path, pool):
+    """What a checkpoint says of its data is what it was trained on."""
+    POOLS[pool](tmp_path)
+    expected = [split_path(tmp_path, *SCAN_FILE_OF[pool])] if pool in SCAN_FILE_OF else []
+    assert list(tmp_path.iterdir()) == expected
+
+
+@pytest.mark.parametrize(
+    ("episode_type", "training", "test"),
+    [
+        ("ME", [], []),
+        ("scan_prim_permutation", ["train_all"], ["test_addprim_jump"]),
+        ("scan_length", ["train_length", "test_length"], ["test_length"]),
+        ("standard_length", ["train_length", "test_length"], ["train_length", "test_length"]),
+    ],
+)
+def test_the_data_of_an_experiment_are_told(data_dir, episode_type, training, test):
+    """Those of training include the validation's; standard seq2seq is scored on its training commands too."""
+    for of_test, names in ((False, training), (True, test)):
+        files = scan_files(EXPERIMENTS[episode_type], of_test, data_dir)
+        assert [file.name for file in files] == [f"tasks_{name}.txt" for name in names]
+        assert not any(file.note for file in files)

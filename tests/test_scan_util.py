@@ -21,6 +21,7 @@ from scan_util import (
     Item,
     all_items,
     contains,
+    describe_split,
     interpret,
     load_split,
     read_items,
@@ -265,14 +266,6 @@ def test_line_ends_do_not_matter(tmp_path, end):
     assert read_items(path) == SMALL
 
 
-def test_the_last_line_needs_no_end(tmp_path):
-    """A file that stops without a line feed reads the same."""
-    path = tmp_path / "items.txt"
-    write_items(path, SMALL)
-    path.write_bytes(path.read_bytes().removesuffix(b"\n"))
-    assert read_items(path) == SMALL
-
-
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [
@@ -312,6 +305,64 @@ def test_an_empty_file_is_reported(tmp_path):
     with pytest.raises(ValueError, match="empty; expected lines") as error:
         read_items(path)
     assert str(error.value).startswith(f"{path}: ")
+
+
+def test_a_last_line_that_was_cut_is_reported(tmp_path):
+    """A copy that broke off may leave a line that reads like a command of its own."""
+    path = tmp_path / "items.txt"
+    write_items(path, SMALL)
+    path.write_bytes(path.read_bytes()[: -len(b" I_WALK\n")])
+    with pytest.raises(ValueError, match="2: the file ends within a line") as error:
+        read_items(path)
+    assert str(error.value).startswith(f"{path}:2: ")
+
+
+def test_a_generated_file_is_announced_once(tmp_path, capsys):
+    """Whoever mistypes a folder sees that data were made there."""
+    load_split(tmp_path / "dta", "test", "length")
+    printed = capsys.readouterr().out
+    assert f"{tmp_path}/dta/tasks_test_length.txt was not there; its 3920 lines are generated" in printed
+    assert printed.count("\n") == 1
+    load_split(tmp_path / "dta", "test", "length")
+    assert capsys.readouterr().out == ""
+
+
+SPOILT = {  # what becomes of the published lines, and how many are missing and further then
+    "half": (lambda lines: lines[: len(lines) // 2], 1960, 0),
+    "another meaning": (
+        lambda lines: [line.replace("OUT: I_TURN_LEFT", "OUT: I_RUN", 1) for line in lines],
+        None,
+        None,
+    ),
+    "twice": (lambda lines: lines * 2, 0, 3920),
+}
+
+
+@pytest.mark.parametrize("kind", SPOILT)
+def test_other_lines_than_the_published_are_named(tmp_path, kind):
+    """Half a file, lines that contradict the grammar, lines that stand there twice; the hash is another one."""
+    change, missing, further = SPOILT[kind]
+    whole = describe_split(tmp_path, "test", "length")
+    path = split_path(tmp_path, "test", "length")
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(change(lines)))
+    found = describe_split(tmp_path, "test", "length")
+    assert (whole.difference, whole.note) == ("", "")
+    assert found.name == whole.name == "tasks_test_length.txt"
+    assert found.sha256 == hashlib.sha256(path.read_bytes()).hexdigest() != whole.sha256
+    if missing is None:
+        missing = further = sum("OUT: I_TURN_LEFT" in line for line in lines)
+    assert found.difference == f"{missing} of 3920 are missing, {further} others are there"
+    assert found.note.startswith("note: tasks_test_length.txt does not hold the published lines")
+
+
+def test_the_order_of_lines_is_no_difference(tmp_path):
+    """The published files have another; their hash tells them apart."""
+    before = describe_split(tmp_path, "test", "length")
+    path = split_path(tmp_path, "test", "length")
+    path.write_text("".join(reversed(path.read_text().splitlines(keepends=True))))
+    found = describe_split(tmp_path, "test", "length")
+    assert (found.difference, found.sha256 != before.sha256) == ("", True)
 
 
 def test_a_file_that_is_there_is_read_and_kept(tmp_path):

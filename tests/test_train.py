@@ -278,7 +278,7 @@ def test_a_new_run_that_cannot_be_saved_leaves_the_old_one_and_its_curve(train, 
     def save(path, contents):
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr(plain_files, "save_plain", save)
+    monkeypatch.setattr("checkpoint.save_plain", save)
     code, _, error = train("--num_episodes", "2", "--overwrite")
     assert (code, error.count("\n"), "net_ME.tar: No space left" in error) == (2, 1, True)
     assert {path: path.read_bytes() for path in (tmp_path / "models").iterdir()} == before
@@ -431,7 +431,7 @@ def test_a_signal_waits_until_all_runs_are_saved(train, tmp_path, number):
 def test_a_second_signal_ends_at_once(train, tmp_path, monkeypatch):
     """Whoever cannot wait for the end of the episode gets away, and goes on from the last checkpoint."""
     run = ["--num_episodes", "8", "--fn_out_model", "net.tar"]
-    monkeypatch.setattr(plain_files, "save_plain", twice_told(plain_files.save_plain))
+    monkeypatch.setattr("checkpoint.save_plain", twice_told(plain_files.save_plain))
     code, _, error = train(*run, save_every=5)
     assert (code, "goes on from episode 0" in error) == (130, True)
 

@@ -20,7 +20,13 @@ from evaluate import QUERIES_AT_ONCE, Answer, answer_episodes, count, find_test
 from generate_episode import Episode
 from scan_util import add_data_folder
 
-KEPT = ("provenance", "seconds", "device", "dropout_stream_of_seeds")  # of what a checkpoint says of its training
+KEPT = (
+    "provenance",
+    "seconds",
+    "device",
+    "dropout_stream_of_seeds",
+    "scan_files",
+)  # of what a checkpoint says of its training
 
 
 def tar_path(text: str) -> Path:
