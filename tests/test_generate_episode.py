@@ -512,7 +512,7 @@ def test_a_row_of_ones_own_is_trained_scored_and_asked(repetitions, data_dir, tm
     """train.py, test.py and query.py know it by its name, and nothing else had to be told."""
     monkeypatch.setitem(EXPERIMENTS, "repetitions", repetitions)
     common = ("--cpu", "--dir_model", tmp_path)
-    tiny = ("--emb_size", 4, "--nlayers", 1, "--num_episodes", 1, "--max_length_eval", 2, "--fn_out_model", "net.tar")
+    tiny = ("--emb_size", 4, "--nlayers", 1, "--num_episodes", 1, "--max_length_eval", 49, "--fn_out_model", "net.tar")
     train = ("--episode_type", "repetitions", "--data_dir", data_dir)
     assert run_file(ROOT / "train.py", *train, *tiny, *common)[::2] == (0, "")
     outcome = run_file(ROOT / "test.py", "--fn_in_model", "net.tar", "--data_dir", data_dir, *common)
