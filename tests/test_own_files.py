@@ -206,7 +206,7 @@ def networks(tmp_path_factory, data_dir):
         path.write_text("".join(path.read_text().splitlines(keepends=True)[:n]))
     for kind, name in (("ME", "net_me.tar"), ("scan_prim_permutation", "net_scan.tar")):
         where = ("--dir_model", world / "models", "--data_dir", world / "data")
-        tiny = (*TINY, "--num_episodes", 2, "--max_length_eval", 6, "--episode_type", kind, "--fn_out_model", name)
+        tiny = (*TINY, "--num_episodes", 2, "--max_length_eval", 49, "--episode_type", kind, "--fn_out_model", name)
         assert run_file(ROOT / "train.py", *tiny, *where).code == 0
     return world
 
