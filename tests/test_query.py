@@ -108,7 +108,7 @@ def test_the_picture_and_its_weights_are_written(query, folder):
     ("arguments", "reason"),
     [
         ([*SUPPORT, "dax blicket"], "blicket"),
-        ([*SUPPORT, "  "], "expected words in every query"),
+        ([*SUPPORT, "  "], "an empty one"),
         (["--support", "dax RED", "dax"], "->"),
         (["--support", "dax -> ", "dax"], "->"),
         (["--support", " ; ", "dax"], "at least one"),
