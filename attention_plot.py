@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from common.errors import UserError
 from common.files import save_json, written_whole
 
 CELL = 0.3  # inches of a picture for one row or column
@@ -27,7 +28,7 @@ def draw_attention(labelled: dict[str, Any], path: Path) -> None:
         if labelled[name] is not None
     ]
     if not panels:
-        raise ValueError("this network has neither memory nor decoder attention; there is nothing to draw")
+        raise UserError("this network has neither memory nor decoder attention; there is nothing to draw")
     widths = [max(len(panel["columns"]) * CELL, 2.0) for panel, _, _ in panels]
     height = max(len(panel["rows"]) for panel, _, _ in panels) * CELL
     figure = Figure(figsize=(sum(widths) + 2.2 * len(panels) + 0.6, max(height, 1.5) + 2.4), layout="constrained")

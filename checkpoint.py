@@ -1,13 +1,16 @@
 """A trained network's file: what a checkpoint holds, and a network from it, of the original release's files too."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from common.errors import UserError
 from common.plain_files import DIVERGED, check_finite, check_format, load_plain, save_plain
 from episode_batch import Vocabulary, episode_from_items, items_of, vocabularies_of
 from generate_episode import EXPERIMENTS, Episode, Experiment, experiment_on_files, find_experiment
@@ -96,7 +99,7 @@ def save_checkpoint(path: Path, contents: Mapping[str, Any]) -> None:
     """Save what `checkpoint_contents` gives and whatever was added to it, whole or not at all.
 
     Raises:
-        ValueError: if some weights are no numbers.
+        UserError: if some weights are no numbers.
     """
     check_finite(path, contents["model_state"], DIVERGED)
     save_plain(path, contents)
@@ -110,65 +113,109 @@ def load_checkpoint(path: Path, device: torch.device, mask_padding: bool | None 
         device: where the network goes.
         mask_padding: overrides how the checkpoint treats padded steps, if given.
     Raises:
-        ValueError: if the file is no such checkpoint; the message says what it is instead.
+        UserError: if the file is no such checkpoint; the message says what it is instead.
     """
     saved = load_plain(path, "train one with train.py, or name another file with --fn_in_model and --dir_model")
     is_original = "encoder_state_dict" in saved
     if not is_original:
         check_format(path, saved, FORMAT, FORMAT_VERSION)
-    try:
+    with _read_from(path):
         plain = _from_original(saved) if is_original else saved
-        check_finite(path, plain["model_state"], DIVERGED)
-        return _rebuild(plain, device, mask_padding, is_original)
-    except Exception as error:  # whatever an ill-formed file leads to
-        if isinstance(error, ValueError) and str(path) in str(error):
-            raise
-        reason = f"no entry {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
-        raise ValueError(f"{path}: not a usable checkpoint of this project or the original release: {reason}") from None
-
-
-def _rebuild(plain: dict[str, Any], device: torch.device, mask_padding: bool | None, is_original: bool) -> Checkpoint:
-    config = dict(plain["model_config"])
+        config = _checked(ModelConfig(**plain["model_config"]), plain["model_state"])
+        experiment, validation = _experiment_of(plain)
+        num_episodes, max_length_eval = _counts_of(plain)
+        vocabularies = Vocabulary(tuple(plain["input_words"])), Vocabulary(tuple(plain["output_words"]))
+    check_finite(path, plain["model_state"], DIVERGED)
     if mask_padding is not None:
-        config["mask_padding"] = mask_padding
-    model = make_network(ModelConfig(**config))
-    model.load_state_dict(plain["model_state"])
-    model.eval()
-    vocabularies = Vocabulary(tuple(plain["input_words"])), Vocabulary(tuple(plain["output_words"]))
+        config = replace(config, mask_padding=mask_padding)
+    model = make_network(config)  # what goes wrong here is no fault of the file
+    with _read_from(path):
+        model.load_state_dict(plain["model_state"])
+    arguments, episode = plain["arguments"], plain["episode"]
+    return Checkpoint(
+        model.eval().to(device),
+        *vocabularies,
+        experiment,
+        validation,
+        max_length_eval,
+        episode,
+        num_episodes,
+        arguments,
+        plain,
+        is_original,
+    )
+
+
+@contextmanager
+def _read_from(path: Path) -> Iterator[None]:
+    """Turn whatever an ill-formed file leads to into a line about the file."""
+    try:
+        yield
+    except Exception as error:
+        reason = f"no entry {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
+        raise UserError(f"{path}: not a usable checkpoint of this project or the original release: {reason}") from None
+
+
+def _checked(config: ModelConfig, state: Mapping[str, Tensor]) -> ModelConfig:
+    """Make sure that a network can be made of it, and that it is not larger than its weights."""
+    for field in fields(config):
+        value = getattr(config, field.name)
+        is_number = type(value) is int or (field.type is float and type(value) is float)
+        if (field.type is bool and type(value) is not bool) or (field.type is not bool and not is_number):
+            raise UserError(f"its {field.name} is {value!r}")
+        if field.type is int and value < 1:
+            raise UserError(f"its {field.name} is {value}")
+    if not 0 <= config.dropout < 1:
+        raise UserError(f"its dropout is {config.dropout}")
+    width = state["input_encoder.embedding.weight"].shape[1]
+    n_layers = sum(name.startswith("decoder.lstm.weight_hh_l") for name in state)
+    if (config.emb_size, config.nlayers) != (width, n_layers):
+        raise UserError(
+            f"its weights are of {n_layers} layers of {width} units, not of {config.nlayers} of {config.emb_size}"
+        )
+    sizes = len(state["input_encoder.embedding.weight"]), len(state["decoder.embedding.weight"])
+    if (config.input_size, config.output_size) != sizes:
+        raise UserError(f"its weights are for {sizes} symbols, not {config.input_size, config.output_size}")
+    return config
+
+
+def _experiment_of(plain: dict[str, Any]) -> tuple[Experiment, list[Episode]]:
+    """Find a checkpoint's experiment, and put its validation episodes together."""
     arguments = plain["arguments"]
     if "data_files" in plain:
         train, test = (DataFile(**file) for file in plain["data_files"])
         experiment = experiment_on_files(train, test, plain["input_words"], plain["output_words"])
     else:
         experiment = find_experiment(arguments["episode_type"], arguments["extra_directions"])
+    vocabularies = Vocabulary(tuple(plain["input_words"])), Vocabulary(tuple(plain["output_words"]))
     validation = [
         episode_from_items(_items(one["support"]), _items(one["query"]), *vocabularies, one["mapping"])
         for one in plain["validation_episodes"]
     ]
+    if not validation:
+        raise UserError("it has no validation episodes")
     if experiment.is_standard:  # a test line of one's own may also stand in training: what was asked for again counts
         validation = [
             one._replace(is_support=np.arange(-len(one.query.inputs), 0) >= -len(one.support.inputs))
             for one in validation
         ]
+    return experiment, validation
+
+
+def _counts_of(plain: dict[str, Any]) -> tuple[int, int]:
+    """Give how many episodes were wanted and how long answers may be, and check how many episodes there were."""
+    arguments = plain["arguments"]
     counts = {"episode": plain["episode"], **{name: arguments[name] for name in ("num_episodes", "max_length_eval")}}
     for name, value in counts.items():
         least = 0 if name == "episode" else 1  # a run is saved before its first episode
         if not isinstance(value, int) or value < least:
-            raise ValueError(f"its {name} is {value!r}")
-    if not validation:
-        raise ValueError("it has no validation episodes")
-    return Checkpoint(
-        model.to(device),
-        *vocabularies,
-        experiment,
-        validation,
-        arguments["max_length_eval"],
-        plain["episode"],
-        arguments["num_episodes"],
-        arguments,
-        plain,
-        is_original,
-    )
+            raise UserError(f"its {name} is {value!r}")
+    return counts["num_episodes"], counts["max_length_eval"]
+
+
+def short_name(path: Path) -> str:
+    """Name what is written about a network: net_x.tar is x; a file of another form keeps its whole name."""
+    return path.stem.removeprefix("net_") if path.name.startswith("net_") else path.name
 
 
 def _items(lines: Sequence[Sequence[str]]) -> list[Item]:

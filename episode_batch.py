@@ -119,7 +119,7 @@ def episode_from_items(
     """Make an episode of given items; a query that equals a support item counts as one.
 
     Raises:
-        ValueError: if a word is unknown.
+        UserError: if a word is unknown.
     """
     parts = [
         Pairs(

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from checkpoint import Checkpoint
+from common.errors import UserError
 from episode_batch import EpisodeBatch, Sequences, encode, episode_from_items, items_of, vocabularies_of
 from generate_episode import Episode, EpisodeSampler
 from model import Context, Memory, MetaSeq2Seq
@@ -183,7 +184,7 @@ def explain(checkpoint: Checkpoint, support: Sequence[tuple[str, str]], query: s
         of the query and its columns the support items; the decoder's rows are the output's steps and its columns those
         of the query, the last one standing for all padded steps together.
     Raises:
-        ValueError: as `ask`.
+        UserError: as `ask`.
     """
     episode = asked_episode(checkpoint, support, [query])
     batch = encode(episode, *checkpoint.vocabularies).to(checkpoint.device)
@@ -242,19 +243,19 @@ def find_test(
         split: another test than its experiment's: the name of a split, or a file of `IN: ... OUT: ...` lines.
         support: what is in memory instead of the experiment's support sets.
     Raises:
-        ValueError: if there is no such split, or a word is unknown, or it is not said what the words mean.
+        UserError: if there is no such split, or a word is unknown, or it is not said what the words mean.
     Source: Lake 2019, Sections 4.2 to 4.6.
     """
     experiment = checkpoint.experiment
     if support and checkpoint.model.config.disable_memory:
-        raise ValueError("this network has no memory: no support item would be read")
+        raise UserError("this network has no memory: no support item would be read")
     name = split if split is not None else experiment.test_split
     if name is None and support:
-        raise ValueError(f"{experiment.name} is tested on episodes with support sets of their own; name a --split")
+        raise UserError(f"{experiment.name} is tested on episodes with support sets of their own; name a --split")
     if name is None:
         return "the validation episodes", checkpoint.validation
     if split is not None and experiment.n_held_out_mappings and not support:
-        raise ValueError(f"{experiment.name} has no meanings of its own; say what the words of {name} mean: --support")
+        raise UserError(f"{experiment.name} has no meanings of its own; say what the words of {name} mean: --support")
     queries = experiment.items(f"{name}_test", data_dir) if split is None else find_queries(checkpoint, split, data_dir)
     supports = [list(support)] if support else find_supports(checkpoint)
     shown = experiment.files[1].path if split is None and experiment.files is not None else name
@@ -266,7 +267,7 @@ def find_queries(checkpoint: Checkpoint, split: str, data_dir: Path) -> list[Ite
     if split in TESTED_SPLITS:
         return load_split(data_dir, "test", split)
     if not Path(split).is_file():
-        raise ValueError(f"--split {split}: there is no such file, and the splits are {', '.join(TESTED_SPLITS)}")
+        raise UserError(f"--split {split}: there is no such file, and the splits are {', '.join(TESTED_SPLITS)}")
     inputs, outputs = (vocabulary.words for vocabulary in checkpoint.vocabularies)
     known = f"the network, which knows {', '.join(inputs)} and {', '.join(outputs)}"
     return read_items(Path(split), Words(inputs, outputs, known))
@@ -289,7 +290,7 @@ def answer_episodes(checkpoint: Checkpoint, episodes: Sequence[Episode], at_once
     """Answer every query of every episode.
 
     Raises:
-        ValueError: if some right answers are longer than the network's may be.
+        UserError: if some right answers are longer than the network's may be.
     """
     model, vocabularies = checkpoint.model, checkpoint.vocabularies
     slots = {*checkpoint.experiment.slots, *checkpoint.experiment.further_words}
@@ -300,7 +301,7 @@ def answer_episodes(checkpoint: Checkpoint, episodes: Sequence[Episode], at_once
         if longest > checkpoint.max_length_eval:
             found = f"some right answers have {longest} symbols, {END} included"
             advice = f"train it, or score it with test.py, with --max_length_eval {longest} or more"
-            raise ValueError(f"{found}, and answers are cut off after {checkpoint.max_length_eval}; {advice}")
+            raise UserError(f"{found}, and answers are cut off after {checkpoint.max_length_eval}; {advice}")
         produced = answer(model, remember(model, batch), batch.query_in, checkpoint.max_length_eval, at_once)
         shown = {word for item in items_of(episode.support, *vocabularies) for word in item.input}
         for item, symbols, is_right, is_support in zip(
@@ -337,7 +338,7 @@ def ask(checkpoint: Checkpoint, support: Sequence[tuple[str, str]], queries: Seq
     Returns:
         The outputs, words joined by blanks.
     Raises:
-        ValueError: if a word is unknown (the message has those that the network knows), or an input has no words.
+        UserError: if a word is unknown (the message has those that the network knows), or an input has no words.
     """
     if not queries:
         return []
@@ -352,9 +353,9 @@ def asked_episode(checkpoint: Checkpoint, support: Sequence[tuple[str, str]], qu
     items = [Item(tuple(given.split()), tuple(produced.split())) for given, produced in support]
     asked = [tuple(query.split()) for query in queries]
     if not all(asked) or not all(item.input for item in items):
-        raise ValueError("expected words in every query and support item, found none")
+        raise UserError("expected words in every query and support item, found none")
     if not items and not checkpoint.model.config.disable_memory:
-        raise ValueError("expected at least one support item, found none")
+        raise UserError("expected at least one support item, found none")
     return episode_from_items(items, [Item(words, ()) for words in asked], *checkpoint.vocabularies)
 
 

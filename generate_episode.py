@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 import scan_util
+from common.errors import UserError
 from own_files import DataFile, describe_file
 from scan_util import ACTION_OF, LONGEST_TRAINING_OUTPUT, SCAN_ADVICE, TESTED_SPLITS, TURN_OF, Item, interpret
 
@@ -236,15 +237,15 @@ def find_experiment(episode_type: str, extra_directions: int | None = None) -> E
     """Look up an episode type; `extra_directions` changes how many directions scan_around_right adds.
 
     Raises:
-        ValueError: if there is no such type, or if it has no directions to add.
+        UserError: if there is no such type, or if it has no directions to add.
     """
     if episode_type not in EXPERIMENTS:
-        raise ValueError(f"unknown episode type {episode_type!r}; choose from {', '.join(EXPERIMENTS)}")
+        raise UserError(f"unknown episode type {episode_type!r}; choose from {', '.join(EXPERIMENTS)}")
     experiment = EXPERIMENTS[episode_type]
     if extra_directions is None:
         return experiment
     if experiment.slots != TURN_OF:
-        raise ValueError(f"--extra_directions goes with scan_around_right only, not with {episode_type}")
+        raise UserError(f"--extra_directions goes with scan_around_right only, not with {episode_type}")
     return replace(
         experiment,
         further_words=_numbered("Direction", extra_directions),
@@ -280,7 +281,7 @@ def find_own_experiment(train_path: Path, test_path: Path) -> Experiment:
     """Read two files of one's own; their words, in alphabetical order, are the vocabularies.
 
     Raises:
-        ValueError: if a line is not as expected (the message has the file and the line number).
+        UserError: if a line is not as expected (the message has the file and the line number).
         OSError: if a file cannot be read.
     """
     train, test = describe_file(train_path), describe_file(test_path)
@@ -338,7 +339,7 @@ def scan_files(experiment: Experiment, of_test: bool, data_dir: Path) -> list[sc
     """Tell which data an experiment is trained and validated on, or tested; files that are missing are written.
 
     Raises:
-        ValueError: if a line is not as expected.
+        UserError: if a line is not as expected.
         OSError: if a file cannot be read or written.
     """
     draws = [experiment.training, experiment.validation or experiment.training]
@@ -358,19 +359,19 @@ def number_sequences(
     Returns:
         The numbers, (N, width) filled up with zeros, and the lengths, (N,). By default the longest sequence fits just.
     Raises:
-        ValueError: if a word is not among `words`, or a sequence is longer than `width`.
+        UserError: if a word is not among `words`, or a sequence is longer than `width`.
     """
     number_of = {word: number for number, word in enumerate(words)}
     lengths = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
     longest = int(lengths.max(initial=0))
     width = longest if width is None else width
     if longest > width:
-        raise ValueError(f"found a sequence of {longest} words; expected at most {width}")
+        raise UserError(f"found a sequence of {longest} words; expected at most {width}")
     numbers = np.zeros((len(sequences), width), dtype=np.int64)
     try:
         numbers[np.arange(width) < lengths[:, None]] = [number_of[w] for sequence in sequences for w in sequence]
     except KeyError as unknown:
-        raise ValueError(f"unknown word {unknown}; the known ones are {', '.join(words)}") from None
+        raise UserError(f"unknown word {unknown}; the known ones are {', '.join(words)}") from None
     return numbers, lengths
 
 
@@ -407,11 +408,11 @@ class _Pool:
         """Draw different items.
 
         Raises:
-            ValueError: if the pool has too few.
+            UserError: if the pool has too few.
         """
         n_items = len(self._items.inputs)
         if count > n_items:
-            raise ValueError(f"an episode needs {count} items, its pool has {n_items}; {SCAN_ADVICE}")
+            raise UserError(f"an episode needs {count} items, its pool has {n_items}; {SCAN_ADVICE}")
         weights = self._even_weights if even_lengths else None
         return self._items.rows(rng.choice(n_items, count, replace=False, p=weights))
 
@@ -484,7 +485,7 @@ class EpisodeSampler:
             has_held_out = self.experiment.held_out and self.experiment.held_out.items() <= mapping.items()
             if self.experiment.is_standard or not (has_held_out or identify(mapping) in excluded):
                 return self._episode(rng, mapping, self.experiment.training)
-        raise ValueError(f"{self.experiment.name}: no mapping is left to train on; hold fewer out")
+        raise UserError(f"{self.experiment.name}: no mapping is left to train on; hold fewer out")
 
     def validation_episodes(self, rng: np.random.Generator) -> list[Episode]:
         """Draw the validation episodes: the original mapping in all, or a held-out mapping of its own in each."""
@@ -493,7 +494,7 @@ class EpisodeSampler:
             len(self._meanings), len(experiment.slots)
         )
         if experiment.n_held_out_mappings > n_mappings:
-            raise ValueError(f"{experiment.name} has {n_mappings} mappings; hold fewer out")
+            raise UserError(f"{experiment.name} has {n_mappings} mappings; hold fewer out")
         mappings: dict[str, Meanings] = {}
         while len(mappings) < experiment.n_held_out_mappings:
             mapping = self.draw_mapping(rng)
@@ -572,8 +573,8 @@ class EpisodeSampler:
                     self._pools[name] = _TemplatePool(items, self.experiment)
                 else:
                     self._pools[name] = _Pool(items, self.experiment)
-            except ValueError as error:
-                raise ValueError(f"pool {name}: {error}; {SCAN_ADVICE}") from None
+            except UserError as error:
+                raise UserError(f"pool {name}: {error}; {SCAN_ADVICE}") from None
         return self._pools[name]
 
 

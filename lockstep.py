@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from common.errors import UserError
 from episode_batch import EpisodeBatch, Sequences
 from evaluate import Accuracy, judge, up_to_end
 from generate_episode import EpisodeSampler
@@ -291,14 +292,14 @@ class LockStep:
         """Go on from the state_dicts of the runs' own Adams, which may be empty.
 
         Raises:
-            ValueError: if the runs differ in their learning rate or in how many steps Adam has counted.
+            UserError: if the runs differ in their learning rate or in how many steps Adam has counted.
         """
         rates = {state["param_groups"][0]["lr"] for state in states}
         own_moments = [list(state["state"].values()) for state in states]
         counts = {float(one["step"]) for run in own_moments for one in run or [{"step": 0}]}
         if len(rates) != 1 or len(counts) != 1:
             found = f"learning rates {sorted(rates)} and step counts {sorted(counts)}"
-            raise ValueError(f"runs in lock step share Adam's learning rate and step count; found {found}")
+            raise UserError(f"runs in lock step share Adam's learning rate and step count; found {found}")
         self._set_rate(*rates)
         self._moments["step"].fill_(*counts)
         for key in ("exp_avg", "exp_avg_sq"):

@@ -8,6 +8,7 @@ import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
+from common.errors import UserError
 from scan_util import Item, read_items
 
 
@@ -25,11 +26,11 @@ class DataFile(NamedTuple):
         """Read the file once more.
 
         Raises:
-            ValueError: if it is not what it was.
+            UserError: if it is not what it was.
         """
         path = Path(self.path)
         if not path.is_file() or digest(path) != self.sha256:
-            raise ValueError(
+            raise UserError(
                 f"{path}, with which the network was trained, is not there any more or has changed; "
                 "test.py --split FILE scores on any other file"
             )
@@ -45,7 +46,7 @@ def describe_file(path: Path) -> DataFile:
     """Read a file and note what is to be known of it.
 
     Raises:
-        ValueError: if a line is not as expected (the message has the file and the line number).
+        UserError: if a line is not as expected (the message has the file and the line number).
         OSError: if the file cannot be read.
     """
     items = read_items(path, known=None)

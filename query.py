@@ -10,9 +10,10 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 
-from checkpoint import Checkpoint, load_checkpoint
+from checkpoint import Checkpoint, load_checkpoint, short_name
 from common.command_line import OneLineParser, add_model_folder, checkpoint_name, run_script
 from common.devices import add_device_options, choose_device
+from common.errors import UserError
 from evaluate import ask, explain, in_words
 from scan_util import Item, typed_items
 
@@ -55,7 +56,7 @@ def answer_lines(checkpoint: Checkpoint, support: Sequence[tuple[str, str]]) -> 
     """Answer standard input line by line; a line that cannot be answered is reported and the next one read.
 
     Raises:
-        ValueError: at the end, if there were such lines and nobody saw them come.
+        UserError: at the end, if there were such lines and nobody saw them come.
     """
     n_bad = 0
     for line in typed_lines():
@@ -67,23 +68,23 @@ def answer_lines(checkpoint: Checkpoint, support: Sequence[tuple[str, str]]) -> 
                 support = in_words(items)
             else:
                 print(ask(checkpoint, support, [line])[0], flush=True)
-        except (ValueError, argparse.ArgumentTypeError) as error:
+        except (UserError, argparse.ArgumentTypeError) as error:
             print(error, file=sys.stderr, flush=True)
             n_bad += 1
     if n_bad and not sys.stdin.isatty():
-        raise ValueError(f"{n_bad} of the lines could not be answered")
+        raise UserError(f"{n_bad} of the lines could not be answered")
 
 
 def check_support(checkpoint: Checkpoint, support: Sequence[Item]) -> None:
     """Make sure that a network with memory gets support items, and one without gets none.
 
     Raises:
-        ValueError: if not.
+        UserError: if not.
     """
     if support and checkpoint.model.config.disable_memory:
-        raise ValueError("the network has no memory (it was trained with --disable_memory): no support item is read")
+        raise UserError("the network has no memory (it was trained with --disable_memory): no support item is read")
     if not support and not checkpoint.model.config.disable_memory:
-        raise ValueError("say with --support what the words mean: 'input words -> output words; ...'")
+        raise UserError("say with --support what the words mean: 'input words -> output words; ...'")
 
 
 def main() -> None:
@@ -101,7 +102,7 @@ def main() -> None:
         from attention_plot import save_attention  # here alone: matplotlib takes long
 
         labelled = explain(checkpoint, support, args.query)
-        picture_path = args.dir_model / f"query_{path.stem.removeprefix('net_')}.png"
+        picture_path = args.dir_model / f"query_{short_name(path)}.png"
         save_attention(labelled, picture_path)
         print(labelled["output"])
         print(f"written to {picture_path} and {picture_path.with_suffix('.json')}")

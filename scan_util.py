@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from common.command_line import OneLineParser, run_script
+from common.errors import UserError
 from common.files import written_whole
 
 
@@ -63,7 +64,7 @@ def interpret(command: Sequence[str], action_of: Mapping[str, str] = MappingProx
         command: the words.
         action_of: the primitives and their actions, should there be others than SCAN's four.
     Raises:
-        ValueError: if the words are no SCAN command.
+        UserError: if the words are no SCAN command.
     """
     words = tuple(command)
     conjunctions = [number for number, word in enumerate(words) if word in ("and", "after")]
@@ -92,7 +93,7 @@ def _interpret_verb_phrase(words: tuple[str, ...], action_of: Mapping[str, str])
                 return turn + turn + act
             if manner == ["around"]:
                 return (turn + act) * 4
-    raise ValueError(f"not a SCAN command: {' '.join(words)!r}")
+    raise UserError(f"not a SCAN command: {' '.join(words)!r}")
 
 
 def all_items() -> list[Item]:
@@ -114,7 +115,7 @@ def split_items(split: str) -> dict[str, list[Item]]:
     """Make the lines of a split: {"train": items, "test": items}; `all` has no test part.
 
     Raises:
-        ValueError: if there is no such split.
+        UserError: if there is no such split.
     """
     items = all_items()
     if split == "all":
@@ -125,7 +126,7 @@ def split_items(split: str) -> dict[str, list[Item]]:
         return _added_primitive(items, tuple(split.split("_")[1:]))
     if split in TEMPLATES:
         return _held_out_template(items, TEMPLATES[split])
-    raise ValueError(f"unknown SCAN split {split!r}; choose from {', '.join(SPLITS)}")
+    raise UserError(f"unknown SCAN split {split!r}; choose from {', '.join(SPLITS)}")
 
 
 def _added_primitive(items: list[Item], primitive: tuple[str, ...]) -> dict[str, list[Item]]:
@@ -159,7 +160,7 @@ def load_split(data_dir: Path, part: str, split: str) -> list[Item]:
     """Read one part of a split; if its file is not there yet, it is written, which is said in a line.
 
     Raises:
-        ValueError: if a line of the file is not as expected (the message has the file and the line number).
+        UserError: if a line of the file is not as expected (the message has the file and the line number).
         OSError: if the file cannot be read or written.
     """
     path = split_path(data_dir, part, split)
@@ -169,8 +170,8 @@ def load_split(data_dir: Path, part: str, split: str) -> list[Item]:
         print(f"note: {path} was not there; its {len(items)} lines are generated from SCAN's grammar", flush=True)
     try:
         return read_items(path)
-    except ValueError as error:
-        raise ValueError(f"{error}; {SCAN_ADVICE}") from None
+    except UserError as error:
+        raise UserError(f"{error}; {SCAN_ADVICE}") from None
 
 
 class SplitFile(NamedTuple):
@@ -203,7 +204,7 @@ def read_items(path: Path, known: Words | None = SCAN_WORDS) -> list[Item]:
         path: the file.
         known: the words that may stand in it; None: any.
     Raises:
-        ValueError: if a line is not as expected (the message has the file and the line number).
+        UserError: if a line is not as expected (the message has the file and the line number).
         OSError: if the file cannot be read.
     """
     items = []
@@ -212,19 +213,19 @@ def read_items(path: Path, known: Words | None = SCAN_WORDS) -> list[Item]:
             command, marker, actions = line.strip().removeprefix("IN: ").partition(" OUT: ")
             item = Item(tuple(command.split()), tuple(actions.split()))
             if not (line.startswith("IN: ") and marker and all(item)):
-                raise ValueError(f"{path}:{number}: expected 'IN: <command> OUT: <actions>', found {line.strip()!r}")
+                raise UserError(f"{path}:{number}: expected 'IN: <command> OUT: <actions>', found {line.strip()!r}")
             if known is not None:
                 unknown = [word for word in item.input if word not in known.inputs]
                 unknown += [word for word in item.output if word not in known.outputs]
                 if unknown:
-                    raise ValueError(f"{path}:{number}: {unknown[0]!r} is no word of {known.whose}")
+                    raise UserError(f"{path}:{number}: {unknown[0]!r} is no word of {known.whose}")
             elif "OUT:" in item.output or "\N{REPLACEMENT CHARACTER}" in line:
-                raise ValueError(f"{path}:{number}: expected one 'OUT:' and text in UTF-8, found {line.strip()!r}")
+                raise UserError(f"{path}:{number}: expected one 'OUT:' and text in UTF-8, found {line.strip()!r}")
             items.append(item)
     if items and not line.endswith("\n"):
-        raise ValueError(f"{path}:{number}: the file ends within a line, {line!r}; end it if it is whole")
+        raise UserError(f"{path}:{number}: the file ends within a line, {line!r}; end it if it is whole")
     if not items:
-        raise ValueError(f"{path}: the file is empty; expected lines 'IN: <command> OUT: <actions>'")
+        raise UserError(f"{path}: the file is empty; expected lines 'IN: <command> OUT: <actions>'")
     return items
 
 

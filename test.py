@@ -14,9 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from checkpoint import Checkpoint, load_checkpoint, without_places
+from checkpoint import Checkpoint, load_checkpoint, short_name, without_places
 from common.command_line import OneLineParser, add_model_folder, checkpoint_name, natural_int, positive_int, run_script
 from common.devices import add_device_options, choose_device, describe_device
+from common.errors import UserError
 from common.files import save_json
 from common.provenance import provenance
 from evaluate import (
@@ -73,6 +74,13 @@ def parse_arguments() -> argparse.Namespace:
     return args
 
 
+def unlike_training(checkpoint: Checkpoint, args: argparse.Namespace) -> list[str]:
+    """Name the options by which a network is scored in another way than it was trained, for the result's name."""
+    trained = {"mask_padding": False, **checkpoint.arguments}
+    given = {name: getattr(args, name) for name in ("mask_padding", "max_length_eval")}
+    return [f"{name}{value}" for name, value in given.items() if value is not None and value != trained[name]]
+
+
 def result_name(name: str, split: str | None, support: Sequence[Item]) -> str:
     """Name the result file of a network's test; a test of another kind, split, file or support set has another name."""
     parts = ["res_test", name]
@@ -96,7 +104,7 @@ def report_of(
     """
     accuracy = count(answered)
     if not accuracy.generalize.total:
-        raise ValueError(f"no query of {split} is new: all of them are support items")
+        raise UserError(f"no query of {split} is new: all of them are support items")
     counted = [one for one in answered if not one.is_support]
     report: dict[str, Any] = {
         "episode_type": checkpoint.experiment.name,
@@ -180,7 +188,9 @@ def files_of_test(checkpoint: Checkpoint, args: argparse.Namespace) -> list[Spli
 def score(checkpoint: Checkpoint, args: argparse.Namespace, path: Path) -> None:
     """Answer the whole test, print the report and write it with all wrong answers."""
     split, episodes = find_test(checkpoint, args.data_dir, args.split, args.support)
-    result_path = args.dir_model / result_name(path.stem.removeprefix("net_"), args.split, args.support)
+    result_path = args.dir_model / result_name(
+        "_".join([short_name(path), *unlike_training(checkpoint, args)]), args.split, args.support
+    )
     files = files_of_test(checkpoint, args)
     started = time.monotonic()
     answered = answer_episodes(checkpoint, episodes, args.batch_size)
@@ -211,7 +221,7 @@ def plot(checkpoint: Checkpoint, args: argparse.Namespace, picture_path: Path) -
     """Draw the attention weights for one query."""
     supports = find_supports(checkpoint)
     if args.support_set >= len(supports):
-        raise ValueError(f"--support_set {args.support_set}: the test has support sets 0 to {len(supports) - 1}")
+        raise UserError(f"--support_set {args.support_set}: the test has support sets 0 to {len(supports) - 1}")
     labelled = explain(checkpoint, in_words(supports[args.support_set]), args.plot_attention)
     from attention_plot import save_attention  # here alone: matplotlib takes long
 
@@ -228,11 +238,11 @@ def main() -> None:
     checkpoint = load_checkpoint(path, device, args.mask_padding)
     checkpoint.max_length_eval = args.max_length_eval or checkpoint.max_length_eval
     if args.episode_type not in (None, checkpoint.experiment.name):
-        raise ValueError(
+        raise UserError(
             f"{path} was trained on {checkpoint.experiment.name}, not on --episode_type {args.episode_type}"
         )
     if args.plot_attention is not None:
-        plot(checkpoint, args, args.dir_model / f"attention_{path.stem.removeprefix('net_')}.png")
+        plot(checkpoint, args, args.dir_model / f"attention_{short_name(path)}.png")
     else:
         score(checkpoint, args, path)
 

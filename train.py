@@ -34,6 +34,7 @@ from common.command_line import (
     seed_list,
 )
 from common.devices import add_device_options, choose_device, describe_device, restore_torch_states, torch_states
+from common.errors import UserError
 from common.learning_curve import Curve
 from common.plain_files import DIVERGED, check_finite
 from common.provenance import provenance
@@ -286,11 +287,11 @@ class Training:
         """Put a line of the learning curve together.
 
         Raises:
-            ValueError: if the loss is no number any more.
+            UserError: if the loss is no number any more.
         """
         loss = self.loss_sum / self.loss_count
         if not math.isfinite(loss):
-            raise ValueError(f"{self.path}: the loss is {loss} at episode {self.episode}; try a smaller --lr")
+            raise UserError(f"{self.path}: the loss is {loss} at episode {self.episode}; try a smaller --lr")
         return Row(
             self.episode, round(self.seconds, 2), lr, loss, accuracy.retrieval.percent, accuracy.generalize.percent
         )
@@ -351,7 +352,7 @@ def take_stock(trainings: Sequence[Training], learner: Learner | LockStep) -> No
     """Give the runs what their learner holds of them: weights and losses.
 
     Raises:
-        ValueError: if one has diverged, before anything of any of them is written.
+        UserError: if one has diverged, before anything of any of them is written.
     """
     learner.give_weights()
     for one in trainings:
@@ -377,7 +378,7 @@ def find_earlier_run(
     """Load the checkpoint that a run goes on from, if there is one; `default_of` gives a flag's default.
 
     Raises:
-        ValueError: if the file is something else, or if it was trained with other arguments.
+        UserError: if the file is something else, or if it was trained with other arguments.
     """
     path = path_of(args)
     if args.overwrite or not path.exists():
@@ -385,25 +386,25 @@ def find_earlier_run(
     checkpoint = load_checkpoint(path, device)
     anew = "pass --overwrite to start anew or another --fn_out_model"
     if checkpoint.is_original:
-        raise ValueError(f"{path} is a file of the original release, which cannot be resumed; {anew}")
+        raise UserError(f"{path} is a file of the original release, which cannot be resumed; {anew}")
     if "weights_only" in checkpoint.saved:
-        raise ValueError(f"{path} holds a network without its training, which cannot be trained further; {anew}")
+        raise UserError(f"{path} holds a network without its training, which cannot be trained further; {anew}")
     arguments = with_what_was_done(checkpoint.arguments)
     if arguments["keep_moments"] and not args.keep_moments:
         kept = f"{path} was trained with Adam's moments kept when the learning rate drops"
         if "keep_moments" not in checkpoint.arguments:
             kept += " (and queries padded to the longest of the language), as earlier code did"
-        raise ValueError(f"{kept}; pass --keep_moments to go on so, {anew.removeprefix('pass ')}")
+        raise UserError(f"{kept}; pass --keep_moments to go on so, {anew.removeprefix('pass ')}")
     differing = differing_arguments(arguments, vars(args), {*PLACES, "num_episodes"}, default_of)
     if differing:
-        raise ValueError(f"{path} was trained with {differing}; {anew}")
+        raise UserError(f"{path} was trained with {differing}; {anew}")
     contents_of = [[file.sha256 for file in one.files or ()] for one in (checkpoint.experiment, experiment)]
     if contents_of[0] != contents_of[1]:
-        raise ValueError(f"{path} was trained on other contents of --train_file or --test_file; {anew}")
+        raise UserError(f"{path} was trained on other contents of --train_file or --test_file; {anew}")
     if checkpoint.vocabularies != vocabularies_of(experiment):
-        raise ValueError(f"{path} has another vocabulary than {args.episode_type}; {anew}")
+        raise UserError(f"{path} has another vocabulary than {args.episode_type}; {anew}")
     if checkpoint.episode > args.num_episodes:
-        raise ValueError(
+        raise UserError(
             f"{path} has {checkpoint.episode} episodes, more than --num_episodes {args.num_episodes}; {anew}"
         )
     return checkpoint if checkpoint.episode > 0 else None  # before its first episode a run is what its seed makes it
@@ -413,7 +414,7 @@ def experiment_of(args: argparse.Namespace) -> Experiment:
     """Find the experiment that the command line asks for.
 
     Raises:
-        ValueError: if there is none, a file of the user's own is not as expected, or right answers would be cut off.
+        UserError: if there is none, a file of the user's own is not as expected, or right answers would be cut off.
     """
     if args.train_file is None:
         experiment = find_experiment(args.episode_type, args.extra_directions)
@@ -422,7 +423,7 @@ def experiment_of(args: argparse.Namespace) -> Experiment:
     needed = experiment.language.longest_output + 1
     if args.max_length_eval < needed:
         found = f"right answers of {experiment.name} have up to {needed} symbols, EOS included"
-        raise ValueError(f"--max_length_eval {args.max_length_eval}: {found}; pass --max_length_eval {needed} or more")
+        raise UserError(f"--max_length_eval {args.max_length_eval}: {found}; pass --max_length_eval {needed} or more")
     return experiment
 
 
@@ -430,14 +431,14 @@ def check_files(plans: Sequence["Plan"], files: Sequence[SplitFile]) -> None:
     """Make sure that runs go on with the data with which they began; earlier code did not record them.
 
     Raises:
-        ValueError: if one would not.
+        UserError: if one would not.
     """
     now = {file.name: file.sha256 for file in files}
     for plan in plans:
         before = [] if plan.earlier is None else plan.earlier.saved.get("scan_files", [])
         for name in [one["name"] for one in before if now.get(one["name"]) != one["sha256"]]:
             advice = "point --data_dir at the one it began with, or pass --overwrite to start anew"
-            raise ValueError(f"{path_of(plan.args)} was trained with another content of {name}; {advice}")
+            raise UserError(f"{path_of(plan.args)} was trained with another content of {name}; {advice}")
 
 
 class Plan(NamedTuple):
@@ -477,7 +478,7 @@ def set_up(
     """Make the runs of a group and what trains them.
 
     Raises:
-        ValueError: if a checkpoint lacks what going on takes.
+        UserError: if a checkpoint lacks what going on takes.
     """
     trainings = [Training(plan.args, experiment, device) for plan in plans]
     for training, plan in zip(trainings, plans, strict=True):

@@ -18,6 +18,7 @@ from biml.grammar import Words
 from biml.kinds_text import few_shot_table, open_ended_table
 from biml.sampled_files import OPEN_ENDED, AnswerFile, read_answers
 from common.command_line import OneLineParser, json_path, run_script
+from common.errors import UserError
 from common.files import save_json
 
 PEOPLE = "people"
@@ -53,12 +54,12 @@ def roles_of(number: int, participant: Episode) -> dict[str, Words]:
     """List a participant's answers by instruction.
 
     Raises:
-        ValueError: if these are other instructions; the message tells whose.
+        UserError: if these are other instructions; the message tells whose.
     """
     try:
         return with_roles([(one.input, one.output) for one in participant.query])
     except ValueError as error:
-        raise ValueError(f"participant {number} of data_human/open_ended_all: {error}") from None
+        raise UserError(f"participant {number} of data_human/open_ended_all: {error}") from None
 
 
 def compare_open_ended(files: dict[str, AnswerFile], data_dir: Path | None) -> dict[str, Any]:
@@ -76,10 +77,10 @@ def main() -> None:
     args = parse_arguments()
     read = [read_answers(path) for path in args.answers]
     if len({one.episode_type == OPEN_ENDED for one in read}) > 1:
-        raise ValueError("few-shot and open-ended answers cannot stand in one table; pass files of one of the tasks")
+        raise UserError("few-shot and open-ended answers cannot stand in one table; pass files of one of the tasks")
     files = {one.name: one for one in read}
     if len(files) < len(read):
-        raise ValueError(f"two of the files are of the same network; found {', '.join(one.name for one in read)}")
+        raise UserError(f"two of the files are of the same network; found {', '.join(one.name for one in read)}")
     compare = compare_open_ended if read[0].episode_type == OPEN_ENDED else compare_few_shot
     report = compare(files, args.data_dir)
     if args.fn_out_results:

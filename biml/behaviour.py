@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from biml.benchmarks import GOLD_QUERIES, OPEN_ENDED, gold_episode, split
 from biml.grammar import MINI_SCAN, Words
+from common.errors import UserError
 
 SIMPLE = 5  # of the gold queries, the first
 LONGEST_GOLD = 6  # symbols of a gold answer
@@ -102,11 +103,11 @@ def analyse_open_ended(answers: Mapping[str, Words]) -> OpenEnded:
     """Look at the answers to the seven open-ended instructions.
 
     Raises:
-        ValueError: if one of them has no answer.
+        UserError: if one of them has no answer.
     """
     missing = [query for query in OPEN_ENDED if query not in answers]
     if missing:
-        raise ValueError(f"expected an answer to each of {', '.join(OPEN_ENDED)}; found none to {missing[0]}")
+        raise UserError(f"expected an answer to each of {', '.join(OPEN_ENDED)}; found none to {missing[0]}")
     pairs = [(split(query), answers[query]) for query in OPEN_ENDED]
     has_equal_lengths = all(len(query) == len(answer) for query, answer in pairs)
     meanings = {pair for query, answer in pairs for pair in zip(query, answer, strict=False)}
@@ -123,7 +124,7 @@ def with_roles(pairs: Sequence[tuple[Words, Words]]) -> dict[str, Words]:
     """Tell which of a participant's words is p1 and so on, and list the answers by instruction.
 
     Raises:
-        ValueError: if these are not the seven open-ended instructions.
+        UserError: if these are not the seven open-ended instructions.
     """
     roles: dict[str, str] = {}
     for pattern in map(split, OPEN_ENDED):
@@ -136,9 +137,7 @@ def with_roles(pairs: Sequence[tuple[Words, Words]]) -> dict[str, Words]:
                 break
     found = {" ".join(roles.get(word, "?") for word in query): answer for query, answer in pairs}
     if found.keys() != {*OPEN_ENDED} or len(pairs) != len(OPEN_ENDED):
-        raise ValueError(
-            f"expected the seven open-ended instructions {', '.join(OPEN_ENDED)}; found {', '.join(found)}"
-        )
+        raise UserError(f"expected the seven open-ended instructions {', '.join(OPEN_ENDED)}; found {', '.join(found)}")
     return found
 
 

@@ -24,6 +24,7 @@ from biml.grammar import (
     draw_grammar,
     is_mini_scan,
 )
+from common.errors import UserError
 
 MOST_REJECTED_GRAMMARS = 100  # in a row
 MOST_VAIN_DRAWS = 10_000  # in a row without a new example
@@ -50,7 +51,7 @@ class EpisodeSizes:
     """How large a random episode is.
 
     Raises:
-        ValueError: if there are not enough words or colours.
+        UserError: if there are not enough words or colours.
     """
 
     primitives: int = 4
@@ -62,16 +63,16 @@ class EpisodeSizes:
 
     def __post_init__(self) -> None:
         if not 1 <= self.primitives <= len(OUTPUT_WORDS):
-            raise ValueError(
+            raise UserError(
                 f"expected 1 to {len(OUTPUT_WORDS)} primitives, each with a colour; found {self.primitives}"
             )
         if self.functions < 0 or self.primitives + self.functions > len(INPUT_WORDS):
-            raise ValueError(
+            raise UserError(
                 f"expected at most {len(INPUT_WORDS)} primitives and functions, a word for each; "
                 f"found {self.primitives} and {self.functions}"
             )
         if self.num_support < 0 or min(self.longest_input, self.longest_output, self.num_query) < 1:
-            raise ValueError(f"expected lengths and a number of queries of at least 1, found {self}")
+            raise UserError(f"expected lengths and a number of queries of at least 1, found {self}")
 
 
 PAPER_SIZES = EpisodeSizes()
@@ -114,7 +115,7 @@ def draw_examples(dice: Dice, grammar: Grammar, count: int, longest_input: int, 
     """Draw different examples; no output is too long, and none holds a word to which no rule applied.
 
     Raises:
-        ValueError: if there seem to be no more of them.
+        UserError: if there seem to be no more of them.
     """
     interpret, source = Interpreter(grammar, longest_output), input_forms(grammar)
     examples: dict[Words, Words] = {}
@@ -128,7 +129,7 @@ def draw_examples(dice: Dice, grammar: Grammar, count: int, longest_input: int, 
             continue
         vain += 1
         if vain == MOST_VAIN_DRAWS:
-            raise ValueError(
+            raise UserError(
                 f"found only {len(examples)} of {count} different examples with inputs of at most {longest_input} and "
                 f"outputs of at most {longest_output} words; ask for fewer examples or longer ones"
             )
@@ -141,7 +142,7 @@ def sample_episode(
     """Draw an episode; its grammar is neither mini-SCAN nor one of `excluded` (identifiers).
 
     Raises:
-        ValueError: if there seem to be no such grammars, or not enough examples.
+        UserError: if there seem to be no such grammars, or not enough examples.
     """
     dice = Dice(rng)
     for _ in range(MOST_REJECTED_GRAMMARS):
@@ -149,7 +150,7 @@ def sample_episode(
         if not is_mini_scan(grammar) and grammar.identifier not in excluded:
             break
     else:
-        raise ValueError(f"{MOST_REJECTED_GRAMMARS} grammars in a row were excluded; ask for fewer validation episodes")
+        raise UserError(f"{MOST_REJECTED_GRAMMARS} grammars in a row were excluded; ask for fewer validation episodes")
     count = sizes.num_support + sizes.num_query
     examples = draw_examples(dice, grammar, count, sizes.longest_input, sizes.longest_output)
     order = tuple(dice.shuffled(examples))

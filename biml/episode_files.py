@@ -19,6 +19,7 @@ from pathlib import Path
 
 from biml.episode import Episode, Example
 from biml.grammar import Grammar, Words, format_grammar, parse_rule
+from common.errors import UserError
 
 MARKERS = ("*SUPPORT*", "*QUERY*", "*GRAMMAR*")
 IN, OUT, ALLOWED = "IN:", "OUT:", "allowed outputs:"
@@ -32,12 +33,12 @@ def read_episode(path: Path) -> Episode:
     """Read an episode.
 
     Raises:
-        ValueError: if a line is not as expected; the message has the file and the number of the line.
+        UserError: if a line is not as expected; the message has the file and the number of the line.
         OSError: if the file cannot be read.
     """
     support, query, last = _sections(path)
     if not query:
-        raise ValueError(f"{path}: expected at least one line '{IN} <words> {OUT} <words>' below {MARKERS[1]}")
+        raise UserError(f"{path}: expected at least one line '{IN} <words> {OUT} <words>' below {MARKERS[1]}")
     has_allowed = bool(last) and last[0][1].startswith(ALLOWED)
     return Episode(
         support=tuple(_example(path, line) for line in support),
@@ -56,11 +57,11 @@ def _sections(path: Path) -> list[list[Line]]:
         if text == expected:
             sections.append([])
         elif text.startswith("*") or (text and not sections):
-            raise ValueError(f"{path}:{number}: expected {expected or 'no further marker'}, found {text!r}")
+            raise UserError(f"{path}:{number}: expected {expected or 'no further marker'}, found {text!r}")
         elif text:
             sections[-1].append((number, text))
     if len(sections) < len(MARKERS):
-        raise ValueError(f"{path}: expected {', '.join(MARKERS)} in this order, found no {MARKERS[len(sections)]}")
+        raise UserError(f"{path}: expected {', '.join(MARKERS)} in this order, found no {MARKERS[len(sections)]}")
     return sections
 
 
@@ -68,7 +69,7 @@ def _example(path: Path, line: Line) -> Example:
     number, text = line
     tokens = text.split()
     if tokens[0] != IN or tokens.count(OUT) != 1 or tokens.index(OUT) == 1 or tokens[-1] == OUT:
-        raise ValueError(f"{path}:{number}: expected '{IN} <words> {OUT} <words>', found {text!r}")
+        raise UserError(f"{path}:{number}: expected '{IN} <words> {OUT} <words>', found {text!r}")
     at = tokens.index(OUT)
     return Example(_checked(path, number, tokens[1:at]), _checked(path, number, tokens[at + 1 :]))
 
@@ -76,7 +77,7 @@ def _example(path: Path, line: Line) -> Example:
 def _checked(path: Path, number: int, words: Sequence[str]) -> Words:
     for word in words:
         if not WORD.fullmatch(word):
-            raise ValueError(
+            raise UserError(
                 f"{path}:{number}: expected words of letters, digits and _, or colours like color:#ff0000; - "
                 f"found {word!r}"
             )
@@ -87,7 +88,7 @@ def _allowed_outputs(path: Path, lines: Sequence[Line]) -> Words:
     number = lines[0][0]
     words = " ".join(text for _, text in lines).removeprefix(ALLOWED).split()
     if not words:
-        raise ValueError(f"{path}:{number}: expected words after '{ALLOWED}', found none")
+        raise UserError(f"{path}:{number}: expected words after '{ALLOWED}', found none")
     return _checked(path, number, words)
 
 
@@ -97,7 +98,7 @@ def _grammar(path: Path, lines: Sequence[Line]) -> Grammar | None:
         try:
             rules.append(parse_rule(text))
         except ValueError as error:
-            raise ValueError(f"{path}:{number}: {error}") from None
+            raise UserError(f"{path}:{number}: {error}") from None
     return Grammar(tuple(rules)) if rules else None
 
 
@@ -105,10 +106,10 @@ def format_episode(episode: Episode) -> str:
     """Write an episode as text.
 
     Raises:
-        ValueError: if it has a grammar and allowed outputs, which share their place in the format.
+        UserError: if it has a grammar and allowed outputs, which share their place in the format.
     """
     if episode.grammar is not None and episode.allowed_outputs:
-        raise ValueError("a text file holds a grammar or allowed outputs, not both")
+        raise UserError("a text file holds a grammar or allowed outputs, not both")
     last = [] if episode.grammar is None else format_grammar(episode.grammar)
     last += [f"{ALLOWED} {' '.join(episode.allowed_outputs)}"] if episode.allowed_outputs else []
     examples = [

@@ -35,7 +35,7 @@ class EpisodeSet:
         """Draw the episode of this number.
 
         Raises:
-            ValueError: if there seem to be no episodes of these sizes.
+            UserError: if there seem to be no episodes of these sizes.
         """
         stream = np.random.SeedSequence(self.seed, spawn_key=(STREAMS[self.split], index))
         return sample_episode(np.random.default_rng(stream), self.excluded, self.sizes)
@@ -63,7 +63,7 @@ def generate(
         jobs: processes that share the work; the result does not depend on it.
         progress: called now and then with the number of episodes done.
     Raises:
-        ValueError: if there seem to be no episodes of these sizes.
+        UserError: if there seem to be no episodes of these sizes.
         OSError: if one of the processes is ended from outside.
     """
     ranges = [range(start, min(start + PART, count)) for start in range(0, count, PART)]

@@ -31,6 +31,7 @@ from biml.views import (
     view_of,
 )
 from biml.vocabulary import MAIN, VANILLA, Language
+from common.errors import UserError
 
 FULL = Recipe(noise=NOISE, heuristic=HEURISTIC)
 RECIPES = {
@@ -69,26 +70,26 @@ def load_random(data_dir: Path, split: str) -> PackedEpisodes:
     """Load the packed episodes of random grammars, numbered like the vocabularies.
 
     Raises:
-        ValueError: if there are none, or if they are damaged or in other words.
+        UserError: if there are none, or if they are damaged or in other words.
     """
     path = data_dir / "data_algebraic" / f"{split}.npz"
     packed = load_packed(path)
     if not len(packed):
-        raise ValueError(f"{path} holds no episodes")
+        raise UserError(f"{path} holds no episodes")
     try:
         return packed.renumbered(MAIN)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise UserError(f"{path}: {error}") from None
 
 
 def random_views(packed: PackedEpisodes, recipe: Recipe, bent: bool) -> ViewSet:
     """Make views of random episodes by a recipe; `bent` says whether the dice decide anything.
 
     Raises:
-        ValueError: if the recipe asks for study examples alone and an episode has none.
+        UserError: if the recipe asks for study examples alone and an episode has none.
     """
     if not recipe.novel and not packed.num_support.all():
-        raise ValueError("some episodes have no study examples, which are all that `retrieve` asks for")
+        raise UserError("some episodes have no study examples, which are all that `retrieve` asks for")
     return ViewSet(
         len(packed), lambda index, dice: [random_episode_view(packed, index, recipe, dice if bent else None, MAIN)]
     )
@@ -165,12 +166,12 @@ def _human_vanilla(people: Sequence[Episode]) -> ViewSet:
     """Leave out the study examples, and the answers that hold something without a canonical name.
 
     Raises:
-        ValueError: if no answer is left.
+        UserError: if no answer is left.
     """
     answers = [[one for one in episode.query if UNDEFINED not in one.output] for episode in people]
     views = [view_of(Episode((), tuple(kept), None), VANILLA) for kept in answers if kept]
     if not views:
-        raise ValueError(f"every answer holds {UNDEFINED}; nothing is left for human_vanilla")
+        raise UserError(f"every answer holds {UNDEFINED}; nothing is left for human_vanilla")
     n_dropped = sum(len(episode.query) for episode in people) - sum(map(len, answers))
     note = f"{n_dropped} answers with {UNDEFINED} left out; {OF_PEOPLE}" if n_dropped else OF_PEOPLE
     return ViewSet(len(views), lambda index, dice: [views[index]], VANILLA, note)
@@ -180,7 +181,7 @@ def few_shot_answers(data_dir: Path) -> list[Episode]:
     """Read people's answers to the gold queries, an episode a query.
 
     Raises:
-        ValueError: if they are not there, or damaged.
+        UserError: if they are not there, or damaged.
     """
     return _people(data_dir, "few_shot/val_behavior")
 
@@ -189,7 +190,7 @@ def participants(data_dir: Path) -> list[Episode]:
     """Read people's answers to the open-ended instructions, an episode a participant.
 
     Raises:
-        ValueError: if they are not there, or damaged.
+        UserError: if they are not there, or damaged.
     """
     return _people(data_dir, "open_ended_all/train")
 
@@ -199,7 +200,7 @@ def _fold(data_dir: Path, fold: str, held_out: bool) -> list[Episode]:
     tested, people = HELD_OUT[fold], participants(data_dir)
     n_people = sum(map(len, HELD_OUT.values()))
     if len(people) != n_people:
-        raise ValueError(f"{data_dir}: expected the {n_people} participants of open_ended_all, found {len(people)}")
+        raise UserError(f"{data_dir}: expected the {n_people} participants of open_ended_all, found {len(people)}")
     return [one for number, one in enumerate(people) if (number in tested) == held_out]
 
 
@@ -207,12 +208,12 @@ def _people(data_dir: Path, folder: str) -> list[Episode]:
     """Read people's answers from the user's own download.
 
     Raises:
-        ValueError: if they are not there, or damaged.
+        UserError: if they are not there, or damaged.
     """
     path = data_dir / "data_human" / folder
     episodes = [read_episode(one) for one in episode_paths(path)]
     if not episodes:
-        raise ValueError(
+        raise UserError(
             f"no people's answers in {path}; they are not part of this project: put the folder data_human of the "
             "published data into --data_dir"
         )
@@ -304,11 +305,11 @@ def training_views(episode_type: str, data_dir: Path) -> ViewSet:
     """Find what a type trains on.
 
     Raises:
-        ValueError: if it cannot be trained on, or if files are missing or damaged.
+        UserError: if it cannot be trained on, or if files are missing or damaged.
     """
     train = KINDS[episode_type].train if episode_type in KINDS else None
     if train is None:
-        raise ValueError(f"--episode_type {episode_type} cannot be trained; choose one of {', '.join(TRAINED)}")
+        raise UserError(f"--episode_type {episode_type} cannot be trained; choose one of {', '.join(TRAINED)}")
     return train(data_dir)
 
 
@@ -316,7 +317,7 @@ def validation_views(episode_type: str, data_dir: Path) -> ViewSet:
     """Find what a type that can be trained is validated on.
 
     Raises:
-        ValueError: as evaluation_views.
+        UserError: as evaluation_views.
     """
     validate = KINDS[episode_type].validate if episode_type in KINDS else None
     return evaluation_views(episode_type, data_dir) if validate is None else validate(data_dir)
@@ -326,8 +327,8 @@ def evaluation_views(episode_type: str, data_dir: Path) -> ViewSet:
     """Find what a type is evaluated on.
 
     Raises:
-        ValueError: if there is no such type, or if files are missing or damaged.
+        UserError: if there is no such type, or if files are missing or damaged.
     """
     if episode_type not in KINDS:
-        raise ValueError(f"no --episode_type {episode_type}; choose one of {', '.join(KINDS)}")
+        raise UserError(f"no --episode_type {episode_type}; choose one of {', '.join(KINDS)}")
     return KINDS[episode_type].evaluate(data_dir)

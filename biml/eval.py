@@ -36,6 +36,7 @@ from common.command_line import (
     run_script,
 )
 from common.devices import add_device_options, choose_device, describe_device
+from common.errors import UserError
 from common.files import save_json, written_whole
 from common.provenance import provenance
 
@@ -115,17 +116,17 @@ def find_views(args: argparse.Namespace, trained: TrainedNetwork, episode_type: 
     """Find what to evaluate on.
 
     Raises:
-        ValueError: if it does not go with the network or with what is to be done.
+        UserError: if it does not go with the network or with what is to be done.
     """
     if args.sample_html and episode_type not in FEW_SHOT:
-        raise ValueError(f"--sample_html needs one of the types {', '.join(FEW_SHOT)}; found {episode_type}")
+        raise UserError(f"--sample_html needs one of the types {', '.join(FEW_SHOT)}; found {episode_type}")
     if args.sample_iterative and episode_type != OPEN_ENDED:
-        raise ValueError(f"--sample_iterative needs the type {OPEN_ENDED}; found {episode_type}")
+        raise UserError(f"--sample_iterative needs the type {OPEN_ENDED}; found {episode_type}")
     if episode_type == OPEN_ENDED and any(getattr(args, mode) for mode in ANSWERING if mode != "sample_iterative"):
-        raise ValueError(f"{OPEN_ENDED} has no right answers; only --sample_iterative goes with it")
+        raise UserError(f"{OPEN_ENDED} has no right answers; only --sample_iterative goes with it")
     views = evaluation_views(episode_type, args.data_dir)
     if views.language != trained.language:
-        raise ValueError(f"--episode_type {episode_type} has another vocabulary than the network")
+        raise UserError(f"--episode_type {episode_type} has another vocabulary than the network")
     return views
 
 
@@ -189,7 +190,7 @@ def check_replaceable(path: Path, about: dict[str, Any], names: Sequence[str], a
     """Keep answers and results from being replaced by those of something else.
 
     Raises:
-        ValueError: if the file is there and differs in one of the entries named.
+        UserError: if the file is there and differs in one of the entries named.
     """
     if not path.exists():
         return
@@ -198,17 +199,17 @@ def check_replaceable(path: Path, about: dict[str, Any], names: Sequence[str], a
     except ValueError:
         earlier = None
     if not isinstance(earlier, dict):
-        raise ValueError(f"{path} holds something else; {advice}")
+        raise UserError(f"{path} holds something else; {advice}")
     differing = [name for name in names if earlier.get(name) != about[name]]
     if differing:
-        raise ValueError(f"{path} is of another evaluation ({', '.join(differing)}); {advice}")
+        raise UserError(f"{path} is of another evaluation ({', '.join(differing)}); {advice}")
 
 
 def check_places(args: argparse.Namespace, about: dict[str, Any], stem: str) -> None:
     """Make sure, before any work, that nothing of another network or evaluation would be replaced.
 
     Raises:
-        ValueError: if something would be.
+        UserError: if something would be.
     """
     if args.fn_out_results:
         advice = "name another --fn_out_results, or move it away"
@@ -227,11 +228,11 @@ def check_length(views: Sequence[View], longest_answer: int) -> None:
     """Make sure that every answer could be right.
 
     Raises:
-        ValueError: if some would be cut off.
+        UserError: if some would be cut off.
     """
     longest = max(len(target) for view in views for _, target in view.query)
     if longest > longest_answer:
-        raise ValueError(f"some right answers have {longest} symbols; pass --max_length_eval {longest} or more")
+        raise UserError(f"some right answers have {longest} symbols; pass --max_length_eval {longest} or more")
 
 
 def evaluate(
@@ -266,13 +267,13 @@ def draw_history(args: argparse.Namespace, trained: TrainedNetwork) -> None:
     """Draw the history of the training.
 
     Raises:
-        ValueError: if the file has none.
+        UserError: if the file has none.
     """
     from biml.dashboard import DRAWN, save_training, show_training  # here alone: matplotlib takes long
 
     history = trained.saved.get("history")
     if not history or not all({*DRAWN} <= row.keys() for row in history):
-        raise ValueError(f"{args.fn_out_model} holds no history of its training; --dashboard has nothing to draw")
+        raise UserError(f"{args.fn_out_model} holds no history of its training; --dashboard has nothing to draw")
     path = args.dir_model / f"{Path(args.fn_out_model).stem}_dashboard.png"
     title = f"{args.fn_out_model}, {trained.episode_type}"
     save_training(path, history, title)
@@ -313,7 +314,7 @@ def main() -> None:
     views = None
     if any(getattr(args, mode) for mode in ANSWERING):
         if episode_type is None:
-            raise ValueError(f"{args.fn_out_model} does not tell what it was trained on; pass --episode_type")
+            raise UserError(f"{args.fn_out_model} does not tell what it was trained on; pass --episode_type")
         views = find_views(args, trained, episode_type)
     if args.dashboard:
         draw_history(args, trained)

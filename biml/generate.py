@@ -21,6 +21,7 @@ from biml.episode_files import episode_paths, format_episode, read_episode
 from biml.episode_sets import EpisodeSet, generate, identifiers
 from biml.packed_episodes import PackedEpisodes, pack, save_packed
 from common.command_line import OneLineParser, natural_int, positive_int, run_script
+from common.errors import UserError
 from common.files import failure_named
 
 SIZES_TOLD = {
@@ -74,24 +75,24 @@ def check_absent(paths: Collection[Path], overwrite: bool) -> None:
     """Refuse to replace files.
 
     Raises:
-        ValueError: if one is there and may not be replaced.
+        UserError: if one is there and may not be replaced.
     """
     found = [path for path in paths if path.exists()]
     if found and not overwrite:
-        raise ValueError(f"{found[0]} is there already; name another folder with --dir_out, or pass --overwrite")
+        raise UserError(f"{found[0]} is there already; name another folder with --dir_out, or pass --overwrite")
 
 
 def check_text_folder(folder: Path, split: str, count: int, overwrite: bool) -> None:
     """Refuse to replace text files, or to write among others.
 
     Raises:
-        ValueError: if there are files that may not be replaced, or would not be.
+        UserError: if there are files that may not be replaced, or would not be.
     """
     found = episode_paths(folder / split)
     check_absent(found, overwrite)
     others = set(found) - {text_path(folder, split, index) for index in range(count)}
     if others:
-        raise ValueError(f"{min(others)} would stay among the new files; move it, or name another folder")
+        raise UserError(f"{min(others)} would stay among the new files; move it, or name another folder")
 
 
 def progress_printer(split: str, count: int) -> Callable[[int], None]:
@@ -121,7 +122,7 @@ def generate_files(args: argparse.Namespace) -> None:
     """Draw both splits; their packed files are written last, so where they are everything is.
 
     Raises:
-        ValueError: if a file is there already, or there are no episodes of these sizes.
+        UserError: if a file is there already, or there are no episodes of these sizes.
     """
     counts = {"val": args.num_val, "train": args.num_train}
     sizes = EpisodeSizes(**{name: getattr(args, name) for name in SIZES_TOLD})
@@ -146,11 +147,11 @@ def pack_folders(source: Path, target: Path, overwrite: bool) -> None:
     """Pack the text files of a folder, or of each folder in it.
 
     Raises:
-        ValueError: if there are none, one is not as expected, or a packed file is there already.
+        UserError: if there are none, one is not as expected, or a packed file is there already.
     """
     folders = [source] if episode_paths(source) else [one for one in sorted(source.glob("*/")) if episode_paths(one)]
     if not folders:
-        raise ValueError(f"{source}: expected *.txt files, or folders that hold some; found none")
+        raise UserError(f"{source}: expected *.txt files, or folders that hold some; found none")
     paths = {folder: packed_path(target, folder.resolve().name) for folder in folders}
     check_absent(paths.values(), overwrite)
     made: dict[Path, PackedEpisodes] = {}

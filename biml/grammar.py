@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from biml.dice import Dice
+from common.errors import UserError
 
 Words = tuple[str, ...]
 Bindings = Mapping[str, Words]
@@ -36,7 +37,7 @@ class Rule:
     """One rewrite rule.
 
     Raises:
-        ValueError: if the sides are not as the description of this file says.
+        UserError: if the sides are not as the description of this file says.
     """
 
     left: Words
@@ -45,7 +46,7 @@ class Rule:
     def __post_init__(self) -> None:
         fault = _fault_of(self.left, self.right)
         if fault:
-            raise ValueError(f"expected a rule like 'u1 lug x1 {ARROW} [x1] [u1]', found {str(self)!r}: {fault}")
+            raise UserError(f"expected a rule like 'u1 lug x1 {ARROW} [x1] [u1]', found {str(self)!r}: {fault}")
 
     def __str__(self) -> str:
         return f"{' '.join(self.left)} {ARROW} {' '.join(self.right)}"
@@ -140,11 +141,11 @@ def parse_rule(text: str) -> Rule:
     """Read a rule; blanks around and between its words do not matter.
 
     Raises:
-        ValueError: if the text is no rule.
+        UserError: if the text is no rule.
     """
     left, arrow, right = text.partition(ARROW)
     if not arrow:
-        raise ValueError(f"expected a rule '<words> {ARROW} <words>', found {text.strip()!r} without an arrow")
+        raise UserError(f"expected a rule '<words> {ARROW} <words>', found {text.strip()!r} without an arrow")
     return Rule(tuple(left.split()), tuple(right.split()))
 
 
@@ -160,14 +161,14 @@ class Grammar:
     """Rules in the order in which they are tried.
 
     Raises:
-        ValueError: if there are none.
+        UserError: if there are none.
     """
 
     rules: tuple[Rule, ...]
 
     def __post_init__(self) -> None:
         if not self.rules:
-            raise ValueError("expected at least one rule, found none")
+            raise UserError("expected at least one rule, found none")
 
     @cached_property
     def input_words(self) -> frozenset[str]:
@@ -236,7 +237,7 @@ def parse_grammar(lines: Iterable[str]) -> Grammar:
     """Read a grammar, one rule a line.
 
     Raises:
-        ValueError: if a line is no rule, or there are no lines.
+        UserError: if a line is no rule, or there are no lines.
     """
     return Grammar(tuple(parse_rule(line) for line in lines))
 

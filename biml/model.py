@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from common.errors import UserError
+
 LONGEST = 5000  # positions in the table of encodings
 
 
@@ -52,11 +54,11 @@ class PositionalEncoding(nn.Module):
         """Encode T positions from `start` on.
 
         Raises:
-            ValueError: if the table ends before.
+            UserError: if the table ends before.
         """
         table: Tensor = self.get_buffer("pos_embedding")
         if start + embedded.shape[1] > LONGEST:
-            raise ValueError(f"expected sequences of up to {LONGEST} symbols, found {start + embedded.shape[1]}")
+            raise UserError(f"expected sequences of up to {LONGEST} symbols, found {start + embedded.shape[1]}")
         summed: Tensor = self.dropout(embedded + table[start : start + embedded.shape[1], 0])
         return summed
 

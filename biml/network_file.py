@@ -10,6 +10,7 @@ import torch
 from biml.model import BIML, ModelConfig
 from biml.vocabulary import MAIN, VANILLA, Language
 from common.command_line import in_one_line
+from common.errors import UserError
 from common.plain_files import DIVERGED, check_finite, check_format, load_plain, save_plain
 
 FORMAT = "biml"
@@ -35,7 +36,7 @@ def save_network(
     """Save a network, whole or not at all, with whatever else training needs to go on.
 
     Raises:
-        ValueError: if some weights are no numbers.
+        UserError: if some weights are no numbers.
     """
     check_finite(path, model.state_dict(), DIVERGED)
     own = {
@@ -53,7 +54,7 @@ def load_network(path: Path, device: torch.device) -> TrainedNetwork:
     """Load a network, of this project or a published one.
 
     Raises:
-        ValueError: if the file is missing, damaged, or something else; nothing in it is run.
+        UserError: if the file is missing, damaged, or something else; nothing in it is run.
     """
     saved = load_plain(path, "train one with `python -m biml.train` or look at --dir_model")
     try:
@@ -64,14 +65,14 @@ def load_network(path: Path, device: torch.device) -> TrainedNetwork:
     except Exception as error:  # whatever an ill-formed file leads to
         if isinstance(error, ValueError) and str(path) in str(error):
             raise
-        raise ValueError(f"{path}: damaged, or of a code that has changed since ({in_one_line(error)})") from None
+        raise UserError(f"{path}: damaged, or of a code that has changed since ({in_one_line(error)})") from None
 
 
 def _from_own(path: Path, saved: Mapping[str, Any], device: torch.device) -> TrainedNetwork:
     """Read a file of this project.
 
     Raises:
-        ValueError: if it is of another version.
+        UserError: if it is of another version.
     """
     check_format(path, saved, FORMAT, FORMAT_VERSION)
     model = BIML(ModelConfig(**saved["model_config"]))
@@ -84,13 +85,13 @@ def _from_published(path: Path, saved: Mapping[str, Any], device: torch.device) 
     """Read the published weights, wherever in the file they stand; the sizes follow from their shapes.
 
     Raises:
-        ValueError: if there are none, or if they are for other symbols.
+        UserError: if there are none, or if they are for other symbols.
     """
     states = [
         value for value in (saved, *saved.values()) if isinstance(value, dict) and "input_embedding.weight" in value
     ]
     if not states:
-        raise ValueError(f"{path} holds no network of {FORMAT}; other checkpoints have scripts of their own")
+        raise UserError(f"{path} holds no network of {FORMAT}; other checkpoints have scripts of their own")
     state = states[0]
     input_size, emb_size = state["input_embedding.weight"].shape
     layers = {
@@ -125,12 +126,12 @@ def _language_of(path: Path, config: ModelConfig) -> Language:
     """Tell the vocabularies from their sizes.
 
     Raises:
-        ValueError: if there are none of these sizes.
+        UserError: if there are none of these sizes.
     """
     sizes = config.input_size, config.output_size
     if sizes not in LANGUAGES:
         known = " or ".join(f"{source} and {target}" for source, target in LANGUAGES)
-        raise ValueError(f"{path}: expected {known} symbols of source and target, found {sizes[0]} and {sizes[1]}")
+        raise UserError(f"{path}: expected {known} symbols of source and target, found {sizes[0]} and {sizes[1]}")
     return LANGUAGES[sizes]
 
 
@@ -138,7 +139,7 @@ def _check_numbers(path: Path, saved: Mapping[str, Any], language: Language) -> 
     """Compare the vocabularies that the file brings along with those here.
 
     Raises:
-        ValueError: if one of them has another number for a symbol.
+        UserError: if one of them has another number for a symbol.
     """
     nested = [inner for value in saved.values() if isinstance(value, dict) for inner in value.values()]
     objects = [getattr(value, "__dict__", {}) for value in (*saved.values(), *nested)]
@@ -146,4 +147,4 @@ def _check_numbers(path: Path, saved: Mapping[str, Any], language: Language) -> 
         vocabulary = language.source if "IO" in table else language.target
         for word, number in vocabulary.numbers.items():
             if table.get(word, number) != number:
-                raise ValueError(f"{path}: other vocabularies: its number of {word} is {table[word]}, not {number}")
+                raise UserError(f"{path}: other vocabularies: its number of {word} is {table[word]}, not {number}")

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from biml.episode import Episode, Example
 from biml.grammar import ARROW, INPUT_WORDS, INTERPRETED, OUTPUT_WORDS, VARIABLES, Grammar, Rule, Words, parse_rule
 from biml.vocabulary import Language
+from common.errors import UserError
 from common.files import written_whole
 
 Bytes = npt.NDArray[np.uint8]
@@ -45,7 +46,7 @@ class Column:
     """The sequences of one kind of all N episodes, end to end.
 
     Raises:
-        ValueError: if the counts disagree with the lengths, or these with the symbols.
+        UserError: if the counts disagree with the lengths, or these with the symbols.
     """
 
     symbols: Bytes  # (sum of lengths,)
@@ -55,7 +56,7 @@ class Column:
     def __post_init__(self) -> None:
         n_sequences, n_symbols = int(self.counts.sum(dtype=np.int64)), int(self.lengths.sum(dtype=np.int64))
         if self.counts.min(initial=0) < 0 or n_sequences != len(self.lengths) or n_symbols != len(self.symbols):
-            raise ValueError("its numbers of sequences and symbols do not agree")
+            raise UserError("its numbers of sequences and symbols do not agree")
 
     @cached_property
     def _text(self) -> bytes:
@@ -109,7 +110,7 @@ class PackedEpisodes:
     """N episodes and where they come from.
 
     Raises:
-        ValueError: if the parts do not agree.
+        UserError: if the parts do not agree.
     """
 
     symbols: Symbols
@@ -120,13 +121,13 @@ class PackedEpisodes:
     def __post_init__(self) -> None:
         inputs, outputs, rules, allowed = (column.counts for column in self.columns)
         if not (len(self.num_support) == len(inputs) == len(rules) == len(allowed) and np.array_equal(inputs, outputs)):
-            raise ValueError("its columns are not about the same examples")
+            raise UserError("its columns are not about the same examples")
         if (self.num_support < 0).any() or (self.num_support > inputs).any() or (allowed != 1).any():
-            raise ValueError("its numbers of examples do not agree")
+            raise UserError("its numbers of examples do not agree")
         known = self.symbols.inputs, self.symbols.outputs, self.symbols.rules, self.symbols.outputs
         for column, words in zip(self.columns, known, strict=True):
             if column.symbols.max(initial=0) >= len(words):
-                raise ValueError("it holds symbols that are not in its lists")
+                raise UserError("it holds symbols that are not in its lists")
 
     def __len__(self) -> int:
         return len(self.num_support)
@@ -140,7 +141,7 @@ class PackedEpisodes:
         """Number the words of inputs and outputs as the vocabularies of a language do.
 
         Raises:
-            ValueError: if these lack a word.
+            UserError: if these lack a word.
         """
         inputs, outputs = language.source.encode(self.symbols.inputs), language.target.encode(self.symbols.outputs)
         columns = Columns(
@@ -202,7 +203,7 @@ class _Filling:
                 self._symbols.extend([number_of.setdefault(word, len(number_of)) for word in words])
                 self._lengths.append(len(words))
         except ValueError:  # not a byte
-            raise ValueError(
+            raise UserError(
                 f"a packed file takes sequences of up to {MOST} words and up to {MOST + 1} different words"
             ) from None
         self._counts.append(len(sequences))
@@ -220,7 +221,7 @@ def pack(episodes: Iterable[Episode], about: Mapping[str, Any]) -> PackedEpisode
         episodes: any number of them, read once.
         about: what they were made with; anything that JSON can hold.
     Raises:
-        ValueError: if a sequence is too long, or there are too many different words.
+        UserError: if a sequence is too long, or there are too many different words.
     """
     input_numbers, output_numbers, rule_numbers = ({word: n for n, word in enumerate(words)} for words in Symbols())
     inputs, outputs, rules = _Filling(input_numbers), _Filling(output_numbers), _Filling(rule_numbers)
@@ -245,10 +246,10 @@ def join(parts: Sequence[PackedEpisodes], about: Mapping[str, Any]) -> PackedEpi
     """Put packed episodes one behind the other.
 
     Raises:
-        ValueError: if they number their symbols in different ways.
+        UserError: if they number their symbols in different ways.
     """
     if any(part.symbols != parts[0].symbols for part in parts):
-        raise ValueError("only episodes with the same lists of symbols can be joined; pack them together instead")
+        raise UserError("only episodes with the same lists of symbols can be joined; pack them together instead")
     columns = Columns(*(_joined(column) for column in zip(*(part.columns for part in parts), strict=True)))
     return PackedEpisodes(parts[0].symbols, np.concatenate([part.num_support for part in parts]), columns, about)
 
@@ -280,17 +281,17 @@ def load_packed(path: Path) -> PackedEpisodes:
     """Load a packed file; nothing in it is run.
 
     Raises:
-        ValueError: if it is not there, damaged, or something else.
+        UserError: if it is not there, damaged, or something else.
     """
     if not path.is_file():
-        raise ValueError(f"no packed episodes at {path}; make them with `python -m biml.generate`")
+        raise UserError(f"no packed episodes at {path}; make them with `python -m biml.generate`")
     path.open("rb").close()  # a file that may not be read is no damaged one
     try:
         with zipfile.ZipFile(path) as archive:
             return _rebuild({name.removesuffix(".npy"): _read(archive, name) for name in archive.namelist()})
     except Exception as error:  # whatever an ill-formed file leads to
         reason = f"no entry {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
-        raise ValueError(f"{path}: no packed episodes, or a damaged file: {reason}; nothing in it was run") from None
+        raise UserError(f"{path}: no packed episodes, or a damaged file: {reason}; nothing in it was run") from None
 
 
 def _read(archive: zipfile.ZipFile, name: str) -> npt.NDArray[Any]:
@@ -302,11 +303,11 @@ def _rebuild(arrays: Mapping[str, npt.NDArray[Any]]) -> PackedEpisodes:
     header = json.loads(str(arrays["header"]))
     if header["format"] != FORMAT or header["format_version"] != FORMAT_VERSION:
         found = f"{header['format']!r}, version {header['format_version']}"
-        raise ValueError(f"expected {FORMAT!r}, version {FORMAT_VERSION}, found {found}")
+        raise UserError(f"expected {FORMAT!r}, version {FORMAT_VERSION}, found {found}")
     kinds = {f"{kind}_{part}": PARTS[part] for kind in Columns._fields for part in PARTS}
     for name, kind in ({"num_support": np.int32} | kinds).items():
         if arrays[name].dtype != kind or arrays[name].ndim != 1:
-            raise ValueError(f"its {name} is no list of {np.dtype(kind)}")
+            raise UserError(f"its {name} is no list of {np.dtype(kind)}")
     columns = (Column(*(arrays[f"{kind}_{part}"] for part in PARTS)) for kind in Columns._fields)
     symbols = Symbols(**{kind: tuple(words) for kind, words in header["symbols"].items()})
     return PackedEpisodes(symbols, arrays["num_support"], Columns(*columns), header["about"])

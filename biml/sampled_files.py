@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from biml.behaviour import FewShot, OpenEnded, analyse_few_shot, analyse_open_ended
 from biml.benchmarks import GOLD_QUERIES
 from biml.grammar import Words
+from common.errors import UserError
 
 FEW_SHOT = ("few_shot_gold", "few_shot_human", "few_shot_human_mult10")
 OPEN_ENDED = "open_end_freeform"
@@ -59,7 +60,7 @@ def read_answers(path: Path) -> AnswerFile:
     """Read a file that `biml.eval --sample_html` or `--sample_iterative` has written.
 
     Raises:
-        ValueError: if it is another file.
+        UserError: if it is another file.
     """
     try:
         saved: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -68,7 +69,7 @@ def read_answers(path: Path) -> AnswerFile:
         _check(found)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:150]}"
-        raise ValueError(
+        raise UserError(
             f"{path}: expected answers written by biml.eval --sample_html or --sample_iterative ({reason})"
         ) from None
     return found
@@ -76,7 +77,7 @@ def read_answers(path: Path) -> AnswerFile:
 
 def _pair(both: Any) -> tuple[Words, Words]:
     if not isinstance(both, list):
-        raise ValueError(f"expected a query and its answer, found {both!r}")
+        raise UserError(f"expected a query and its answer, found {both!r}")
     query, answer = both
     return tuple(query.split()), tuple(answer.split())
 
@@ -85,15 +86,15 @@ def _check(found: AnswerFile) -> None:
     """Make sure that the answers can be analysed.
 
     Raises:
-        ValueError: if they cannot.
+        UserError: if they cannot.
     """
     if found.episode_type not in (*FEW_SHOT, OPEN_ENDED):
-        raise ValueError(f"answers of the type {found.episode_type} are not analysed")
+        raise UserError(f"answers of the type {found.episode_type} are not analysed")
     if found.episode_type == OPEN_ENDED:
         found.open_ended()
         if any(len(pairs) > len(one) for pairs, one in zip(found.episodes, found.rounds(), strict=True)):
-            raise ValueError("an instruction is answered twice")
+            raise UserError("an instruction is answered twice")
     elif not found.by_query().keys() & {*GOLD_QUERIES}:
-        raise ValueError("there are no answers to the gold queries")
+        raise UserError("there are no answers to the gold queries")
     if not found.episodes:
-        raise ValueError("there are no answers")
+        raise UserError("there are no answers")

@@ -24,6 +24,7 @@ from biml.grammar import MINI_SCAN, OUTPUT_WORDS, Words
 from biml.scoring import Likelihood, fit_lapse
 from biml.views import HEURISTIC, interpret_flipped
 from common.command_line import OneLineParser, json_path, positive_float, run_script
+from common.errors import UserError
 from common.files import save_json
 from common.provenance import provenance
 
@@ -119,7 +120,7 @@ def main() -> None:
     answers = [one for episode in episodes for one in episode.query]
     strange = {" ".join(one.input) for one in answers} - {*GOLD_QUERIES}
     if strange:
-        raise ValueError(f"{args.data_dir}: expected answers to the gold queries; found one to {min(strange)!r}")
+        raise UserError(f"{args.data_dir}: expected answers to the gold queries; found one to {min(strange)!r}")
     report = {}
     for name, intend in MODELS.items():
         score = functools.partial(likelihood, functools.cache(intend), answers)  # many answers, few queries

@@ -33,6 +33,7 @@ from common.command_line import (
     run_script,
 )
 from common.devices import add_device_options, choose_device, describe_device, restore_torch_states, torch_states
+from common.errors import UserError
 from common.learning_curve import Curve
 from common.provenance import provenance
 from common.run_loop import differing_arguments, run_or_go_on
@@ -82,12 +83,12 @@ def model_config(args: argparse.Namespace, views: ViewSet) -> ModelConfig:
     """Put the network together from the command line and the vocabulary.
 
     Raises:
-        ValueError: if the width cannot be shared by the heads.
+        UserError: if the width cannot be shared by the heads.
     """
     given = {field.name: getattr(args, field.name) for field in fields(ModelConfig) if hasattr(args, field.name)}
     config = ModelConfig(len(views.language.source), len(views.language.target), **given)
     if config.emb_size % config.nheads:
-        raise ValueError(f"--emb_size {config.emb_size} is no multiple of the {config.nheads} attention heads")
+        raise UserError(f"--emb_size {config.emb_size} is no multiple of the {config.nheads} attention heads")
     return config
 
 
@@ -122,7 +123,7 @@ class Training:
         """Start from the seed.
 
         Raises:
-            ValueError: if the episodes are too long for a network.
+            UserError: if the episodes are too long for a network.
         """
         self.args, self.views, self.device = args, views, device
         self.provenance = provenance()
@@ -130,7 +131,7 @@ class Training:
         met = [*self.validation, next(batches(views, args.batch_size, args.seed, epoch=1))]
         longest = max(arrays.source.shape[1] for arrays in met)
         if longest > LONGEST:
-            raise ValueError(f"expected episodes of up to {LONGEST} symbols in all, found {longest}")
+            raise UserError(f"expected episodes of up to {LONGEST} symbols in all, found {longest}")
         self.data = fingerprint(met)
         torch.manual_seed(args.seed)
         self.model = BIML(model_config(args, views)).to(device)
@@ -150,10 +151,10 @@ class Training:
         """Make sure that the episodes are those that a checkpoint was trained on.
 
         Raises:
-            ValueError: if they are not.
+            UserError: if they are not.
         """
         if trained.saved.get("data", self.data) != self.data:
-            raise ValueError(
+            raise UserError(
                 f"{path} was trained on other episodes than those in {self.args.data_dir}; point --data_dir at those, "
                 "or choose another --fn_out_model"
             )
@@ -198,7 +199,7 @@ class Training:
         """Compute the mean loss per symbol of all validation queries, in nats.
 
         Raises:
-            ValueError: if it is no number any more.
+            UserError: if it is no number any more.
         """
         self.model.eval()
         loss, count = 0.0, 0
@@ -214,16 +215,16 @@ class Training:
         """Make sure that a training goes well, before anything of it is written.
 
         Raises:
-            ValueError: if the value is no number.
+            UserError: if the value is no number.
         """
         if not math.isfinite(value):
-            raise ValueError(f"the {name} is {value} at step {self.step}; try a smaller --lr")
+            raise UserError(f"the {name} is {value} at step {self.step}; try a smaller --lr")
 
     def run(self, path: Path) -> None:
         """Train to the last epoch, logging and saving on the way.
 
         Raises:
-            ValueError: if the network diverges; what was saved before stays.
+            UserError: if the network diverges; what was saved before stays.
         """
         args = self.args
         curve = Curve(path.with_suffix(".csv"), [field.name for field in fields(Row)], self.step, is_logged)
@@ -255,7 +256,7 @@ class Training:
         """Validate, print and write a line, and keep the network if it is the best.
 
         Raises:
-            ValueError: if the loss is no number any more.
+            UserError: if the loss is no number any more.
         """
         args = self.args
         loss = self.loss_sum.item() / self.loss_count
@@ -286,20 +287,20 @@ def find_earlier_run(path: Path, args: argparse.Namespace, device: torch.device)
     """Load the checkpoint that this command goes on from, if there is one.
 
     Raises:
-        ValueError: if the file may not be overwritten, is something else, or was trained with other arguments.
+        UserError: if the file may not be overwritten, is something else, or was trained with other arguments.
     """
     if not path.exists():
         if args.save_best and best_path(path).exists():
-            raise ValueError(f"{best_path(path)} exists; choose another --fn_out_model, or move or delete it")
+            raise UserError(f"{best_path(path)} exists; choose another --fn_out_model, or move or delete it")
         return None
     if not args.resume:
-        raise ValueError(f"{path} exists; pass --resume to go on with it, another --fn_out_model, or delete it")
+        raise UserError(f"{path} exists; pass --resume to go on with it, another --fn_out_model, or delete it")
     trained = load_network(path, device)
     if not trained.saved.get("is_between_epochs", True):
-        raise ValueError(f"{path} is the best network of a run, not its last; go on from that or choose another name")
+        raise UserError(f"{path} is the best network of a run, not its last; go on from that or choose another name")
     differing = differing_arguments(trained.arguments, vars(args), PLACES, make_parser().get_default)
     if differing:
-        raise ValueError(f"{path} was trained with {differing}; pass the same or another --fn_out_model")
+        raise UserError(f"{path} was trained with {differing}; pass the same or another --fn_out_model")
     return trained
 
 

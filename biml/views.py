@@ -14,6 +14,7 @@ from biml.episode import Episode, Example
 from biml.grammar import INPUT_WORDS, OUTPUT_WORDS, Grammar, Interpreter, Words
 from biml.packed_episodes import PackedEpisodes
 from biml.vocabulary import Language
+from common.errors import UserError
 
 Pair = tuple[bytes, bytes]  # input and output
 
@@ -152,19 +153,19 @@ def rename(episode: Episode, dice: Dice) -> tuple[Episode, Renaming]:
     """Give the symbols of an episode random words and colours.
 
     Raises:
-        ValueError: if it has more different symbols than there are words or colours.
+        UserError: if it has more different symbols than there are words or colours.
     """
     examples = (*episode.support, *episode.query)
     inputs = sorted({word for example in examples for word in example.input})
     outputs = sorted({*episode.allowed_outputs} or {word for example in examples for word in example.output})
     if len(inputs) > len(INPUT_WORDS) or len(outputs) > len(OUTPUT_WORDS):
-        raise ValueError(
+        raise UserError(
             f"expected at most {len(INPUT_WORDS)} input and {len(OUTPUT_WORDS)} output symbols in an episode, "
             f"found {len(inputs)} and {len(outputs)}"
         )
     strange = {word for example in examples for word in example.output} - {*outputs}
     if strange:
-        raise ValueError(f"expected answers made of {' '.join(outputs)}, found {min(strange)}")
+        raise UserError(f"expected answers made of {' '.join(outputs)}, found {min(strange)}")
     new_inputs = dict(zip(inputs, dice.shuffled(INPUT_WORDS), strict=False))
     new_outputs = dict(zip(outputs, dice.shuffled(OUTPUT_WORDS), strict=False))
 

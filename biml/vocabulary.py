@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from biml.grammar import INPUT_WORDS, OUTPUT_WORDS, Words
+from common.errors import UserError
 
 IO = "IO"  # between the sides of a study example
 CANONICAL_INPUTS = ("1", "2", "3", "DAX", "after", "surround", "thrice")  # of the few-shot benchmark
@@ -51,12 +52,12 @@ class Vocabulary:
         """Turn words into numbers.
 
         Raises:
-            ValueError: for an unknown word; the message has those that are known.
+            UserError: for an unknown word; the message has those that are known.
         """
         try:
             return bytes([self.numbers[word] for word in words])
         except KeyError as error:
-            raise ValueError(f"unknown word {error.args[0]!r}; known are {' '.join(self.words)}") from None
+            raise UserError(f"unknown word {error.args[0]!r}; known are {' '.join(self.words)}") from None
 
     def decode(self, symbols: Sequence[int]) -> Words:
         """Turn numbers into words; SOS and PAD, which a network may produce, are written as <SOS> and <PAD>."""

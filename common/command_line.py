@@ -12,6 +12,8 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+from common.errors import UserError
+
 Number = TypeVar("Number", int, float)
 
 
@@ -137,10 +139,16 @@ def add_model_folder(group: argparse._ActionsContainer) -> None:
     group.add_argument("--dir_model", type=Path, default=Path("out_models"), metavar="DIR", help="folder of the models")
 
 
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Say whether torch found no memory: a class of its own on a GPU; on a CPU its allocator says so."""
+    return type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator: can't allocate memory" in str(error)
+
+
 def run_script(main: Callable[[], None]) -> NoReturn:
     """Run a script's `main`; exit with 2 and one line for a user's mistake, with 130 and one line for Ctrl-C.
 
-    A user's mistake is whatever the code raises as ValueError or OSError, with a message that says what to do.
+    A user's mistake is what the code raises as UserError, and what the system refuses: OSError, and memory that is not
+    there. Every other exception is a bug, keeps its traceback and ends with 1.
     """
     script = Path(sys.argv[0]).name
     for stream in (sys.stdout, sys.stderr):
@@ -157,9 +165,9 @@ def run_script(main: Callable[[], None]) -> NoReturn:
     except BrokenPipeError:  # whoever read our output has left, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except (ValueError, OSError, MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "memory" not in str(error):
-            raise  # ours to mend
+    except (UserError, OSError, MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not is_out_of_memory(error):
+            raise  # a bug of ours
         message = str(error)
         if isinstance(error, OSError) and error.filename is not None:
             message = f"{error.filename}: {error.strerror}"

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from common.command_line import natural_int, positive_int
+from common.errors import UserError
 
 
 def add_device_options(parser: argparse.ArgumentParser) -> None:
@@ -23,15 +24,15 @@ def choose_device(gpu: int | None, cpu: bool, threads: int) -> torch.device:
     """Pick the device, set the number of CPU threads, and have a GPU compute in float32 as the CPU does, not in TF32.
 
     Raises:
-        ValueError: if GPU number `gpu` is not there, or if there are fewer cores than threads.
+        UserError: if GPU number `gpu` is not there, or if there are fewer cores than threads.
     """
     n_cores = os.cpu_count() or 1
     if threads > n_cores:
-        raise ValueError(f"{threads} threads: this machine has {n_cores} cores; ask for fewer")
+        raise UserError(f"{threads} threads: this machine has {n_cores} cores; ask for fewer")
     torch.set_num_threads(threads)
     n_gpus = torch.cuda.device_count()
     if gpu is not None and gpu >= n_gpus:
-        raise ValueError(f"GPU {gpu}: this machine has {n_gpus or 'no'} usable GPU(s); ask for another or for the CPU")
+        raise UserError(f"GPU {gpu}: this machine has {n_gpus or 'no'} usable GPU(s); ask for another or for the CPU")
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     return torch.device("cpu") if cpu or n_gpus == 0 else torch.device("cuda", gpu or 0)
 

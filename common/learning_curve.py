@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from common.errors import UserError
 from common.files import append, written_whole
 
 
@@ -14,7 +15,7 @@ def read_rows(path: Path) -> list[dict[str, float | None]]:
     """Read a learning curve: its rows, each a finite number by column, None where nothing was measured.
 
     Raises:
-        ValueError: if the file holds something else.
+        UserError: if the file holds something else.
     """
     rows = []
     with path.open(newline="", encoding="utf-8") as file:
@@ -23,7 +24,7 @@ def read_rows(path: Path) -> list[dict[str, float | None]]:
             for line in lines:
                 rows.append({name: _number(text) for name, text in line.items()})
         except (ValueError, TypeError, csv.Error) as error:
-            raise ValueError(f"{path}:{lines.line_num}: expected a number under each column's name ({error})") from None
+            raise UserError(f"{path}:{lines.line_num}: expected a number under each column's name ({error})") from None
     return rows
 
 
@@ -32,7 +33,7 @@ def _number(text: str) -> float | None:
         return None
     number = float(text)
     if not math.isfinite(number):
-        raise ValueError(f"{text[:20]} is no finite number")
+        raise UserError(f"{text[:20]} is no finite number")
     return number
 
 
@@ -48,12 +49,12 @@ class Curve:
             last: the episode or step up to which training has come, 0 for a new run.
             is_logged: says whether a row is due, the last one of a run aside.
         Raises:
-            ValueError: if the file holds something else, or is a folder.
+            UserError: if the file holds something else, or is a folder.
         """
         self._path = path
         self._width = len(header)
         if path.is_dir():
-            raise ValueError(f"{path} is a folder; the learning curve is to be written there: move it away")
+            raise UserError(f"{path} is a folder; the learning curve is to be written there: move it away")
         kept = self._rows_up_to(last, is_logged) if last > 0 and path.exists() else []
         if last > 0 and not kept:
             print(f"note: {path} has no rows of the first {last} {header[0]}s; it starts here", flush=True)
@@ -64,7 +65,7 @@ class Curve:
             with self._path.open(newline="", encoding="utf-8") as lines:
                 rows = [row for row in csv.reader(lines) if len(row) == self._width and row[0].isdigit()]
         except (ValueError, csv.Error) as error:
-            raise ValueError(f"{self._path}: not a learning curve ({error}); move it away") from None
+            raise UserError(f"{self._path}: not a learning curve ({error}); move it away") from None
         # A last row out of turn goes too: a longer run would not have it.
         return [row for row in rows if int(row[0]) <= last and is_logged(int(row[0]))]
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from common.errors import UserError
 from common.files import written_whole
 
 DIVERGED = "the training has diverged; try a smaller --lr"
@@ -28,10 +29,10 @@ def check_finite(path: Path, weights: Mapping[str, torch.Tensor], advice: str) -
     """Make sure that the weights of a network are numbers, before they are written and after they are read.
 
     Raises:
-        ValueError: if some are not; the advice says what to do.
+        UserError: if some are not; the advice says what to do.
     """
     if not all(weight.isfinite().all() for weight in weights.values()):
-        raise ValueError(f"{path}: some weights are infinite or no numbers; {advice}")
+        raise UserError(f"{path}: some weights are infinite or no numbers; {advice}")
 
 
 class _InertLang:
@@ -51,12 +52,12 @@ def load_plain(path: Path, missing: str) -> dict[str, Any]:
         path: the file.
         missing: what to do if it is not there, for the message.
     Raises:
-        ValueError: if it is not there, is truncated, foreign, or names any class but the two that published files hold.
+        UserError: if it is not there, is truncated, foreign, or names any class but the two that published files hold.
     """
     if path.is_dir():
-        raise ValueError(f"{path} is a folder, not a checkpoint")
+        raise UserError(f"{path} is a folder, not a checkpoint")
     if not path.is_file():
-        raise ValueError(f"no checkpoint at {path}; {missing}")
+        raise UserError(f"no checkpoint at {path}; {missing}")
     path.open("rb").close()  # a file that may not be read is no damaged one
     try:
         allowed: list[Any] = [*((_InertLang, name) for name in _lang_names(path)), argparse.Namespace]
@@ -64,11 +65,9 @@ def load_plain(path: Path, missing: str) -> dict[str, Any]:
             contents = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds, some without a text
         reason = "it is truncated, no checkpoint, or holds more than tensors and plain data"
-        raise ValueError(
-            f"{path}: cannot be loaded: {reason} ({type(error).__name__}); nothing in it was run"
-        ) from None
+        raise UserError(f"{path}: cannot be loaded: {reason} ({type(error).__name__}); nothing in it was run") from None
     if not isinstance(contents, dict):
-        raise ValueError(f"{path}: expected a checkpoint, found a saved {type(contents).__name__}")
+        raise UserError(f"{path}: expected a checkpoint, found a saved {type(contents).__name__}")
     return contents
 
 
@@ -76,9 +75,9 @@ def check_format(path: Path, saved: Mapping[str, Any], name: str, version: int) 
     """Make sure that a file holds a network of the kind and format that the code reads.
 
     Raises:
-        ValueError: if it is another system's, or of another version.
+        UserError: if it is another system's, or of another version.
     """
     if saved.get("format") != name:
-        raise ValueError(f"{path} holds no network of {name}; other checkpoints have scripts of their own")
+        raise UserError(f"{path} holds no network of {name}; other checkpoints have scripts of their own")
     if saved.get("format_version") != version:
-        raise ValueError(f"{path} has format version {saved.get('format_version')}; this code reads {version}")
+        raise UserError(f"{path} has format version {saved.get('format_version')}; this code reads {version}")

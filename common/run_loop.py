@@ -10,6 +10,7 @@ from types import FrameType
 from typing import Any
 
 from common.command_line import in_one_line
+from common.errors import UserError
 
 
 def with_what_was_done(arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -36,9 +37,9 @@ def differing_arguments(
     )
 
 
-def cannot_go_on(error: Exception, advice: str, *paths: Path) -> ValueError:
+def cannot_go_on(error: Exception, advice: str, *paths: Path) -> UserError:
     """Make the message for checkpoints that lead to an error when training goes on from them."""
-    return ValueError(f"{', '.join(map(str, paths))} cannot be trained further ({in_one_line(error)}); {advice}")
+    return UserError(f"{', '.join(map(str, paths))} cannot be trained further ({in_one_line(error)}); {advice}")
 
 
 @contextmanager
@@ -49,7 +50,7 @@ def claimed(paths: Sequence[Path], advice: str) -> Iterator[None]:
     this form; there it is up to the user.
 
     Raises:
-        ValueError: if another process trains into one of them.
+        UserError: if another process trains into one of them.
     """
     try:
         import fcntl
@@ -69,7 +70,7 @@ def claimed(paths: Sequence[Path], advice: str) -> Iterator[None]:
             except OSError:
                 continue
             if not is_ours:
-                raise ValueError(f"another process is training {path}; wait until it has ended, or {advice}")
+                raise UserError(f"another process is training {path}; wait until it has ended, or {advice}")
             stack.callback(lock.unlink, missing_ok=True)
         yield
 
@@ -128,7 +129,7 @@ def run_or_go_on(
         run: trains to the last one.
         go_on: takes over what the checkpoint holds; None for a new run.
     Raises:
-        ValueError: if the checkpoint cannot be trained further, or another process trains into it.
+        UserError: if the checkpoint cannot be trained further, or another process trains into it.
     """
     if go_on is not None:
         try:

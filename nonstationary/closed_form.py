@@ -9,6 +9,7 @@ import math
 import torch
 from torch import Tensor
 
+from common.errors import UserError
 from nonstationary.sources import Source, ptw_depth
 
 
@@ -36,7 +37,7 @@ def segment_ages(source: Source, length: int) -> Tensor:
     """Give the probability that step t is the (n+1)-th of its segment: (T, T) float64, row t, column n.
 
     Raises:
-        ValueError: for a source without a rule here.
+        UserError: for a source without a rule here.
     """
     steps = torch.arange(length)
     ages = torch.zeros(length, length, dtype=torch.float64)
@@ -57,7 +58,7 @@ def segment_ages(source: Source, length: int) -> Tensor:
         for step in range(length):
             ages[step, : step + 1] = starts[: step + 1].flip(0) * lasts[: step + 1]
     else:
-        raise ValueError(f"no closed form for source {source.name!r}")
+        raise UserError(f"no closed form for source {source.name!r}")
     return ages
 
 
@@ -74,10 +75,10 @@ def oracle_regret(source: Source, length: int) -> float:
     """Compute the expected cumulative regret, in nats over symbols 2 to T, of KT that is told of the switches.
 
     Raises:
-        ValueError: if there are more than two symbols.
+        UserError: if there are more than two symbols.
     """
     if source.num_symbols != 2:
-        raise ValueError(f"the closed form is for two symbols, found {source.num_symbols}")
+        raise UserError(f"the closed form is for two symbols, found {source.num_symbols}")
     return float((segment_ages(source, length)[1:] @ kt_regrets(source.alpha, length)).sum())
 
 

@@ -18,6 +18,7 @@ import torch
 
 from common.command_line import OneLineParser, add_model_folder, checkpoint_name, json_path, positive_int, run_script
 from common.devices import describe_device
+from common.errors import UserError
 from common.files import save_json
 from common.provenance import provenance
 from nonstationary.network_config import check_chunks, check_length
@@ -86,7 +87,7 @@ def find_predictors(
     """Collect what is to be compared, by name.
 
     Raises:
-        ValueError: if the sequences are too long for PTW, or the network cannot read them.
+        UserError: if the sequences are too long for PTW, or the network cannot read them.
     """
     depth = depth_of(args, length)
     check_depth(depth, length)
@@ -175,11 +176,11 @@ def settings_of(args: argparse.Namespace, trained: TrainedNetwork | None) -> dic
     """Collect all that determines a result.
 
     Raises:
-        ValueError: if the network has another alphabet than the source, or an option has nothing to do.
+        UserError: if the network has another alphabet than the source, or an option has nothing to do.
     """
     source = source_of(args, Source() if trained is None else trained.source)
     if trained is not None and source.num_symbols != trained.config.num_symbols:
-        raise ValueError(f"--num_symbols {source.num_symbols}: the network knows {trained.config.num_symbols} symbols")
+        raise UserError(f"--num_symbols {source.num_symbols}: the network knows {trained.config.num_symbols} symbols")
     length = args.seq_length or (256 if trained is None else trained.arguments["seq_length"])
     depth = depth_of(args, length)
     return {
@@ -207,7 +208,7 @@ def evaluate(
     scored = score(in_order, sequences, args.batch_size, device)
     for name, one in scored.items():
         if not one.totals.isfinite().all():
-            raise ValueError(f"the predictions of {name} are no numbers; a network like this has diverged in training")
+            raise UserError(f"the predictions of {name} are no numbers; a network like this has diverged in training")
     return {
         **settings,
         "predictors": rows_of({name: scored[name] for name in predictors}, reference, NATS_IN[args.units]),
@@ -236,7 +237,7 @@ def check_same_settings(path: Path, settings: dict[str, Any], predictors: Iterab
     """Keep results from being replaced by those of something else.
 
     Raises:
-        ValueError: if the file is there and is not of the same evaluation of the same predictors.
+        UserError: if the file is there and is not of the same evaluation of the same predictors.
     """
     if not path.exists():
         return
@@ -246,7 +247,7 @@ def check_same_settings(path: Path, settings: dict[str, Any], predictors: Iterab
     found = {row["predictor"] for row in earlier["predictors"] if not is_network(earlier, row["predictor"])}
     differing += ["choice of predictors"] * (found != {*predictors})
     if differing:
-        raise ValueError(f"{path} holds results with another {', '.join(differing)}; name another --fn_out_results")
+        raise UserError(f"{path} holds results with another {', '.join(differing)}; name another --fn_out_results")
 
 
 def main() -> None:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from common.errors import UserError
+
 RECURRENT = ("rnn", "lstm", "stack_rnn", "stack_lstm")
 MODELS = (*RECURRENT, "transformer")
 POSITIONS = ("none", "sincos", "alibi", "relative")
@@ -40,7 +42,7 @@ FIELDS_OF = {
 
 
 def check_unused(config: NetworkConfig) -> None:
-    """Raise ValueError, naming the flag, if a size differs from its default although the network has no use for it."""
+    """Raise UserError, naming the flag, if a size differs from its default although the network has no use for it."""
     used = {
         "recurrent networks": config.model in RECURRENT,
         "networks with stacks": config.model.startswith("stack_"),
@@ -49,31 +51,31 @@ def check_unused(config: NetworkConfig) -> None:
     for family, names in FIELDS_OF.items():
         for name in names:
             if not used[family] and getattr(config, name) != getattr(NetworkConfig(), name):
-                raise ValueError(f"--{name} is for {family} only; --model is {config.model}")
+                raise UserError(f"--{name} is for {family} only; --model is {config.model}")
 
 
 def check_network(config: NetworkConfig) -> None:
-    """Raise ValueError, naming the flags, if the sizes do not fit one another."""
+    """Raise UserError, naming the flags, if the sizes do not fit one another."""
     if config.model not in MODELS:
-        raise ValueError(f"--model: expected one of {', '.join(MODELS)}, found {config.model!r}")
+        raise UserError(f"--model: expected one of {', '.join(MODELS)}, found {config.model!r}")
     if config.model != "transformer":
         return
     if config.pos_enc not in POSITIONS:
-        raise ValueError(f"--pos_enc: expected one of {', '.join(POSITIONS)}, found {config.pos_enc!r}")
+        raise UserError(f"--pos_enc: expected one of {', '.join(POSITIONS)}, found {config.pos_enc!r}")
     if config.emb_size % config.nheads:
-        raise ValueError(f"--emb_size {config.emb_size} cannot be shared by --nheads {config.nheads}")
+        raise UserError(f"--emb_size {config.emb_size} cannot be shared by --nheads {config.nheads}")
     if config.pos_enc in ("sincos", "relative") and config.emb_size % 2:
-        raise ValueError(f"--pos_enc {config.pos_enc} needs an even --emb_size, found {config.emb_size}")
+        raise UserError(f"--pos_enc {config.pos_enc} needs an even --emb_size, found {config.emb_size}")
 
 
 def check_length(config: NetworkConfig, length: int) -> None:
-    """Raise ValueError, naming the flags, if a network cannot read sequences of `length` symbols."""
+    """Raise UserError, naming the flags, if a network cannot read sequences of `length` symbols."""
     block = config.context_length
     if config.model == "transformer" and block is not None and length % block:
-        raise ValueError(f"--seq_length {length} is not divisible by --context_length {block}")
+        raise UserError(f"--seq_length {length} is not divisible by --context_length {block}")
 
 
 def check_chunks(config: NetworkConfig, flag: str) -> None:
-    """Raise ValueError, naming `flag`, if it asks a network without a state to pass its state on."""
+    """Raise UserError, naming `flag`, if it asks a network without a state to pass its state on."""
     if config.model not in RECURRENT:
-        raise ValueError(f"{flag} needs a network with a state ({', '.join(RECURRENT)}); --model is {config.model}")
+        raise UserError(f"{flag} needs a network with a state ({', '.join(RECURRENT)}); --model is {config.model}")

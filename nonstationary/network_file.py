@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from common.command_line import in_one_line
+from common.errors import UserError
 from common.plain_files import DIVERGED, check_finite, check_format, load_plain, save_plain
 from nonstationary.network_config import NetworkConfig
 from nonstationary.networks import make_network
@@ -42,7 +43,7 @@ def save_network(
     """Save a network, whole or not at all, with whatever else training needs to go on.
 
     Raises:
-        ValueError: if some weights are no numbers.
+        UserError: if some weights are no numbers.
     """
     check_finite(path, network.state_dict(), DIVERGED)
     own = {
@@ -61,7 +62,7 @@ def load_network(path: Path, device: torch.device) -> TrainedNetwork:
     """Load a network; nothing in its file is run.
 
     Raises:
-        ValueError: if the file is missing, damaged, or not of this kind.
+        UserError: if the file is missing, damaged, or not of this kind.
     """
     saved = load_plain(path, "train one with `python -m nonstationary.train` or look at --dir_model")
     check_format(path, saved, FORMAT, FORMAT_VERSION)
@@ -70,11 +71,11 @@ def load_network(path: Path, device: torch.device) -> TrainedNetwork:
         counts = {"step": saved["step"], "--seq_length": saved["arguments"]["seq_length"]}
         for name, value in counts.items():
             if not isinstance(value, int) or value < 0:
-                raise ValueError(f"its {name} is {value!r}")
+                raise UserError(f"its {name} is {value!r}")
         check_source(source)
         network = make_network(config, seed=0)
         network.load_state_dict(saved["network_state"])
     except Exception as error:  # whatever an ill-formed file leads to
-        raise ValueError(f"{path}: damaged, or of a code that has changed since ({in_one_line(error)})") from None
+        raise UserError(f"{path}: damaged, or of a code that has changed since ({in_one_line(error)})") from None
     check_finite(path, network.state_dict(), DIVERGED)
     return TrainedNetwork(network.to(device), config, source, saved["step"], saved["arguments"], saved)

@@ -19,7 +19,7 @@ def make_network(config: NetworkConfig, seed: int) -> nn.Module:
     """Build a network with weights drawn from a seed of their own.
 
     Raises:
-        ValueError: if the sizes do not fit one another; the message names the flags.
+        UserError: if the sizes do not fit one another; the message names the flags.
     """
     check_network(config)
     generator = torch.Generator().manual_seed(seed)

@@ -8,6 +8,7 @@ import torch
 
 from common.command_line import natural_int, positive_float, positive_int
 from common.devices import choose_device
+from common.errors import UserError
 from nonstationary.predictors import PREDICTORS
 from nonstationary.sources import SEGMENTS, USERS, Source
 
@@ -80,7 +81,7 @@ def source_of(args: argparse.Namespace, basis: Source) -> Source:
     """Put the source together: what the command line leaves out is as in `basis`.
 
     Raises:
-        ValueError: if an option is given of which the source has no use; the message names it.
+        UserError: if an option is given of which the source has no use; the message names it.
     """
     options = {
         "name": args.data_distribution,
@@ -92,7 +93,7 @@ def source_of(args: argparse.Namespace, basis: Source) -> Source:
         if source.name != user:
             usual = getattr(default, name)
             if given.get(name, usual) != usual:
-                raise ValueError(f"--{name} is for --data_distribution {user} only, which is {source.name}")
+                raise UserError(f"--{name} is for --data_distribution {user} only, which is {source.name}")
             source = replace(source, **{name: usual})
     return source
 
@@ -109,7 +110,7 @@ def find_device(device: str | None, num_threads: int) -> torch.device:
     """Pick the device and set the number of CPU threads.
 
     Raises:
-        ValueError: if the GPU is not there, or if there are fewer cores than threads.
+        UserError: if the GPU is not there, or if there are fewer cores than threads.
     """
     kind, _, number = (device or "").partition(":")
     gpu = (int(number) if number else 0) if kind == "cuda" else None

@@ -83,7 +83,7 @@ def draw_bars(results: Sequence[dict[str, Any]]) -> Figure:
     """Draw cumulative regrets by source and predictor; networks that differ in their seeds alone share a bar.
 
     Raises:
-        ValueError: if the results cannot stand side by side.
+        UserError: if the results cannot stand side by side.
     """
     sources = list(dict.fromkeys(one["source"]["name"] for one in results))
     by_source = pooled(results)

@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 
 from common.command_line import OneLineParser, natural_int, png_path, positive_int, run_script
+from common.errors import UserError
 from nonstationary.result_files import RESULTS, counted, read_results
 
 PICTURES = ("sequence", "bars", "curves", "partitions")
@@ -40,13 +41,13 @@ def main() -> None:
         figure = pictures.draw_partitions(args.seq_length, args.seed)
     elif args.what == "sequence":
         if len(results) > 1:
-            raise ValueError(f"--what sequence draws one result file, found {len(results)}")
+            raise UserError(f"--what sequence draws one result file, found {len(results)}")
         figure = pictures.draw_sequence(results[0])
     elif args.what == "bars":
         results, left_out = counted(results)
         print("".join(f"left out: {told}\n" for told in left_out), end="")
         if not results:
-            raise ValueError("none of these results counts; train the networks to their end")
+            raise UserError("none of these results counts; train the networks to their end")
         figure = pictures.draw_bars(results)
     else:
         figure = pictures.draw_curves(results)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from common.errors import UserError
 from nonstationary.sources import Sequences, Source, ptw_depth
 
 OWN_MIXTURE = {"static": "kt", "ptw": "ptw", "lin": "lin", "regular": "kt_oracle"}
@@ -28,9 +29,9 @@ def own_mixture(source: Source, length: int, depth: int) -> str | None:
 
 
 def check_depth(depth: int, length: int) -> None:
-    """Raise ValueError if PTW of a depth is not defined on sequences of a length."""
+    """Raise UserError if PTW of a depth is not defined on sequences of a length."""
     if length > 2**depth:
-        raise ValueError(f"PTW of depth {depth} covers {2**depth} symbols, not {length}; it takes {ptw_depth(length)}")
+        raise UserError(f"PTW of depth {depth} covers {2**depth} symbols, not {length}; it takes {ptw_depth(length)}")
 
 
 def kt(symbols: Tensor, num_symbols: int = 2, alpha: float = 0.5) -> Tensor:
@@ -57,7 +58,7 @@ def ptw(symbols: Tensor, num_symbols: int = 2, alpha: float = 0.5, depth: int | 
     has its complete left half as a factor.
 
     Raises:
-        ValueError: if the sequences are longer than 2^depth.
+        UserError: if the sequences are longer than 2^depth.
     Source: Veness et al. 2013.
     """
     batch, length = symbols.shape
@@ -148,5 +149,5 @@ def predict(name: str, sequences: Sequences, source: Source, depth: int | None =
         (B, T, K) float64 log probabilities.
     """
     if name not in PREDICTORS:
-        raise ValueError(f"expected one of {', '.join(PREDICTORS)}, found {name!r}")
+        raise UserError(f"expected one of {', '.join(PREDICTORS)}, found {name!r}")
     return PREDICTORS[name](sequences, source, depth)

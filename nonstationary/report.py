@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from common.command_line import OneLineParser, run_script
+from common.errors import UserError
 from common.files import written_whole
 from nonstationary.closed_form import mean_segments, oracle_regret
 from nonstationary.options import EVAL_SEED
@@ -70,13 +71,13 @@ def find_results(folder: Path) -> Counted:
     """Read every result in bits that counts, sources in their order, then by length and network.
 
     Raises:
-        ValueError: if there is none.
+        UserError: if there is none.
     """
     paths = [path for path in sorted(folder.glob("*.json")) if not path.name.startswith("bench_")]
     results, left_out = counted(one for one in read_results(paths) if one["unit"] == "bits")
     if not results:
         why = f" ({'; '.join(left_out)})" if left_out else ""
-        raise ValueError(f"{folder}: no results in bits{why}; write some with `python -m nonstationary.evaluate`")
+        raise UserError(f"{folder}: no results in bits{why}; write some with `python -m nonstationary.evaluate`")
     order = list(SEGMENTS)
     return Counted(sorted(results, key=lambda one: (order.index(one["source"]["name"]), one["seq_length"])), left_out)
 

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from common.errors import UserError
+
 FOLDER = "nonstationary"  # of results, in that of the models
 RESULTS = Path("out_models") / FOLDER
 Estimated = tuple[float, float]  # a regret and its standard error
@@ -25,19 +27,19 @@ def read_results(paths: Sequence[Path]) -> list[dict[str, Any]]:
     """Read result files, in the order given.
 
     Raises:
-        ValueError: if there is none, or one is missing, damaged or something else.
+        UserError: if there is none, or one is missing, damaged or something else.
     """
     if not paths:
-        raise ValueError("expected result files of `python -m nonstationary.evaluate`, found none")
+        raise UserError("expected result files of `python -m nonstationary.evaluate`, found none")
     results = []
     for path in paths:
         try:
             result = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
-            raise ValueError(f"{path}: cannot be read ({error})") from None
+            raise UserError(f"{path}: cannot be read ({error})") from None
         fault = fault_of(result)
         if fault:
-            raise ValueError(f"{path} is no result file of `python -m nonstationary.evaluate`, or damaged: {fault}")
+            raise UserError(f"{path} is no result file of `python -m nonstationary.evaluate`, or damaged: {fault}")
         results.append({**result, "path": str(path)})
     return results
 
@@ -219,12 +221,12 @@ def setting(result: dict[str, Any]) -> str:
 
 
 def check_comparable(results: Sequence[dict[str, Any]]) -> None:
-    """Raise ValueError, naming two files, if results cannot stand side by side."""
+    """Raise UserError, naming two files, if results cannot stand side by side."""
     for one in results:
         if setting(one) != setting(results[0]):
             names = ("unit", *SETTINGS, "source")
             differing = next(name for name in names if one[name] != results[0][name])
-            raise ValueError(
+            raise UserError(
                 f"{one['path']} has another {differing} than {results[0]['path']}; give results of one kind only"
             )
 
@@ -241,7 +243,7 @@ def pooled(results: Sequence[dict[str, Any]]) -> dict[str, dict[str, Mean]]:
     """Average what several files say of the same predictor; networks are the same if they differ in their seeds alone.
 
     Raises:
-        ValueError: if the results cannot stand side by side.
+        UserError: if the results cannot stand side by side.
     Returns:
         By source and label, with what tells them apart where networks of different recipes share a label.
     """

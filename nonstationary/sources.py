@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Dirichlet
 
+from common.errors import UserError
+
 
 @dataclass(frozen=True)
 class Source:
@@ -34,11 +36,11 @@ USERS = {"shift_period": "regular", "max_segment": "random_uniform"}
 
 
 def check_source(source: Source) -> None:
-    """Raise ValueError if nothing can be drawn from a source, which may come from a damaged file."""
+    """Raise UserError if nothing can be drawn from a source, which may come from a damaged file."""
     counts = {"num_symbols": 2, "shift_period": 1, "max_segment": 1}
     are_counts = all(type(getattr(source, name)) is int and getattr(source, name) >= n for name, n in counts.items())
     if source.name not in SEGMENTS or not are_counts or not 0 < source.alpha < math.inf:
-        raise ValueError(f"nothing can be drawn from {source}")
+        raise UserError(f"nothing can be drawn from {source}")
 
 
 class Sequences(NamedTuple):

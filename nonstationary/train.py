@@ -13,6 +13,7 @@ import torch
 
 from common.command_line import OneLineParser, add_model_folder, checkpoint_name, positive_int, run_script
 from common.devices import describe_device
+from common.errors import UserError
 from common.run_loop import differing_arguments, run_or_go_on
 from nonstationary.network_file import TrainedNetwork, load_network
 from nonstationary.options import (
@@ -51,19 +52,19 @@ def find_earlier_run(path: Path, args: argparse.Namespace, device: torch.device)
     """Load the checkpoint that this command goes on from, if there is one.
 
     Raises:
-        ValueError: if the file may not be overwritten, is something else, or was trained with other arguments.
+        UserError: if the file may not be overwritten, is something else, or was trained with other arguments.
     """
     if not path.exists():
         return None
     if not args.resume:
-        raise ValueError(f"{path} exists; pass --resume to go on with it, another --fn_out_model, or delete it")
+        raise UserError(f"{path} exists; pass --resume to go on with it, another --fn_out_model, or delete it")
     trained = load_network(path, device)
     may_change = {*PLACES, "train_steps"} if args.final_lr_fraction == 1 else {*PLACES}
     differing = differing_arguments(trained.arguments, vars(args), may_change, make_parser().get_default)
     if differing:
-        raise ValueError(f"{path} was trained with {differing}; pass the same or another --fn_out_model")
+        raise UserError(f"{path} was trained with {differing}; pass the same or another --fn_out_model")
     if trained.step > args.train_steps:
-        raise ValueError(f"{path} has {trained.step} steps, more than --train_steps {args.train_steps}")
+        raise UserError(f"{path} has {trained.step} steps, more than --train_steps {args.train_steps}")
     return trained
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from common.devices import describe_device, restore_torch_states, torch_states
+from common.errors import UserError
 from common.learning_curve import Curve
 from common.provenance import provenance
 from nonstationary.network_file import TrainedNetwork, save_network
@@ -161,19 +162,19 @@ class Training:
         """Stop a run that has diverged, before anything of it is written.
 
         Raises:
-            ValueError: if loss, gradient or weights are no numbers any more.
+            UserError: if loss, gradient or weights are no numbers any more.
         """
         for name, value in (("loss", self.loss_sum), ("loss", result.loss), ("gradient norm", result.gradient_norm)):
             if not math.isfinite(value):
-                raise ValueError(f"the {name} is {value.item()} at step {self.step}; try a smaller --lr")
+                raise UserError(f"the {name} is {value.item()} at step {self.step}; try a smaller --lr")
         if not all(weight.isfinite().all() for weight in self.network.parameters()):
-            raise ValueError(f"some weights are no numbers at step {self.step}; try a smaller --lr")
+            raise UserError(f"some weights are no numbers at step {self.step}; try a smaller --lr")
 
     def measured(self, result: StepResult, yardstick: Yardstick, with_regret: bool) -> Row:
         """Fill a line of the learning curve.
 
         Raises:
-            ValueError: if loss, gradient or regret are no numbers any more.
+            UserError: if loss, gradient or regret are no numbers any more.
         """
         self.check_finite(result)
         loss = self.loss_sum.item() / self.loss_count
@@ -184,6 +185,6 @@ class Training:
             scores, (row.difference, row.difference_error) = yardstick.measure(self.network)
             row.regret = scores.totals.mean().item() / BITS
             if not math.isfinite(row.regret):
-                raise ValueError(f"the network's predictions are no numbers at step {self.step}; try a smaller --lr")
+                raise UserError(f"the network's predictions are no numbers at step {self.step}; try a smaller --lr")
             row.exact_regret = yardstick.exact[yardstick.reference].totals.mean().item() / BITS
         return row

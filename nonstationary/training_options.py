@@ -4,6 +4,7 @@ import argparse
 from dataclasses import fields
 
 from common.command_line import dropout_probability, natural_int, nonnegative_float, positive_float, positive_int
+from common.errors import UserError
 from nonstationary.network_config import (
     MODELS,
     POSITIONS,
@@ -72,24 +73,24 @@ def config_of(args: argparse.Namespace) -> NetworkConfig:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Raise ValueError, naming the flags, if they contradict one another."""
+    """Raise UserError, naming the flags, if they contradict one another."""
     config = config_of(args)
     check_network(config)
     check_unused(config)
     check_length(config, args.seq_length)
     source_of(args, Source())
     if args.seed == args.eval_seed:
-        raise ValueError(f"--seed {args.seed} is also --eval_seed: training would see the evaluation set")
+        raise UserError(f"--seed {args.seed} is also --eval_seed: training would see the evaluation set")
     if config.model == "transformer" and config.context_length is not None and args.random_length:
-        raise ValueError("--random_length draws lengths that --context_length does not divide; leave one of them out")
+        raise UserError("--random_length draws lengths that --context_length does not divide; leave one of them out")
     if args.carry_state:
         check_chunks(config, "--carry_state")
     if args.chunk_length is not None:
         check_chunks(config, "--chunk_length")
     if args.warmup_steps >= args.train_steps:
-        raise ValueError(f"--warmup_steps {args.warmup_steps} leaves nothing of --train_steps {args.train_steps}")
+        raise UserError(f"--warmup_steps {args.warmup_steps} leaves nothing of --train_steps {args.train_steps}")
     if args.final_lr_fraction > 1:
-        raise ValueError(f"--final_lr_fraction {args.final_lr_fraction}: expected at most 1")
+        raise UserError(f"--final_lr_fraction {args.final_lr_fraction}: expected at most 1")
 
 
 def lengths_of(args: argparse.Namespace) -> list[int]:

@@ -43,7 +43,7 @@ class TransformerNetwork(nn.Module):
         """Predict what follows each symbol.
 
         Raises:
-            ValueError: if T is not a multiple of `context_length`.
+            UserError: if T is not a multiple of `context_length`.
         """
         shape, block = symbols.shape, self.config.context_length
         check_length(self.config, shape[1])

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from common.command_line import dropout_probability, natural_int, positive_float, positive_int
+from common.errors import UserError
 from common.run_loop import with_what_was_done
 from generate_episode import EXPERIMENTS, EXTRA_DIRECTIONS
 
@@ -139,14 +140,14 @@ class _FlagParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Say which flags there are."""
-        raise ValueError(f"{message}; the flags of a recipe are {', '.join(f'--{name}' for name in RECIPE)}")
+        raise UserError(f"{message}; the flags of a recipe are {', '.join(f'--{name}' for name in RECIPE)}")
 
 
 def flag_values(flags: Sequence[str]) -> dict[str, Any]:
     """Read flags of train.py as the arguments that they give it.
 
     Raises:
-        ValueError: if train.py has no such flag, if its value cannot be, or if it says where to run and not what.
+        UserError: if train.py has no such flag, if its value cannot be, or if it says where to run and not what.
     """
     parser = _FlagParser(add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
     for name, (kind, _) in RECIPE.items():

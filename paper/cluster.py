@@ -8,6 +8,7 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
+from common.errors import UserError
 from paper.board import Board
 from paper.processes import PATIENCE, TICK, noticed_signals
 from paper.run_logs import log_size
@@ -21,19 +22,19 @@ def joined_cluster(address: str, folder: Path) -> Iterator[Any]:
     """Be the driver of a Ray cluster; gives the package. What Ray prints meanwhile goes to out_models/ray.log.
 
     Raises:
-        ValueError: if Ray is not installed, or if there is no cluster at the address.
+        UserError: if Ray is not installed, or if there is no cluster at the address.
     """
     try:
         import ray
     except ImportError:
-        raise ValueError("--ray needs Ray; install it with `pip install -r requirements-cluster.txt`") from None
+        raise UserError("--ray needs Ray; install it with `pip install -r requirements-cluster.txt`") from None
     try:
         host, colon, port = address.rpartition(":")
         if colon and port.isdigit():  # Ray itself tries for minutes
             socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE).close()
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, ValueError, OverflowError, RuntimeError) as error:
-        raise ValueError(f"--ray {address}: cannot join a cluster there: {error}; `ray start` starts one") from None
+        raise UserError(f"--ray {address}: cannot join a cluster there: {error}; `ray start` starts one") from None
     notes = folder / "out_models" / "ray.log"
     notes.parent.mkdir(parents=True, exist_ok=True)
     with notes.open("a", buffering=1, encoding="utf-8") as file, redirect_stdout(file):

@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from common.errors import UserError
 from paper.cells import CELLS, RECIPE, Cell, recipe_of
 
 
@@ -18,7 +19,7 @@ def varied(cell: Cell, flags: Sequence[str]) -> Cell:
     """Give a cell further flags, and a name of its own that says what they change; the cell itself if nothing.
 
     Raises:
-        ValueError: if train.py has no such flags, or if they are not about the recipe.
+        UserError: if train.py has no such flags, or if they are not about the recipe.
     """
     before, after = recipe_of(cell.flags), recipe_of((*cell.flags, *flags))
     changed = [f"{name}{'' if value is True else value}" for name, value in after.items() if value != before[name]]
@@ -30,7 +31,7 @@ def read_cells(path: Path) -> dict[str, Cell]:
     """Read a file of cells, by name: lines `name: flags of train.py`; empty ones and those with # in front are skipped.
 
     Raises:
-        ValueError: at the first line that is none, or whose name is taken; if there are no cells.
+        UserError: at the first line that is none, or whose name is taken; if there are no cells.
     """
     cells: dict[str, Cell] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
@@ -38,13 +39,13 @@ def read_cells(path: Path) -> dict[str, Cell]:
         if not line.strip() or name.startswith("#"):
             continue
         if not colon or not re.fullmatch(r"\w[\w.-]*", name):  # it is a folder's name, too
-            raise ValueError(f"{path}:{number}: expected 'name: flags of train.py', found {line!r}")
+            raise UserError(f"{path}:{number}: expected 'name: flags of train.py', found {line!r}")
         if name in CELLS or name in cells:
-            raise ValueError(f"{path}:{number}: there is a cell {name} already; choose another name")
+            raise UserError(f"{path}:{number}: there is a cell {name} already; choose another name")
         try:
             cells[name] = own_cell(name, shlex.split(flags))
         except ValueError as error:
-            raise ValueError(f"{path}:{number}: {error}") from None
+            raise UserError(f"{path}:{number}: {error}") from None
     if not cells:
-        raise ValueError(f"{path}: no cells; expected lines 'name: flags of train.py'")
+        raise UserError(f"{path}: no cells; expected lines 'name: flags of train.py'")
     return cells

@@ -3,6 +3,8 @@
 import math
 from statistics import NormalDist
 
+from common.errors import UserError
+
 CONFIDENCE = 0.95
 
 
@@ -20,7 +22,7 @@ def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
     Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference", JASA 22:209-212.
     """
     if not 0 <= successes <= trials or trials < 1:
-        raise ValueError(f"expected from 0 to n successes in n trials, at least one, found {successes} in {trials}")
+        raise UserError(f"expected from 0 to n successes in n trials, at least one, found {successes} in {trials}")
     z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
     share = successes / trials
     middle = share + z**2 / (2 * trials)

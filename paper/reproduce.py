@@ -30,6 +30,7 @@ from common.command_line import (
     run_script,
     seed_list,
 )
+from common.errors import UserError
 from paper.board import Board
 from paper.cells import CELLS, SEEDS, Cell
 from paper.cluster import run_on_ray
@@ -42,7 +43,7 @@ def parse_arguments(cells: Mapping[str, Cell]) -> argparse.Namespace:
     """Read the command line; `only` are then the cells themselves, further flags included.
 
     Raises:
-        ValueError: if a file of cells or further flags cannot be read.
+        UserError: if a file of cells or further flags cannot be read.
     """
     parser = OneLineParser(__doc__)
     group = parser.add_argument_group("what to run")
@@ -139,7 +140,7 @@ def main(cells: Mapping[str, Cell] = CELLS) -> None:
     args = parse_arguments(cells)
     folder = Path.cwd()
     if args.results_dir.exists() and not args.results_dir.is_dir():
-        raise ValueError(f"--results_dir: {args.results_dir} is no folder")
+        raise UserError(f"--results_dir: {args.results_dir} is no folder")
     selected = select_runs(args.only, args.seeds, args.results_dir)
     runs = [run for run in selected if result_of(run, folder) is None]
     found = f"{len(selected) - len(runs)} of {len(selected)} runs have a result in {args.results_dir}{os.sep}"

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
+from common.errors import UserError
 from common.learning_curve import read_rows
 from common.run_loop import with_what_was_done
 from paper.cells import CELLS, NOT_THE_RECIPE, differing, recipe_of, shown_flags, unlike_recipe
@@ -138,7 +139,7 @@ def read_cell(folder: Path) -> tuple[list[Run], list[str]]:
     """Read every run of a cell, by seed, and say which are left out and why; none if the folder is missing.
 
     Raises:
-        ValueError: at the first file that is not what a run leaves behind.
+        UserError: at the first file that is not what a run leaves behind.
     """
     paths = {
         int(match[1]): path
@@ -169,7 +170,7 @@ def read_object(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
         contents = json.loads(text, parse_float=_finite, parse_int=_finite_int, parse_constant=_finite)
     except (ValueError, RecursionError) as error:  # of the decoder or of the parser
-        raise ValueError(f"{path}: not a JSON file ({error})") from None
+        raise UserError(f"{path}: not a JSON file ({error})") from None
     if not isinstance(contents, dict):
         refuse(path, "a JSON object", type(contents).__name__)
     return contents
@@ -178,7 +179,7 @@ def read_object(path: Path) -> dict[str, Any]:
 def _finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise ValueError(f"{text[:20]} is no finite number")
+        raise UserError(f"{text[:20]} is no finite number")
     return number
 
 
@@ -189,7 +190,7 @@ def _finite_int(text: str) -> int:
 
 def refuse(path: Path, expected: str, found: object) -> NoReturn:
     """Complain about a file."""
-    raise ValueError(f"{path}: expected {expected}, found {found}; run the cell again or move the file away")
+    raise UserError(f"{path}: expected {expected}, found {found}; run the cell again or move the file away")
 
 
 def check_result(result: Mapping[str, Any], path: Path) -> None:
@@ -246,7 +247,7 @@ def check_one_recipe(runs: Sequence[Run], folder: Path) -> None:
         for name in differing(trained[0].arguments, run.arguments):
             path, other_path = (folder / f"seed{each.seed}.json" for each in (trained[0], run))
             values = f"{trained[0].arguments.get(name)} and {run.arguments.get(name)}"
-            raise ValueError(
+            raise UserError(
                 f"{path} and {other_path} differ in --{name} ({values}), so they have no mean; move one away"
             )
 
@@ -264,7 +265,7 @@ def read_curve(path: Path) -> tuple[CurvePoint, ...]:
     for number, row in enumerate(read_rows(path), 2):
         episode, lr, loss, retrieval, generalize = (row.get(name) for name in CURVE_COLUMNS)
         if episode is None or lr is None or loss is None:
-            raise ValueError(f"{path}:{number}: expected numbers under {', '.join(CURVE_COLUMNS[:3])}")
+            raise UserError(f"{path}:{number}: expected numbers under {', '.join(CURVE_COLUMNS[:3])}")
         points.append(CurvePoint(int(episode), lr, loss, retrieval, generalize))
     return tuple(points)
 
@@ -339,10 +340,10 @@ def read_results(folder: Path) -> Results:
     """Read and check every result file.
 
     Raises:
-        ValueError: if there is no such folder, or at the first file that is not what it should be.
+        UserError: if there is no such folder, or at the first file that is not what it should be.
     """
     if not folder.is_dir():
-        raise ValueError(f"no folder {folder}; `python -m paper.reproduce` fills it, or pass another --results_dir")
+        raise UserError(f"no folder {folder}; `python -m paper.reproduce` fills it, or pass another --results_dir")
     others = sorted({path.parent.name for path in folder.glob("*/seed*.json")} - set(CELLS))
     cells = [*CELLS, *others]
     pictures = {

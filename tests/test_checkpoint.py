@@ -6,11 +6,13 @@ import pickle
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+import checkpoint
 from checkpoint import checkpoint_contents, load_checkpoint
 from common.devices import restore_torch_states, torch_states
 from common.plain_files import load_plain, save_plain
@@ -254,3 +256,15 @@ def test_files_of_the_original_release_load(tmp_path, monkeypatch, disable_memor
     assert [one.mapping for one in loaded.validation] == [one.mapping for one in validation]
     for before, after in zip(validation, loaded.validation, strict=True):
         assert answers(loaded.model, after, vocabularies) == answers(model, before, vocabularies)
+
+
+def test_a_bug_in_the_network_is_not_taken_for_a_bad_file(tmp_path, monkeypatch):
+    """A typo there keeps its traceback, whatever file is loaded."""
+    path = Path(__file__).parent.parent / "out_models" / "trained" / "net_ME.tar"
+
+    def mistyped(config):
+        return len(*config.emb_size)
+
+    monkeypatch.setattr(checkpoint, "make_network", mistyped)
+    with pytest.raises(TypeError):
+        load_checkpoint(path, torch.device("cpu"))

@@ -5,6 +5,7 @@ import os
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -136,3 +137,28 @@ def test_a_row_for_which_there_is_no_room_is_not_begun(tmp_path):
         curve.add([2, 0.125])
     assert caught.value.filename == str(path)
     assert path.read_text() == "step,loss\n1,0.25\n"
+
+
+@pytest.mark.parametrize(
+    ("raised", "code"),
+    [
+        ("UserError('too long; shorten it')", 2),
+        ("FileNotFoundError(2, 'No such file', 'a.txt')", 2),
+        ("MemoryError('no room')", 2),
+        ("torch.OutOfMemoryError('CUDA out of memory')", 2),
+        ("ValueError('not enough values to unpack')", 1),
+        ("RuntimeError('the memory of the network has 3 rows')", 1),
+        ("TypeError('a typo')", 1),
+    ],
+)
+def test_a_users_mistake_is_one_line_and_a_bug_keeps_its_traceback(raised, code):
+    """Only the exception made for it, and what the system refuses, is said in a line with exit code 2."""
+    script = (
+        "import torch\nfrom common.command_line import run_script\nfrom common.errors import UserError\n"
+        f"def main():\n    raise {raised}\nrun_script(main)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=Path(__file__).parent.parent
+    )
+    assert (done.returncode, "Traceback" in done.stderr) == (code, code == 1)
+    assert code == 1 or done.stderr.count("\n") == 1

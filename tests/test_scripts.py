@@ -77,14 +77,24 @@ def test_an_me_test_tells_retrieval_apart_and_says_that_it_is_unfinished(run, fo
     arguments = ("test.py", "--fn_in_model", "net_me.tar", "--dir_model", folder, "--verbose", "--mask_padding")
     code, printed, _ = run(*arguments)
     assert code == 0
-    report = json.loads((folder / "res_test_me.json").read_text())
+    report = json.loads((folder / "res_test_me_mask_paddingTrue.json").read_text())
     assert (report["total"], report["retrieval_total"], report["finished"]) == (100, 15, False)
     assert len([line for line in printed.splitlines() if line.startswith(("ok ", "WRONG "))]) == 115
     assert "UNFINISHED" in printed
     assert report["mask_padding"]
     assert "note: scored with mask_padding True" in printed
-    run("test.py", "--fn_in_model", "net_me.tar", "--dir_model", folder)
+    assert not (folder / "res_test_me.json").exists()
+    run("test.py", "--fn_in_model", "net_me.tar", "--dir_model", folder, "--no-mask_padding")
     assert not json.loads((folder / "res_test_me.json").read_text())["mask_padding"]
+
+
+def test_networks_with_and_without_the_prefix_have_results_of_their_own(run, folder):
+    """net_me.tar and me.tar may be two networks."""
+    (folder / "me.tar").write_bytes((folder / "net_me.tar").read_bytes())
+    for name, result in (("net_me.tar", "res_test_me.json"), ("me.tar", "res_test_me.tar.json")):
+        assert run("test.py", "--fn_in_model", name, "--dir_model", folder)[0] == 0
+        assert (folder / result).exists()
+    assert len(list(folder.glob("res_test_me*"))) == 2
 
 
 def test_the_result_is_there_even_if_nobody_reads_the_report(run, folder, monkeypatch):

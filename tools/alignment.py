@@ -14,6 +14,7 @@ from typing import NamedTuple
 from checkpoint import Checkpoint, load_checkpoint
 from common.command_line import OneLineParser, run_script
 from common.devices import add_device_options, choose_device
+from common.errors import UserError
 from episode_batch import items_of
 from evaluate import explain, in_words
 from scan_util import Item
@@ -41,15 +42,15 @@ def words_of(network: Checkpoint, support: list[Item], query: Item) -> list[Word
     """Answer a query word by word.
 
     Raises:
-        ValueError: if the answer has another length than the query, so that no symbol belongs to a word, or if the
+        UserError: if the answer has another length than the query, so that no symbol belongs to a word, or if the
             network has no attention.
     """
     explained = explain(network, in_words(support), " ".join(query.input))
     output = explained["output"].split()
     if len(output) != len(query.input):
-        raise ValueError(f"{' '.join(query.input)!r} is answered by {explained['output']!r}: expected a symbol a word")
+        raise UserError(f"{' '.join(query.input)!r} is answered by {explained['output']!r}: expected a symbol a word")
     if explained["decoder"] is None:
-        raise ValueError("this network has no decoder attention")
+        raise UserError("this network has no decoder attention")
     shown = {word for item in support for word in item.input}
     rows = explained["decoder"]["weights"]
     told = zip(query.input, query.output, output, strict=True)
@@ -82,7 +83,7 @@ def main() -> None:
     for path in args.files:
         words = long_words(load_checkpoint(path, device))
         if not words:
-            raise ValueError(f"{path} has no validation queries of {LONG} words; expected a network of ME")
+            raise UserError(f"{path} has no validation queries of {LONG} words; expected a network of ME")
         print(f"{path}: {describe(words)}")
 
 

@@ -28,6 +28,7 @@ import torch
 from checkpoint import Checkpoint, load_checkpoint, network_config
 from common.command_line import OneLineParser, count_list, positive_int, run_script
 from common.devices import add_device_options, choose_device, describe_device
+from common.errors import UserError
 from common.files import save_json
 from common.provenance import provenance
 from common.timing import now
@@ -227,12 +228,12 @@ def received(pipe: Any) -> Any:
     """Take what a process sends.
 
     Raises:
-        ValueError: if it ended without sending anything.
+        UserError: if it ended without sending anything.
     """
     try:
         return pipe.recv()
     except EOFError:
-        raise ValueError("a measuring process ended early; its error stands above, or memory ran out") from None
+        raise UserError("a measuring process ended early; its error stands above, or memory ran out") from None
 
 
 def bench_decoding(path: Path, data_dir: Path, options: tuple[int | None, bool, int], repeats: int) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from common.command_line import OneLineParser, png_path, run_script
+from common.errors import UserError
 from common.files import written_whole
 from common.learning_curve import read_rows
 
@@ -40,7 +41,7 @@ def read_measures(path: Path) -> LearningCurve:
     """Read a learning curve.
 
     Raises:
-        ValueError: if it has no row with a measure in it, or is no learning curve.
+        UserError: if it has no row with a measure in it, or is no learning curve.
     """
     rows = read_rows(path)
     unit, *names = rows[0] if rows else ("",)
@@ -51,7 +52,7 @@ def read_measures(path: Path) -> LearningCurve:
     }
     measures = {name: values for name, values in series.items() if values}
     if not measures:
-        raise ValueError(f"{path}: expected rows of a learning curve, found none")
+        raise UserError(f"{path}: expected rows of a learning curve, found none")
     return LearningCurve(unit, measures)
 
 
@@ -65,13 +66,13 @@ def draw(curves: Mapping[str, LearningCurve]) -> Any:
     """Draw curves, by the name that each has in the legend, as a figure of matplotlib's.
 
     Raises:
-        ValueError: if some count episodes and others steps.
+        UserError: if some count episodes and others steps.
     """
     from matplotlib.figure import Figure  # only now: run_script has seen to it that it can be imported
 
     units = {curve.unit for curve in curves.values()}
     if len(units) > 1:
-        raise ValueError(f"curves by {' and by '.join(sorted(units))} have no common axis; draw them apart")
+        raise UserError(f"curves by {' and by '.join(sorted(units))} have no common axis; draw them apart")
     measures = list(dict.fromkeys(name for curve in curves.values() for name in curve.measures))
     n_rows, n_columns = math.ceil(len(measures) / IN_A_ROW), min(len(measures), IN_A_ROW)
     height = 3.5 * n_rows + 0.25 * math.ceil(len(curves) / LEGEND_COLUMNS)

@@ -16,6 +16,7 @@ import torch
 from checkpoint import Checkpoint, checkpoint_contents, load_checkpoint, save_checkpoint, without_places
 from common.command_line import OneLineParser, add_model_folder, checkpoint_name, run_script
 from common.devices import add_device_options, choose_device
+from common.errors import UserError
 from evaluate import QUERIES_AT_ONCE, Answer, answer_episodes, count, find_test
 from generate_episode import Episode
 from scan_util import add_data_folder
@@ -66,10 +67,10 @@ def slim(checkpoint: Checkpoint, data_dir: Path) -> tuple[dict[str, Any], str]:
     Returns:
         The contents, and a line that says what the network scored and how its weights are kept.
     Raises:
-        ValueError: if the training is not finished.
+        UserError: if the training is not finished.
     """
     if checkpoint.episode < checkpoint.num_episodes:
-        raise ValueError(f"the network has {checkpoint.episode} of {checkpoint.num_episodes} episodes; train it first")
+        raise UserError(f"the network has {checkpoint.episode} of {checkpoint.num_episodes} episodes; train it first")
     split, episodes = find_test(checkpoint, data_dir)
     exact = answers_of(checkpoint, episodes)
     whole = {name: weight.clone() for name, weight in checkpoint.model.state_dict().items()}
@@ -94,10 +95,10 @@ def main() -> None:
     """Load, check, write."""
     args = parse_arguments()
     if args.out.exists():
-        raise ValueError(f"{args.out} exists; name another file")
+        raise UserError(f"{args.out} exists; name another file")
     checkpoint = load_checkpoint(args.dir_model / args.fn_in_model, choose_device(args.gpu, args.cpu, args.threads))
     if checkpoint.is_original:
-        raise ValueError(f"{args.fn_in_model} is a file of the original release; export networks trained here")
+        raise UserError(f"{args.fn_in_model} is a file of the original release; export networks trained here")
     contents, said = slim(checkpoint, args.data_dir)
     save_checkpoint(args.out, contents)
     print(f"{args.out}: {said}, {args.out.stat().st_size / 1e6:.1f} MB")

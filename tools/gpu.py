@@ -41,6 +41,7 @@ import torch
 
 from common.command_line import OneLineParser, name_list, natural_int, positive_float, positive_int, run_script
 from common.devices import choose_device
+from common.errors import UserError
 from common.files import written_whole
 from common.provenance import COMMIT_VARIABLE
 from paper.cells import CELLS, SEEDS, Cell
@@ -248,7 +249,7 @@ def main() -> None:
     args = parse_arguments()
     log_path = args.out / "log.txt"
     if args.out.exists() and any(args.out.iterdir()) and not log_path.exists():
-        raise ValueError(f"{args.out} is neither empty nor of an earlier call; name another folder")
+        raise UserError(f"{args.out} is neither empty nor of an earlier call; name another folder")
     choose_device(args.gpu, False, 1)  # refuses a GPU that is not there
     args.out.mkdir(parents=True, exist_ok=True)
     with log_path.open("a", encoding="utf-8") as log:

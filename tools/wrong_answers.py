@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from common.command_line import OneLineParser, run_script
+from common.errors import UserError
 from scan_util import PRIMITIVES
 
 
@@ -27,12 +28,12 @@ def read_wrong(path: Path) -> list[dict[str, Any]]:
     """Read the wrong answers of a test.
 
     Raises:
-        ValueError: if the file does not list them.
+        UserError: if the file does not list them.
     """
     try:
         return list(json.loads(path.read_text(encoding="utf-8"))["wrong"])
     except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{path}: expected what test.py writes, with its list of wrong answers") from None
+        raise UserError(f"{path}: expected what test.py writes, with its list of wrong answers") from None
 
 
 def shape_of(actions: str) -> list[str]:
