@@ -26,8 +26,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("query", nargs="?", metavar="QUERY", help="words joined by blanks (default: standard input)")
     parser.add_argument("--fn_in_model", type=checkpoint_name, required=True, metavar="NAME.tar", help="the checkpoint")
     add_model_folder(parser)
-    told = "what the network is shown: 'input words -> output words; ...'; not for one without memory"
-    parser.add_argument("--support", type=typed_items, default=(), metavar="ITEMS", help=told)
+    help_text = "what the network is shown: 'input words -> output words; ...'; not for one without memory"
+    parser.add_argument("--support", type=typed_items, default=(), metavar="ITEMS", help=help_text)
     parser.add_argument("--plot", action="store_true", help="also draw <dir_model>/query_<name>.png and write its JSON")
     add_device_options(parser)
     args = parser.parse_args()

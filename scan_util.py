@@ -251,8 +251,8 @@ def typed_items(text: str) -> list[Item]:
 
 def add_data_folder(group: argparse._ActionsContainer) -> None:
     """Add --data_dir."""
-    told = "folder of the SCAN files, which are written there if missing"
-    group.add_argument("--data_dir", type=Path, default=Path("data"), metavar="DIR", help=told)
+    help_text = "folder of the SCAN files, which are written there if missing"
+    group.add_argument("--data_dir", type=Path, default=Path("data"), metavar="DIR", help=help_text)
 
 
 def main() -> None:

@@ -47,23 +47,23 @@ def parse_arguments() -> argparse.Namespace:
     add_model_folder(group)
     add_data_folder(group)
     add = parser.add_argument_group("scoring").add_argument
-    told = "must agree with the checkpoint's, which is taken if this is left out"
-    add("--episode_type", choices=list(EXPERIMENTS), metavar="TYPE", help=told)
-    told = "score on another test: the name of a SCAN split, or a file of lines 'IN: <words> OUT: <words>'"
-    add("--split", metavar="NAME|FILE", help=told)
-    told = "what is in memory instead of the test's support items: 'input words -> output words; ...'"
-    add("--support", type=typed_items, default=(), metavar="ITEMS", help=told)
-    told = "queries to answer at once; changes no answer"
-    add("--batch_size", type=positive_int, default=QUERIES_AT_ONCE, metavar="N", help=told)
-    told = "symbols after which an answer is cut off (default: as trained)"
-    add("--max_length_eval", type=positive_int, metavar="N", help=told)
-    told = "whether padded steps stay out of the decoder's attention (default: as trained)"
-    add("--mask_padding", action=argparse.BooleanOptionalAction, help=told)
+    help_text = "must agree with the checkpoint's, which is taken if this is left out"
+    add("--episode_type", choices=list(EXPERIMENTS), metavar="TYPE", help=help_text)
+    help_text = "score on another test: the name of a SCAN split, or a file of lines 'IN: <words> OUT: <words>'"
+    add("--split", metavar="NAME|FILE", help=help_text)
+    help_text = "what is in memory instead of the test's support items: 'input words -> output words; ...'"
+    add("--support", type=typed_items, default=(), metavar="ITEMS", help=help_text)
+    help_text = "queries to answer at once; changes no answer"
+    add("--batch_size", type=positive_int, default=QUERIES_AT_ONCE, metavar="N", help=help_text)
+    help_text = "symbols after which an answer is cut off (default: as trained)"
+    add("--max_length_eval", type=positive_int, metavar="N", help=help_text)
+    help_text = "whether padded steps stay out of the decoder's attention (default: as trained)"
+    add("--mask_padding", action=argparse.BooleanOptionalAction, help=help_text)
     add("--verbose", action="store_true", help="print every query with its output")
     add = parser.add_argument_group("attention").add_argument
     add("--plot_attention", metavar="QUERY", help="draw the attention weights for this query instead of scoring")
-    told = "for the picture: the number of the episode whose support set is in memory"
-    add("--support_set", type=natural_int, metavar="K", help=f"{told} (default: 0)")
+    help_text = "for the picture: the number of the episode whose support set is in memory"
+    add("--support_set", type=natural_int, metavar="K", help=f"{help_text} (default: 0)")
     add_device_options(parser)
     args = parser.parse_args()
     if args.support_set is not None and args.plot_attention is None:
@@ -98,7 +98,7 @@ def result_name(name: str, split: str | None, support: Sequence[Item]) -> str:
 def report_of(
     checkpoint: Checkpoint, split: str, answered: Sequence[Answer], on_training: Sequence[Answer], seconds: float
 ) -> dict[str, Any]:
-    """Gather everything that is printed or saved of a test, but for the single answers.
+    """Gather everything that is printed or saved of a test, except the single answers.
 
     `on_training` are the answers to training commands, of standard seq2seq networks.
     """

@@ -77,8 +77,8 @@ def make_parser() -> OneLineParser:
     add_model_options(parser)
     group = parser.add_argument_group("files")
     add_model_folder(group)
-    told = "the checkpoint, {seed} standing for the seed (default: net_<episode_type> and the arguments given)"
-    group.add_argument("--fn_out_model", type=checkpoint_name, metavar="NAME.tar", help=told)
+    help_text = "the checkpoint, {seed} standing for the seed (default: net_<episode_type> and the arguments given)"
+    group.add_argument("--fn_out_model", type=checkpoint_name, metavar="NAME.tar", help=help_text)
     add_data_folder(group)
     group.add_argument("--overwrite", action="store_true", help="start anew even if there is a checkpoint")
     add_device_options(parser)
@@ -140,42 +140,42 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     """Add what an episode is and how to learn from it."""
     group = parser.add_argument_group("training")
     add = group.add_argument
-    told = f"what the episodes are: {', '.join(EXPERIMENTS)}"
-    add("--episode_type", choices=list(EXPERIMENTS), metavar="TYPE", help=f"{told} (default: {DEFAULT_TYPE})")
-    told = "instead of a type: a file of your own to train on, with lines 'IN: <words> OUT: <words>'"
-    told += ", as standard seq2seq: meanings stay, no support set"
-    add("--train_file", type=Path, metavar="FILE", help=told)
+    help_text = f"what the episodes are: {', '.join(EXPERIMENTS)}"
+    add("--episode_type", choices=list(EXPERIMENTS), metavar="TYPE", help=f"{help_text} (default: {DEFAULT_TYPE})")
+    help_text = "instead of a type: a file of your own to train on, with lines 'IN: <words> OUT: <words>'"
+    help_text += ", as standard seq2seq: meanings stay, no support set"
+    add("--train_file", type=Path, metavar="FILE", help=help_text)
     add("--test_file", type=Path, metavar="FILE", help="goes with --train_file: what test.py scores the network on")
     add("--num_episodes", type=positive_int, default=10000, metavar="N", help="episodes, one gradient step each")
     add("--lr", type=positive_float, default=0.001, help="Adam's learning rate")
-    told = "every N episodes multiply the learning rate by 0.1 and start Adam anew"
-    add("--lr_decay_schedule", type=positive_int, default=5000, metavar="N", help=told)
-    told = "keep Adam's moments when the learning rate drops (the original release does not)"
-    add("--keep_moments", action="store_true", help=told)
+    help_text = "every N episodes multiply the learning rate by 0.1 and start Adam anew"
+    add("--lr_decay_schedule", type=positive_int, default=5000, metavar="N", help=help_text)
+    help_text = "keep Adam's moments when the learning rate drops (the original release does not)"
+    add("--keep_moments", action="store_true", help=help_text)
     add("--disable_recon_loss", action="store_true", help="do not also ask for the support items (no support loss)")
-    told = f"scan_around_right only: further directions (default: {EXTRA_DIRECTIONS})"
-    add("--extra_directions", type=natural_int, metavar="N", help=told)
-    told = "symbols after which an answer is cut off"
-    add("--max_length_eval", type=positive_int, default=50, metavar="N", help=told)
+    help_text = f"scan_around_right only: further directions (default: {EXTRA_DIRECTIONS})"
+    add("--extra_directions", type=natural_int, metavar="N", help=help_text)
+    help_text = "symbols after which an answer is cut off"
+    add("--max_length_eval", type=positive_int, default=50, metavar="N", help=help_text)
     which = group.add_mutually_exclusive_group()
-    told = f"of weights, dropout and episodes (default: {DEFAULT_SEED})"
-    which.add_argument("--seed", type=natural_int, help=told)
-    told = "train a network for each of these seeds: on a GPU in lock step, on a CPU one after the other"
-    which.add_argument("--seeds", type=seed_list, metavar="K,...", help=told)
+    help_text = f"of weights, dropout and episodes (default: {DEFAULT_SEED})"
+    which.add_argument("--seed", type=natural_int, help=help_text)
+    help_text = "train a network for each of these seeds: on a GPU in lock step, on a CPU one after the other"
+    which.add_argument("--seeds", type=seed_list, metavar="K,...", help=help_text)
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Add what the network is made of."""
     add = parser.add_argument_group("model", "Defaults follow Lake 2019, Section 4.1.").add_argument
-    told = "units of each embedding and LSTM layer"
-    add("--emb_size", type=positive_int, default=ModelConfig.emb_size, metavar="M", help=told)
+    help_text = "units of each embedding and LSTM layer"
+    add("--emb_size", type=positive_int, default=ModelConfig.emb_size, metavar="M", help=help_text)
     add("--nlayers", type=positive_int, default=ModelConfig.nlayers, metavar="N", help="layers of each LSTM")
-    told = "on embeddings and between LSTM layers"
-    add("--dropout", type=dropout_probability, default=ModelConfig.dropout, metavar="P", help=told)
+    help_text = "on embeddings and between LSTM layers"
+    add("--dropout", type=dropout_probability, default=ModelConfig.dropout, metavar="P", help=help_text)
     add("--disable_memory", action="store_true", help="ignore the support set: a plain seq2seq network")
     add("--disable_attention", action="store_true", help="decode from the last context step alone")
-    told = "keep padded steps out of the decoder's attention, as the equations have it"
-    add("--mask_padding", action="store_true", help=told)
+    help_text = "keep padded steps out of the decoder's attention, as the equations have it"
+    add("--mask_padding", action="store_true", help=help_text)
 
 
 @dataclass
@@ -241,7 +241,7 @@ class Training:
         self.started = time.monotonic()
 
     def go_on_from(self, checkpoint: Checkpoint) -> None:
-        """Take over everything that a checkpoint holds but for the optimizer's state."""
+        """Take over everything that a checkpoint holds except the optimizer's state."""
         saved = checkpoint.saved
         self.model.load_state_dict(saved["model_state"])
         restore_torch_states(saved["random_states"], self.device)

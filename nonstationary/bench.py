@@ -37,8 +37,8 @@ def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = OneLineParser(__doc__)
     parser.add_argument("--repeats", type=positive_int, default=7, metavar="N", help="measurements of each figure")
-    told = f"the result file (default: {RESULTS}/bench_<cpu or cuda>.json)"
-    parser.add_argument("--fn_out_results", type=json_path, metavar="PATH.json", help=told)
+    help_text = f"the result file (default: {RESULTS}/bench_<cpu or cuda>.json)"
+    parser.add_argument("--fn_out_results", type=json_path, metavar="PATH.json", help=help_text)
     add_device_options(parser)
     return parser.parse_args()
 

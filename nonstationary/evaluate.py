@@ -59,19 +59,19 @@ def parse_arguments() -> argparse.Namespace:
     which.add_argument("--fn_out_model", type=checkpoint_name, metavar="NAME.tar", help="the network's checkpoint")
     which.add_argument("--bayes_only", action="store_true", help="compare the exact predictors alone")
     add_model_folder(group)
-    told = "symbols that the network reads at a time, its state being passed on (default: all)"
-    group.add_argument("--chunk_length", type=positive_int, metavar="N", help=told)
+    help_text = "symbols that the network reads at a time, its state being passed on (default: all)"
+    group.add_argument("--chunk_length", type=positive_int, metavar="N", help=help_text)
     add_source_options(parser, None)
     add_evaluation_set(parser, n_eval=10000)
     add = parser.add_argument_group("what to compare, and where").add_argument
     add("--seq_length", type=two_or_more, metavar="T", help="symbols of a sequence (default: as in training, or 256)")
-    told = "exact predictors, comma between"
-    add("--competitors", type=competitors, default=",".join(PREDICTORS), metavar="NAMES", help=told)
+    help_text = "exact predictors, comma between"
+    add("--competitors", type=competitors, default=",".join(PREDICTORS), metavar="NAMES", help=help_text)
     add("--ptw_depth", type=depth_int, metavar="D", help="depth of PTW (default: ceil(log2 T))")
     add("--batch_size", type=positive_int, default=250, metavar="B", help="sequences at a time")
     add("--units", choices=list(NATS_IN), default="bits", help="of regrets")
-    told = f"the result file (default: <dir_model>/{FOLDER}/<network or exact>_<source>_<T>.json)"
-    add("--fn_out_results", type=json_path, metavar="PATH.json", help=told)
+    help_text = f"the result file (default: <dir_model>/{FOLDER}/<network or exact>_<source>_<T>.json)"
+    add("--fn_out_results", type=json_path, metavar="PATH.json", help=help_text)
     add_device_options(parser)
     args = parser.parse_args()
     if args.bayes_only and args.chunk_length is not None:

@@ -65,16 +65,16 @@ def add_source_options(parser: argparse.ArgumentParser, defaults: Source | None)
     add = parser.add_argument_group("source").add_argument
     unset = argparse.Namespace(name=None, alpha=None, num_symbols=None, shift_period=None, max_segment=None)
     given = defaults or unset
-    told = f"where sequences switch: {', '.join(SEGMENTS)}"
-    add("--data_distribution", choices=list(SEGMENTS), default=given.name, metavar="SOURCE", help=told)
-    told = "of the Dirichlet from which a segment's parameter is drawn, here and in the exact predictors"
-    add("--alpha", type=dirichlet_alpha, default=given.alpha, help=told)
+    help_text = f"where sequences switch: {', '.join(SEGMENTS)}"
+    add("--data_distribution", choices=list(SEGMENTS), default=given.name, metavar="SOURCE", help=help_text)
+    help_text = "of the Dirichlet from which a segment's parameter is drawn, here and in the exact predictors"
+    add("--alpha", type=dirichlet_alpha, default=given.alpha, help=help_text)
     add("--num_symbols", type=two_or_more, default=given.num_symbols, metavar="K", help="size of the alphabet")
     add(
         "--shift_period", type=positive_int, default=given.shift_period, metavar="N", help="regular: steps in a segment"
     )
-    told = "random_uniform: the longest segment, in steps"
-    add("--max_segment", type=positive_int, default=given.max_segment, metavar="N", help=told)
+    help_text = "random_uniform: the longest segment, in steps"
+    add("--max_segment", type=positive_int, default=given.max_segment, metavar="N", help=help_text)
 
 
 def source_of(args: argparse.Namespace, basis: Source) -> Source:
@@ -101,8 +101,8 @@ def source_of(args: argparse.Namespace, basis: Source) -> Source:
 def add_device_options(parser: argparse.ArgumentParser) -> None:
     """Add --device and --num_threads."""
     group = parser.add_argument_group("device")
-    told = "cpu, cuda or cuda:N (default: the first GPU if there is one, else the CPU)"
-    group.add_argument("--device", type=device_name, metavar="NAME", help=told)
+    help_text = "cpu, cuda or cuda:N (default: the first GPU if there is one, else the CPU)"
+    group.add_argument("--device", type=device_name, metavar="NAME", help=help_text)
     group.add_argument("--num_threads", type=positive_int, default=1, metavar="N", help="CPU threads")
 
 

@@ -21,8 +21,8 @@ def parse_arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("--what", choices=PICTURES, required=True, help="the picture")
     add("results", type=Path, nargs="*", metavar="RESULT.json", help="files written by evaluate.py; partitions: none")
-    told = f"the picture's file (default: {RESULTS}/figures/<what>_<first result>.png)"
-    add("--fn_out_plot", type=png_path, metavar="PATH.png", help=told)
+    help_text = f"the picture's file (default: {RESULTS}/figures/<what>_<first result>.png)"
+    add("--fn_out_plot", type=png_path, metavar="PATH.png", help=help_text)
     add("--seq_length", type=positive_int, default=256, metavar="T", help="partitions: steps of a sequence")
     add("--seed", type=natural_int, default=1, help="partitions: of the sequences")
     args = parser.parse_args()
@@ -45,7 +45,7 @@ def main() -> None:
         figure = pictures.draw_sequence(results[0])
     elif args.what == "bars":
         results, left_out = counted(results)
-        print("".join(f"left out: {told}\n" for told in left_out), end="")
+        print("".join(f"left out: {reason}\n" for reason in left_out), end="")
         if not results:
             raise UserError("none of these results counts; train the networks to their end")
         figure = pictures.draw_bars(results)

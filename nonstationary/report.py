@@ -62,8 +62,8 @@ Where several networks differ in their seed alone: their mean and its standard e
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = OneLineParser(__doc__)
-    told = "folder of the result files, and the report's"
-    parser.add_argument("--results_dir", type=Path, default=RESULTS, metavar="DIR", help=told)
+    help_text = "folder of the result files, and the report's"
+    parser.add_argument("--results_dir", type=Path, default=RESULTS, metavar="DIR", help=help_text)
     return parser.parse_args()
 
 
@@ -250,11 +250,11 @@ def write_report(
     for title, together in by_setting(networks).items():
         parts += [f"## Every predictor on every source: {title}", ABOUT_CROSS, cross_table(together)]
     parts.append("## Pictures")
-    parts += [f"{told}\n\n![{told}]({figures}/{name})" for told, name in drawn]
+    parts += [f"{caption}\n\n![{caption}]({figures}/{name})" for caption, name in drawn]
     seconds = {key_of(identity(one)): one["network"]["training_seconds"] or 0 for one in networks}
     parts.append(f"Training these networks took {sum(seconds.values()) / 3600:.1f} hours in all.")
     if left_out:
-        parts += ["Left out:", "\n".join(f"- {told}" for told in left_out)]
+        parts += ["Left out:", "\n".join(f"- {reason}" for reason in left_out)]
     return "\n\n".join(parts) + "\n"
 
 

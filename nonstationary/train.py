@@ -36,8 +36,8 @@ def make_parser() -> OneLineParser:
     add_training_options(parser)
     add_evaluation_set(parser, n_eval=512)
     add = parser.add_argument_group("log and files").add_argument
-    told = "exact predictors to compare with, comma between; differences are taken from the last"
-    add("--competitors", type=competitors, default="ptw", metavar="NAMES", help=told)
+    help_text = "exact predictors to compare with, comma between; differences are taken from the last"
+    add("--competitors", type=competitors, default="ptw", metavar="NAMES", help=help_text)
     add("--eval_every", type=positive_int, default=250, metavar="N", help="steps from one evaluation to the next")
     add("--log_every", type=positive_int, default=250, metavar="N", help="steps from one log line to the next")
     add("--save_every", type=positive_int, default=1000, metavar="N", help="steps from one checkpoint to the next")

@@ -25,14 +25,14 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
     add("--model", choices=MODELS, default=default.model, help="kind of network")
     add = parser.add_argument_group("recurrent networks").add_argument
     add("--hidden_size", type=positive_int, default=default.hidden_size, metavar="H", help="units of the core")
-    told = "widths of layers before the core, comma between (default: none)"
-    add("--before_mlp", type=widths, default=default.before_mlp, metavar="WIDTHS", help=told)
-    told = "widths of layers after the core, comma between (default: none)"
-    add("--after_mlp", type=widths, default=default.after_mlp, metavar="WIDTHS", help=told)
+    help_text = "widths of layers before the core, comma between (default: none)"
+    add("--before_mlp", type=widths, default=default.before_mlp, metavar="WIDTHS", help=help_text)
+    help_text = "widths of layers after the core, comma between (default: none)"
+    add("--after_mlp", type=widths, default=default.after_mlp, metavar="WIDTHS", help=help_text)
     add("--n_stacks", type=positive_int, default=default.n_stacks, metavar="N", help="stack_*: number of stacks")
     add("--stack_size", type=positive_int, default=default.stack_size, metavar="S", help="stack_*: cells of a stack")
-    told = "stack_*: width of a cell"
-    add("--stack_cell_size", type=positive_int, default=default.stack_cell_size, metavar="C", help=told)
+    help_text = "stack_*: width of a cell"
+    add("--stack_cell_size", type=positive_int, default=default.stack_cell_size, metavar="C", help=help_text)
     add = parser.add_argument_group("transformer").add_argument
     add("--emb_size", type=positive_int, default=default.emb_size, metavar="E", help="width")
     add("--nlayers", type=positive_int, default=default.nlayers, metavar="N", help="blocks")
@@ -40,28 +40,28 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
     add("--ff_mult", type=positive_int, default=default.ff_mult, metavar="N", help="width of feed-forward layers, in E")
     add("--dropout", type=dropout_probability, default=default.dropout, metavar="P", help="in training")
     add("--pos_enc", choices=POSITIONS, default=default.pos_enc, help="how it knows positions")
-    told = "cut the input into blocks of N steps that know nothing of one another (default: one block)"
-    add("--context_length", type=positive_int, metavar="N", help=told)
-    told = "attend to the N/2 steps before a step and to itself (default: to all steps so far)"
-    add("--attention_window", type=positive_int, metavar="N", help=told)
+    help_text = "cut the input into blocks of N steps that know nothing of one another (default: one block)"
+    add("--context_length", type=positive_int, metavar="N", help=help_text)
+    help_text = "attend to the N/2 steps before a step and to itself (default: to all steps so far)"
+    add("--attention_window", type=positive_int, metavar="N", help=help_text)
 
 
 def add_training_options(parser: argparse.ArgumentParser) -> None:
     """Add how to learn."""
     add = parser.add_argument_group("training").add_argument
     add("--seq_length", type=two_or_more, default=256, metavar="T", help="symbols of a sequence")
-    told = "draw the length of each batch from the powers of two up to T"
-    add("--random_length", action="store_true", help=told)
+    help_text = "draw the length of each batch from the powers of two up to T"
+    add("--random_length", action="store_true", help=help_text)
     add("--batch_size", type=positive_int, default=128, metavar="B", help="sequences of a step")
     add("--train_steps", type=positive_int, default=100000, metavar="N", help="gradient steps")
     add("--lr", type=positive_float, default=1e-4, help="Adam's (highest) learning rate")
     add("--warmup_steps", type=natural_int, default=0, metavar="N", help="steps of a linear rise to --lr")
-    told = "fall linearly, in --train_steps steps, to this fraction of --lr"
-    add("--final_lr_fraction", type=nonnegative_float, default=1.0, metavar="F", help=told)
-    told = "norm to which longer gradients are cut, 0 for never"
-    add("--clip_grad_norm", type=nonnegative_float, default=1.0, metavar="NORM", help=told)
-    told = "stop gradients every N steps: truncated backpropagation through time (default: never)"
-    add("--chunk_length", type=positive_int, metavar="N", help=told)
+    help_text = "fall linearly, in --train_steps steps, to this fraction of --lr"
+    add("--final_lr_fraction", type=nonnegative_float, default=1.0, metavar="F", help=help_text)
+    help_text = "norm to which longer gradients are cut, 0 for never"
+    add("--clip_grad_norm", type=nonnegative_float, default=1.0, metavar="NORM", help=help_text)
+    help_text = "stop gradients every N steps: truncated backpropagation through time (default: never)"
+    add("--chunk_length", type=positive_int, metavar="N", help=help_text)
     add("--carry_state", action="store_true", help="start each batch from the state in which the last one ended")
     add("--seed", type=natural_int, default=1, help="of the training sequences and dropout")
     add("--model_init_seed", type=natural_int, default=1, metavar="SEED", help="of the first weights")

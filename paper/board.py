@@ -22,7 +22,7 @@ class Board:
     """
 
     def __init__(self, runs: Iterable[Run], n_before: int, folder: Path) -> None:
-        """Start with all runs waiting, but for `n_before` that had a result."""
+        """Start with all runs waiting, except `n_before` that had a result."""
         self.waiting, self.running = list(runs), list[Run]()
         self.finished, self.failed = list[Run](), dict[Run, str]()
         self._n_before, self._folder = n_before, folder

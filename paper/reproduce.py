@@ -47,21 +47,21 @@ def parse_arguments(cells: Mapping[str, Cell]) -> argparse.Namespace:
     """
     parser = OneLineParser(__doc__)
     group = parser.add_argument_group("what to run")
-    told = f"these cells: {', '.join(cells)}, or of the file (default: all)"
-    group.add_argument("--only", metavar="CELL,...", help=told)
+    help_text = f"these cells: {', '.join(cells)}, or of the file (default: all)"
+    group.add_argument("--only", metavar="CELL,...", help=help_text)
     group.add_argument("--seeds", type=seed_list, metavar="K,...", help="these seeds (default: 1,2,3,4,5)")
-    told = "cells of your own in place of the paper's, a line each: `name: flags of train.py`"
-    group.add_argument("--cells", type=Path, metavar="FILE", help=told)
-    told = "after --: further flags of train.py for every cell, whose name then says so"
-    group.add_argument("flags", nargs="*", metavar="FLAG", help=told)
-    told = "where the results go, and where finished ones are looked for"
-    group.add_argument("--results_dir", type=Path, default=RESULTS, metavar="DIR", help=told)
+    help_text = "cells of your own in place of the paper's, a line each: `name: flags of train.py`"
+    group.add_argument("--cells", type=Path, metavar="FILE", help=help_text)
+    help_text = "after --: further flags of train.py for every cell, whose name then says so"
+    group.add_argument("flags", nargs="*", metavar="FLAG", help=help_text)
+    help_text = "where the results go, and where finished ones are looked for"
+    group.add_argument("--results_dir", type=Path, default=RESULTS, metavar="DIR", help=help_text)
     group.add_argument("--dry_run", action="store_true", help="print the command lines, one run a line, and do nothing")
     group = parser.add_argument_group("on this machine", "The first GPU if there is one, else the CPU.")
     group.add_argument("--jobs", type=positive_int, metavar="N", help="runs at once; they share the cores (default: 1)")
     which = group.add_mutually_exclusive_group()
-    told = "use GPU N for all runs; those of a cell are trained in lock step and count as one job"
-    which.add_argument("--gpu", type=natural_int, metavar="N", help=told)
+    help_text = "use GPU N for all runs; those of a cell are trained in lock step and count as one job"
+    which.add_argument("--gpu", type=natural_int, metavar="N", help=help_text)
     which.add_argument("--cpu", action="store_true", help="use the CPU even where there is a GPU")
     group = parser.add_argument_group("on a Ray cluster", "Its nodes share this folder; see docs/reproducing.md.")
     group.add_argument("--ray", metavar="ADDRESS", help="send the runs there: HOST:PORT of the head node, or auto")

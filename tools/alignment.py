@@ -53,8 +53,8 @@ def words_of(network: Checkpoint, support: list[Item], query: Item) -> list[Word
         raise UserError("this network has no decoder attention")
     shown = {word for item in support for word in item.input}
     rows = explained["decoder"]["weights"]
-    told = zip(query.input, query.output, output, strict=True)
-    return [Word(word in shown, right != said, rows[at][at]) for at, (word, right, said) in enumerate(told)]
+    words = zip(query.input, query.output, output, strict=True)
+    return [Word(word in shown, right != given, rows[at][at]) for at, (word, right, given) in enumerate(words)]
 
 
 def long_words(network: Checkpoint) -> list[Word]:

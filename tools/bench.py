@@ -339,15 +339,15 @@ def print_decoding(found: dict[str, Any]) -> None:
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = OneLineParser(__doc__)
-    told = f"of {', '.join(EXPERIMENTS)} (default: all)"
-    parser.add_argument("--episode_types", nargs="+", choices=list(EXPERIMENTS), metavar="TYPE", help=told)
-    told = "measurements of which the median is taken"
-    parser.add_argument("--repeats", type=positive_int, default=15, metavar="N", help=told)
+    help_text = f"of {', '.join(EXPERIMENTS)} (default: all)"
+    parser.add_argument("--episode_types", nargs="+", choices=list(EXPERIMENTS), metavar="TYPE", help=help_text)
+    help_text = "measurements of which the median is taken"
+    parser.add_argument("--repeats", type=positive_int, default=15, metavar="N", help=help_text)
     parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="measure scoring with this trained network")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--side_by_side", type=positive_int, metavar="N", help="measure N training runs at once")
-    told = "measure so many runs in lock step, which is meant for GPUs"
-    which.add_argument("--lock_step", type=count_list, metavar="R,...", help=told)
+    help_text = "measure so many runs in lock step, which is meant for GPUs"
+    which.add_argument("--lock_step", type=count_list, metavar="R,...", help=help_text)
     add_data_folder(parser)
     parser.add_argument("--out", type=Path, metavar="FILE", help="also write the figures as JSON")
     add_device_options(parser)

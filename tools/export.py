@@ -40,8 +40,8 @@ def tar_path(text: str) -> Path:
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = OneLineParser(__doc__)
-    told = "the checkpoint"
-    parser.add_argument("--fn_in_model", type=checkpoint_name, required=True, metavar="NAME.tar", help=told)
+    help_text = "the checkpoint"
+    parser.add_argument("--fn_in_model", type=checkpoint_name, required=True, metavar="NAME.tar", help=help_text)
     add_model_folder(parser)
     parser.add_argument("--out", type=tar_path, required=True, metavar="PATH.tar", help="the file to write")
     add_data_folder(parser)

@@ -62,11 +62,15 @@ def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = OneLineParser(__doc__)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where everything is written")
-    told = "after which nothing new is begun and what runs is stopped"
-    parser.add_argument("--minutes", type=positive_float, default=9.0, metavar="M", help=told)
-    told = f"of {', '.join(PARTS)} (default: all)"
+    help_text = "after which nothing new is begun and what runs is stopped"
+    parser.add_argument("--minutes", type=positive_float, default=9.0, metavar="M", help=help_text)
+    help_text = f"of {', '.join(PARTS)} (default: all)"
     parser.add_argument(
-        "--parts", type=lambda text: name_list("part", text, PARTS), default=list(PARTS), metavar="PART,...", help=told
+        "--parts",
+        type=lambda text: name_list("part", text, PARTS),
+        default=list(PARTS),
+        metavar="PART,...",
+        help=help_text,
     )
     parser.add_argument("--jobs", type=positive_int, default=1, metavar="N", help="cells at a time")
     parser.add_argument("--missing", action="store_true", help="only runs that have no result in results/")

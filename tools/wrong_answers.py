@@ -37,7 +37,7 @@ def read_wrong(path: Path) -> list[dict[str, Any]]:
 
 
 def shape_of(actions: str) -> list[str]:
-    """Write a sequence of actions with all actions alike but for the turns."""
+    """Write a sequence of actions with all actions alike except the turns."""
     return [action if "TURN" in action else "action" for action in actions.split()]
 
 
