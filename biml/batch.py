@@ -29,10 +29,31 @@ class QueryArrays(NamedTuple):
     target_out: Symbols  # (N, U), EOS last
     view: npt.NDArray[np.int64]  # (N,) number of the view that a query is from; the checksum of data counts it in
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """How many queries there are, and the lengths of source and target: N, S and U."""
+        return (*self.source.shape, self.target_in.shape[1])
+
     def tensors(self, device: torch.device) -> "QueryTensors":
-        """Turn into int64 on a device."""
-        parts = (self.source, self.target_in, self.target_out)
-        return QueryTensors(*(torch.from_numpy(part).to(device).long() for part in parts))
+        """Turn into int64 on a device; a GPU takes the bytes from pinned memory, and nothing waits for it."""
+        parts = [torch.from_numpy(part) for part in (self.source, self.target_in, self.target_out)]
+        if device.type == "cuda":
+            parts = [part.pin_memory() for part in parts]
+        return QueryTensors(*(part.to(device, non_blocking=True).long() for part in parts))
+
+    def lengthened(self, source_length: int, target_length: int, language: Language) -> "QueryArrays":
+        """Pad shorter sources and targets further; what is longer already stays."""
+
+        def padded(part: Symbols, length: int, padding: int) -> Symbols:
+            missing = max(length - part.shape[1], 0)
+            return np.pad(part, ((0, 0), (0, missing)), constant_values=padding)
+
+        source_pad, target_pad = language.source.pad, language.target.pad
+        return self._replace(
+            source=padded(self.source, source_length, source_pad),
+            target_in=padded(self.target_in, target_length, target_pad),
+            target_out=padded(self.target_out, target_length, target_pad),
+        )
 
 
 class QueryTensors(NamedTuple):

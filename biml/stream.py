@@ -5,7 +5,7 @@ Every (epoch, episode) has dice of its own, and every epoch its own order, so no
 
 import random
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -21,13 +21,24 @@ def dice_of(seed: int, stream: int, *numbers: int) -> Dice:
     return Dice(random.Random(" ".join(map(str, (seed, stream, *numbers)))))  # hashed, so that all numbers count
 
 
+def epoch_order(size: int, seed: int, epoch: int) -> list[int]:
+    """Put the episodes of one epoch in a random order."""
+    stream = np.random.SeedSequence(seed, spawn_key=(ORDER, epoch))
+    order: list[int] = np.random.default_rng(stream).permutation(size).tolist()
+    return order
+
+
+def training_batch(views: ViewSet, numbers: Sequence[int], seed: int, epoch: int) -> QueryArrays:
+    """Make the batch of some episodes as they are in one epoch."""
+    made = [view for number in numbers for view in views.make(number, dice_of(seed, EPISODES, epoch, number))]
+    return assemble(made, views.language)
+
+
 def batches(views: ViewSet, batch_size: int, seed: int, epoch: int) -> Iterator[QueryArrays]:
     """Give the batches of one epoch, episodes in random order, the last batch smaller if need be."""
-    order = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(ORDER, epoch))).permutation(views.size)
+    order = epoch_order(views.size, seed, epoch)
     for start in range(0, views.size, batch_size):
-        numbers = order[start : start + batch_size].tolist()
-        made = [view for number in numbers for view in views.make(number, dice_of(seed, EPISODES, epoch, number))]
-        yield assemble(made, views.language)
+        yield training_batch(views, order[start : start + batch_size], seed, epoch)
 
 
 def evaluation_batches(views: ViewSet, batch_size: int, seed: int, repetition: int = 0) -> Iterator[QueryArrays]:

@@ -5,23 +5,33 @@
 writes <dir_model>/<fn_out_model> after every epoch and beside it the learning curve as .csv. A run is determined by its
 arguments: interrupted and started again with --resume it ends with the very weights of an uninterrupted run (same
 machine, CPU). Episodes of random grammars come from `python -m biml.generate`.
+
+With --resume there may be another --nepochs, as long as the learning rates have been the same up to now. With --compile
+one shape is compiled: batches are padded to it, and one that is longer or has another number of queries, as an epoch's
+last one may, goes uncompiled.
 """
 
 import argparse
+import itertools
 import math
+import os
+import statistics
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from biml.batch import QueryArrays
 from biml.episode_types import TRAINED, ViewSet, training_views, validation_views
 from biml.model import BIML, LONGEST, ModelConfig
 from biml.network_file import TrainedNetwork, load_network, save_network
 from biml.stream import batches, evaluation_batches, fingerprint
-from biml.training_step import learning_rate, make_optimizer, total_loss, train_on_batch
+from biml.training_step import learning_rate, make_optimizer, same_rates, total_loss, train_on_batch
+from biml.workers import Batches, all_batches
 from common.command_line import (
     OneLineParser,
     add_model_folder,
@@ -36,11 +46,16 @@ from common.devices import add_device_options, choose_device, describe_device, r
 from common.errors import UserError
 from common.learning_curve import Curve
 from common.provenance import provenance
-from common.run_loop import differing_arguments, run_or_go_on
+from common.run_loop import differing_arguments, interrupts_noticed, run_or_go_on
 
-PLACES = ("gpu", "cpu", "threads", "dir_model", "fn_out_model", "data_dir", "resume")
+PLACES = (
+    *("gpu", "cpu", "threads", "workers", "minutes"),
+    *("dir_model", "fn_out_model", "data_dir", "resume", "save_weights"),
+)
 """Arguments that say where and how to run, not what to compute."""
 LOG_EVERY = 100  # steps; also after steps 1 and 25
+LOOKED_AT = 40  # batches whose lengths tell to which all are padded for --compile
+MULTIPLE = 16  # of source symbols, which kernels like
 
 
 def make_parser() -> OneLineParser:
@@ -69,13 +84,17 @@ def make_parser() -> OneLineParser:
     told = "folder with data_algebraic/ (of biml.generate) and data_human/ (your own download)"
     add("--data_dir", type=Path, default=Path("data"), metavar="DIR", help=told)
     add("--resume", action="store_true", help="go on from the checkpoint, if there is one")
+    add("--save_weights", action="store_true", help="also keep what using the network takes, NAME_weights.tar")
     add("--save_best", action="store_true", help="also keep the network with the lowest validation loss, NAME_best.tar")
     told = "fraction of the epochs, the first ones, whose losses do not count as the lowest"
     add("--save_best_skip", type=dropout_probability, default=0.2, metavar="F", help=told)
     add_device_options(parser)
-    add = parser.add_argument_group("speed, off by default").add_argument
+    add = parser.add_argument_group("speed and time, off by default").add_argument
+    add("--workers", type=natural_int, default=0, metavar="N", help="processes that make batches ahead (default: none)")
     add("--compile", action="store_true", help="compile the network (torch.compile)")
     add("--bf16", action="store_true", help="compute products in bfloat16")
+    told = "begin no epoch that would not end within M minutes; --resume goes on"
+    add("--minutes", type=positive_float, metavar="M", help=told)
     return parser
 
 
@@ -127,12 +146,15 @@ class Training:
         """
         self.args, self.views, self.device = args, views, device
         self.provenance = provenance()
-        self.validation = list(evaluation_batches(validation, args.batch_size, args.seed))
-        met = [*self.validation, next(batches(views, args.batch_size, args.seed, epoch=1))]
+        self.started = time.monotonic()
+        asked = list(evaluation_batches(validation, args.batch_size, args.seed))
+        met = [*asked, next(batches(views, args.batch_size, args.seed, epoch=1))]
         longest = max(arrays.source.shape[1] for arrays in met)
         if longest > LONGEST:
             raise UserError(f"expected episodes of up to {LONGEST} symbols in all, found {longest}")
         self.data = fingerprint(met)
+        self.validation = [arrays.tensors(device) for arrays in asked]
+        self.validated_symbols = sum(int((arrays.target_out != views.language.target.pad).sum()) for arrays in asked)
         torch.manual_seed(args.seed)
         self.model = BIML(model_config(args, views)).to(device)
         self.optimizer = make_optimizer(self.model, args.lr)
@@ -143,9 +165,17 @@ class Training:
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)  # since the last log line
         self.loss_count = 0
         self.seconds_before = 0.0
-        self.started = time.monotonic()
+        self.compiled: Callable[[Tensor, Tensor], Tensor] | None = None
         if args.compile:
-            self.model.compile(dynamic=True)
+            self.compiled = torch.compile(self.model.forward, dynamic=False)
+            self.usual_shape = self.shape_to_compile(met)
+
+    def shape_to_compile(self, met: list[QueryArrays]) -> tuple[int, int, int]:
+        """Find how many queries a batch has, and lengths of source and target that hardly one exceeds."""
+        args = self.args
+        some = list(itertools.islice(batches(self.views, args.batch_size, args.seed, epoch=1), LOOKED_AT))
+        source, target = (max(lengths) for lengths in zip(*(arrays.shape[1:] for arrays in (*met, *some)), strict=True))
+        return statistics.mode(len(arrays.source) for arrays in some), MULTIPLE * math.ceil(source / MULTIPLE), target
 
     def check_data(self, path: Path, trained: TrainedNetwork) -> None:
         """Make sure that the episodes are those that a checkpoint was trained on.
@@ -168,6 +198,9 @@ class Training:
         restore_torch_states(saved["random_states"], self.device)
         self.epoch, self.step, self.history = trained.epoch, saved["step"], list(saved["history"])
         self.best_val_loss, self.seconds_before = saved["best_val_loss"], saved["seconds"]
+        if trained.arguments["nepochs"] != self.args.nepochs:  # more of the first epochs do not count, or fewer
+            counted = [row["val_loss"] for row in self.history if self.is_counted(row["epoch"])]
+            self.best_val_loss = min(counted, default=None)
         self.loss_sum.fill_(saved["loss_sum"])
         self.loss_count = saved["loss_count"]
 
@@ -187,8 +220,24 @@ class Training:
             "device": describe_device(self.device),
             "provenance": self.provenance,
         }
-        arguments = {name: value for name, value in vars(self.args).items() if name not in PLACES}
-        save_network(path, self.model, self.epoch, arguments, for_training)
+        save_network(path, self.model, self.epoch, self.arguments, for_training)
+
+    def save_weights(self, path: Path) -> None:
+        """Write what using the network takes, a third of a checkpoint."""
+        about = {
+            "step": self.step,
+            "history": self.history,
+            "best_val_loss": self.best_val_loss,
+            "seconds": self.seconds,
+            "device": describe_device(self.device),
+            "provenance": self.provenance,
+        }
+        save_network(path, self.model, self.epoch, self.arguments, about)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments that say what to compute."""
+        return {name: value for name, value in vars(self.args).items() if name not in PLACES}
 
     @property
     def seconds(self) -> float:
@@ -196,20 +245,19 @@ class Training:
         return self.seconds_before + time.monotonic() - self.started
 
     def validate(self) -> float:
-        """Compute the mean loss per symbol of all validation queries, in nats.
+        """Compute the mean loss per symbol of all validation queries, in nats; a GPU is waited for once.
 
         Raises:
             UserError: if it is no number any more.
         """
         self.model.eval()
-        loss, count = 0.0, 0
-        with torch.inference_mode():
-            for arrays in self.validation:
-                batch = arrays.tensors(self.device)
-                sums = total_loss(self.model(batch.source, batch.target_in), batch.target_out, self.model.target_pad)
-                loss, count = loss + sums[0].item(), count + int(sums[1])
+        losses = []
+        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.args.bf16):
+            for source, target_in, target_out in self.validation:
+                losses.append(total_loss(self.model(source, target_in), target_out, self.model.target_pad)[0])
+        loss = math.fsum(torch.stack(losses).tolist())
         self.check("validation loss", loss)
-        return loss / count
+        return loss / self.validated_symbols
 
     def check(self, name: str, value: float) -> None:
         """Make sure that a training goes well, before anything of it is written.
@@ -221,25 +269,52 @@ class Training:
             raise UserError(f"the {name} is {value} at step {self.step}; try a smaller --lr")
 
     def run(self, path: Path) -> None:
-        """Train to the last epoch, logging and saving on the way.
+        """Train to the last epoch, or as far as the time goes, logging and saving on the way.
 
         Raises:
             UserError: if the network diverges; what was saved before stays.
+            KeyboardInterrupt: if Ctrl-C or SIGTERM came; the step is taken to its end.
         """
         args = self.args
         curve = Curve(path.with_suffix(".csv"), [field.name for field in fields(Row)], self.step, is_logged)
-        while self.epoch < args.nepochs:
-            epoch = self.epoch + 1
-            self.is_between_epochs = False
-            for number, arrays in enumerate(batches(self.views, args.batch_size, args.seed, epoch)):
-                rate = self.train_one(arrays, epoch, number)
-                if is_logged(self.step):
-                    self.log(epoch, rate, curve, path)
-            self.epoch, self.is_between_epochs = epoch, True
-            self.check("sum of all weights", sum(float(one.detach().sum()) for one in self.model.parameters()))
-            if args.save_best and epoch == args.nepochs and self.best_val_loss is None:
-                self.keep_if_best(self.validate(), epoch, path)  # no line was due after the skipped epochs
-            self.save(path)
+        source = Batches(args.episode_type, args.data_dir, args.batch_size, args.seed)
+        epochs = range(self.epoch + 1, args.nepochs + 1)
+        with interrupts_noticed() as is_over, all_batches(source, self.views, epochs, args.workers) as made:
+            for epoch in epochs:
+                began = time.monotonic()
+                self.is_between_epochs = False
+                for number, arrays in enumerate(itertools.islice(made, math.ceil(self.views.size / args.batch_size))):
+                    rate = self.train_one(arrays, epoch, number)
+                    if is_logged(self.step):
+                        self.log(epoch, rate, curve, path)
+                    if is_over():
+                        return
+                self.end_epoch(epoch, path)
+                if epoch < args.nepochs and not self.has_time_for(time.monotonic() - began):
+                    print(
+                        f"--minutes {args.minutes:g}: stopped after epoch {epoch} of {args.nepochs}; --resume goes on"
+                    )
+                    return
+
+    def end_epoch(self, epoch: int, path: Path) -> None:
+        """Save the network.
+
+        Raises:
+            UserError: if its weights are no numbers any more.
+        """
+        args = self.args
+        self.epoch, self.is_between_epochs = epoch, True
+        self.check("sum of all weights", sum(float(one.detach().sum()) for one in self.model.parameters()))
+        if args.save_best and epoch == args.nepochs and self.best_val_loss is None:
+            self.keep_if_best(self.validate(), epoch, path)  # no line was due after the skipped epochs
+        self.save(path)
+        if args.save_weights:
+            self.save_weights(weights_path(path))
+
+    def has_time_for(self, seconds: float) -> bool:
+        """Say whether so much time is left."""
+        minutes: float | None = self.args.minutes
+        return minutes is None or time.monotonic() + seconds < self.started + 60 * minutes
 
     def train_one(self, arrays: QueryArrays, epoch: int, number: int) -> float:
         """Take a gradient step; returns its learning rate."""
@@ -247,7 +322,12 @@ class Training:
         steps = self.views.size // args.batch_size
         rate = learning_rate(epoch, number, steps, args.nepochs, args.lr, args.lr_end_factor, not args.no_lr_warmup)
         self.optimizer.param_groups[0]["lr"] = rate
-        self.loss_sum += train_on_batch(self.model, self.optimizer, arrays.tensors(self.device), args.bf16)
+        forward = None
+        if self.compiled is not None:
+            arrays = arrays.lengthened(*self.usual_shape[1:], self.views.language)
+            forward = self.compiled if arrays.shape == self.usual_shape else None
+        batch = arrays.tensors(self.device)
+        self.loss_sum += train_on_batch(self.model, self.optimizer, batch, args.bf16, forward)
         self.loss_count += 1
         self.step += 1
         return rate
@@ -269,10 +349,13 @@ class Training:
         self.loss_count = 0
         self.keep_if_best(row.val_loss, epoch, path)
 
+    def is_counted(self, epoch: int) -> bool:
+        """Say whether an epoch's losses count as the lowest: the first ones' do not."""
+        return bool(epoch > self.args.save_best_skip * self.args.nepochs)
+
     def keep_if_best(self, val_loss: float, epoch: int, path: Path) -> None:
         """Take down the lowest validation loss and, if asked, keep its network; the first epochs do not count."""
-        is_counted = epoch > self.args.save_best_skip * self.args.nepochs
-        if is_counted and (self.best_val_loss is None or val_loss < self.best_val_loss):
+        if self.is_counted(epoch) and (self.best_val_loss is None or val_loss < self.best_val_loss):
             self.best_val_loss = val_loss
             if self.args.save_best:
                 self.save(best_path(path))
@@ -283,6 +366,19 @@ def best_path(path: Path) -> Path:
     return path.with_name(f"{path.stem}_best{path.suffix}")
 
 
+def weights_path(path: Path) -> Path:
+    """Name the file of the weights without what only training needs."""
+    return path.with_name(f"{path.stem}_weights{path.suffix}")
+
+
+def may_end_elsewhere(trained: TrainedNetwork, args: argparse.Namespace) -> bool:
+    """Say whether a checkpoint is one of a run with this `--nepochs` too; which losses are the best depends on it."""
+    before = trained.arguments.get("nepochs")
+    if before is None or args.save_best:
+        return False
+    return same_rates(trained.epoch, (before, args.nepochs), args.lr_end_factor, not args.no_lr_warmup)
+
+
 def find_earlier_run(path: Path, args: argparse.Namespace, device: torch.device) -> TrainedNetwork | None:
     """Load the checkpoint that this command goes on from, if there is one.
 
@@ -290,23 +386,37 @@ def find_earlier_run(path: Path, args: argparse.Namespace, device: torch.device)
         UserError: if the file may not be overwritten, is something else, or was trained with other arguments.
     """
     if not path.exists():
-        if args.save_best and best_path(path).exists():
-            raise UserError(f"{best_path(path)} exists; choose another --fn_out_model, or move or delete it")
+        others = [best_path(path)] * args.save_best + [weights_path(path)] * args.save_weights
+        for other in (one for one in others if one.exists()):
+            raise UserError(f"{other} exists; choose another --fn_out_model, or move or delete it")
         return None
     if not args.resume:
         raise UserError(f"{path} exists; pass --resume to go on with it, another --fn_out_model, or delete it")
     trained = load_network(path, device)
     if not trained.saved.get("is_between_epochs", True):
         raise UserError(f"{path} is the best network of a run, not its last; go on from that or choose another name")
-    differing = differing_arguments(trained.arguments, vars(args), PLACES, make_parser().get_default)
+    may_differ = (*PLACES, "nepochs") if may_end_elsewhere(trained, args) else PLACES
+    differing = differing_arguments(trained.arguments, vars(args), may_differ, make_parser().get_default)
     if differing:
         raise UserError(f"{path} was trained with {differing}; pass the same or another --fn_out_model")
     return trained
 
 
+def check_workers(workers: int) -> None:
+    """Refuse more processes than the machine has cores.
+
+    Raises:
+        UserError: if there are too many.
+    """
+    n_cores = os.cpu_count() or 1
+    if workers > n_cores:
+        raise UserError(f"{workers} workers: this machine has {n_cores} cores; ask for fewer")
+
+
 def main() -> None:
     """Train, go on, or report that there is nothing left to do."""
     args = make_parser().parse_args()
+    check_workers(args.workers)
     device = choose_device(args.gpu, args.cpu, args.threads)
     path = args.dir_model / args.fn_out_model
     earlier = find_earlier_run(path, args, device)

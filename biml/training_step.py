@@ -3,6 +3,8 @@
 Source: Lake & Baroni 2023, Methods ("Training").
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -41,6 +43,15 @@ def learning_rate(
     return peak * (1 - (1 - end_factor) * done)
 
 
+def same_rates(epochs: int, nepochs: tuple[int, int], end_factor: float, has_warmup: bool) -> bool:
+    """Say whether the first epochs of two runs that differ in `nepochs` alone have the same learning rates."""
+    one, other = (
+        [learning_rate(epoch, 0, 1, total, 1.0, end_factor, has_warmup) for epoch in range(1, epochs + 1)]
+        for total in nepochs
+    )
+    return epochs <= min(nepochs) and one == other
+
+
 def total_loss(logits: Tensor, target_out: Tensor, pad: int) -> tuple[Tensor, Tensor]:
     """Sum the loss of all symbols but padding, in nats, and count them; two scalars.
 
@@ -55,12 +66,26 @@ def total_loss(logits: Tensor, target_out: Tensor, pad: int) -> tuple[Tensor, Te
     return loss, (target_out != pad).sum()
 
 
-def train_on_batch(model: BIML, optimizer: torch.optim.Optimizer, batch: QueryTensors, bf16: bool = False) -> Tensor:
-    """Take one gradient step on the mean loss per symbol; returns it, a detached scalar in nats."""
+def train_on_batch(
+    model: BIML,
+    optimizer: torch.optim.Optimizer,
+    batch: QueryTensors,
+    bf16: bool = False,
+    forward: Callable[[Tensor, Tensor], Tensor] | None = None,
+) -> Tensor:
+    """Take one gradient step on the mean loss per symbol; returns it, a detached scalar in nats.
+
+    Args:
+        model: the network.
+        optimizer: of its weights.
+        batch: what to learn.
+        bf16: whether products are computed in bfloat16.
+        forward: the network's own `forward`, compiled perhaps; None for the model as it is.
+    """
     model.train()
     optimizer.zero_grad()
     with torch.autocast(batch.source.device.type, torch.bfloat16, enabled=bf16):
-        logits = model(batch.source, batch.target_in)
+        logits = (forward or model)(batch.source, batch.target_in)
     loss, count = total_loss(logits, batch.target_out, model.target_pad)
     mean = loss / count
     mean.backward()

@@ -458,7 +458,7 @@ def test_a_network_is_not_overwritten(train, tmp_path, finished):
 @pytest.mark.parametrize(
     "argument",
     [
-        *("--seed 2", "--episode_type algebraic", "--batch_size 3", "--nepochs 3", "--lr 0.5", "--lr_end_factor 0.5"),
+        *("--seed 2", "--episode_type algebraic", "--batch_size 3", "--lr 0.5", "--lr_end_factor 0.5"),
         *("--no_lr_warmup", "--nlayers_encoder 2", "--nlayers_decoder 2", "--emb_size 16", "--ff_mult 2"),
         *("--dropout 0.1", "--act relu", "--save_best", "--save_best_skip 0.3", "--bf16", "--compile"),
     ],
