@@ -13,7 +13,7 @@ import pytest
 import torch
 from script_runs import assert_one_line, contents, rows, run_file, same_contents
 
-import biml.train
+import biml.training
 from biml.episode import EpisodeSizes, sample_episode
 from biml.episode_types import training_views, validation_views
 from biml.model import BIML, ModelConfig
@@ -209,9 +209,9 @@ def test_one_shape_is_compiled(train, tmp_path, compiled):
 
 def test_a_step_waits_for_nothing(data, monkeypatch):
     """No number is read from the device in a step; a validation reads all of its losses at once."""
-    args = biml.train.make_parser().parse_args([*map(str, TINY), "--fn_out_model", "net.tar"])
+    args = biml.training.make_parser().parse_args([*map(str, TINY), "--fn_out_model", "net.tar"])
     views, asked = (find(args.episode_type, data) for find in (training_views, validation_views))
-    training = biml.train.Training(args, views, asked, CPU)
+    training = biml.training.Training(args, views, asked, CPU)
     read = []
     for name in ("item", "tolist", "__float__", "__int__", "__bool__"):
         kept = getattr(torch.Tensor, name)

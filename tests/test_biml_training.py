@@ -16,7 +16,7 @@ import pytest
 import torch
 from script_runs import assert_one_line, contents, rows, run_file, same_contents
 
-import biml.training_step
+import biml.training
 from biml.answering import answer_views, views_of
 from biml.batch import assemble
 from biml.benchmarks import gold_episode
@@ -271,7 +271,7 @@ def train(tmp_path, data):
         if stop_in is not None:
             steps[stop_in - 1] = mock.Mock(side_effect=KeyboardInterrupt)
         coming = iter(steps)
-        with mock.patch.object(biml.training_step, "train_on_batch", lambda *given: next(coming)(*given)):
+        with mock.patch.object(biml.training, "train_on_batch", lambda *given: next(coming)(*given)):
             places = ("--data_dir", data, "--dir_model", tmp_path, "--fn_out_model", f"{name}.tar")
             return run_train(*TINY, *places, *arguments)
 

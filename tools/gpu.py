@@ -32,28 +32,22 @@ import subprocess
 import sys
 import tarfile
 import threading
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
 
 import torch
 
-from common.command_line import OneLineParser, name_list, natural_int, positive_float, positive_int, run_script
+from common.command_line import OneLineParser, name_list, positive_int, run_script
 from common.devices import choose_device
-from common.errors import UserError
 from common.files import written_whole
-from common.provenance import COMMIT_VARIABLE
+from common.session import HERE, PACKING_SECONDS, PATIENCE, Session, add_session_options, check_folder, logged_session
 from paper.cells import CELLS, SEEDS, Cell
 
-HERE = Path(__file__).resolve().parents[1]
 PARTS = ("checks", "bench", "grid")
 SHIPPED = ("me", "jump_perm", "around_right")  # cells of which a network is kept
 BENCHED = ("ME", "scan_prim_permutation", "scan_length", "standard_addprim_jump")
 CHECK_SECONDS, BENCH_SECONDS = 60.0, 60.0  # the longest that each command may take
-PACKING_SECONDS = 30.0  # kept for the end
 SHORT = 30.0  # seconds: a cell that took less had little left to do
-PATIENCE = 15.0  # seconds that a command gets to end when it is told to
 MPS_CONTROL = "nvidia-cuda-mps-control"
 MPS_FOLDER = "/usr/local/nvidia/bin"  # where containers have the driver's programs
 
@@ -61,9 +55,7 @@ MPS_FOLDER = "/usr/local/nvidia/bin"  # where containers have the driver's progr
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = OneLineParser(__doc__)
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where everything is written")
-    help_text = "after which nothing new is begun and what runs is stopped"
-    parser.add_argument("--minutes", type=positive_float, default=9.0, metavar="M", help=help_text)
+    add_session_options(parser)
     help_text = f"of {', '.join(PARTS)} (default: all)"
     parser.add_argument(
         "--parts",
@@ -74,68 +66,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--jobs", type=positive_int, default=1, metavar="N", help="cells at a time")
     parser.add_argument("--missing", action="store_true", help="only runs that have no result in results/")
-    parser.add_argument("--gpu", type=natural_int, default=0, metavar="N", help="which GPU")
-    parser.add_argument("--commit", metavar="HASH", help="of the code, if this is no checkout of git's")
     return parser.parse_args()
-
-
-class Session:
-    """The time that there is, and commands that keep to it."""
-
-    def __init__(self, args: argparse.Namespace, log: TextIO) -> None:
-        self.gpu, self.out, self._commit = str(args.gpu), args.out, args.commit
-        self._log, self._lock = log, threading.Lock()
-        self._started = time.monotonic()
-        self.deadline: float = self._started + 60 * args.minutes - PACKING_SECONDS
-
-    @property
-    def left(self) -> float:
-        """Seconds for further work."""
-        return self.deadline - time.monotonic()
-
-    def say(self, text: str) -> None:
-        """Print and log, with the seconds since the start in front."""
-        with self._lock:
-            line = f"[{time.monotonic() - self._started:5.0f} s] {text}"
-            print(line, flush=True)
-            print(line, file=self._log, flush=True)
-
-    def run(self, arguments: Sequence[str], seconds: float) -> float | None:
-        """Run a command of Python's until it ends or the time is over; says what it printed.
-
-        Returns:
-            How many seconds it took, None if it failed or was stopped.
-        """
-        seconds = min(seconds, self.left)
-        shown = f"python {' '.join(arguments)}"
-        if seconds <= 0:
-            self.say(f"no time for {shown}")
-            return None
-        path = [str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path), "OMP_NUM_THREADS": "1"}
-        if self._commit is not None:
-            environment[COMMIT_VARIABLE] = self._commit
-        began = time.monotonic()
-        process = subprocess.Popen(
-            [sys.executable, *arguments],
-            cwd=self.out,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        try:
-            printed, _ = process.communicate(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            process.terminate()  # train.py and paper/reproduce.py keep what they have
-            try:
-                printed, _ = process.communicate(timeout=PATIENCE)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                printed, _ = process.communicate()
-        took = time.monotonic() - began
-        self.say(f"{shown}\n{printed.rstrip()}\n    exit code {process.returncode} after {took:.0f} s")
-        return took if process.returncode == 0 else None
 
 
 def check(session: Session) -> bool:
@@ -251,13 +182,9 @@ def keep_networks(session: Session) -> None:
 def main() -> None:
     """Do the parts that were asked for."""
     args = parse_arguments()
-    log_path = args.out / "log.txt"
-    if args.out.exists() and any(args.out.iterdir()) and not log_path.exists():
-        raise UserError(f"{args.out} is neither empty nor of an earlier call; name another folder")
+    check_folder(args.out)
     choose_device(args.gpu, False, 1)  # refuses a GPU that is not there
-    args.out.mkdir(parents=True, exist_ok=True)
-    with log_path.open("a", encoding="utf-8") as log:
-        session = Session(args, log)
+    with logged_session(args) as session:
         card = torch.cuda.get_device_name(args.gpu)
         session.say(f"GPU {args.gpu}: {card}; torch {torch.__version__}, Python {sys.version.split()[0]}")
         works = check(session) if "checks" in args.parts else True

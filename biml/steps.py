@@ -1,0 +1,91 @@
+"""Time training steps, taken just as `biml.train` takes them, and tell their losses; no network is saved.
+
+    python -m biml.steps --fn_out_results steps.json --steps 200 --episode_type algebraic+biases --workers 8 --bf16
+
+takes every option of `biml.train` that says what a step is. Written are milliseconds of a step and of a validation,
+batches included, the loss of every step in nats a symbol, and the shape of a batch: queries, source and target symbols.
+"""
+
+import argparse
+import itertools
+import math
+import time
+from typing import Any
+
+import torch
+
+from biml.episode_types import training_views, validation_views
+from biml.training import Training, make_parser
+from biml.workers import Batches, all_batches
+from common.command_line import OneLineParser, json_path, natural_int, positive_int, run_script
+from common.devices import choose_device, describe_device
+from common.files import save_json
+from common.provenance import provenance
+
+
+def parse_arguments() -> tuple[argparse.Namespace, argparse.Namespace]:
+    """Read the command line; returns what is asked here, and the arguments of the training."""
+    parser = OneLineParser(__doc__)
+    parser.add_argument("--steps", type=positive_int, default=200, metavar="N", help="how many are timed")
+    parser.add_argument(
+        "--warm_up", type=natural_int, default=10, metavar="N", help="steps before these, compilation among them"
+    )
+    parser.add_argument("--fn_out_results", type=json_path, required=True, metavar="PATH.json", help="the result file")
+    own, others = parser.parse_known_args()
+    return own, make_parser().parse_args([*others, "--fn_out_model", "unsaved.tar"])
+
+
+def wall_seconds(device: torch.device) -> float:
+    """Read the clock once the device has done all it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def take_steps(training: Training, warm_up: int, steps: int) -> dict[str, Any]:
+    """Take steps and a validation; returns what is measured."""
+    args, device = training.args, training.device
+    source = Batches(args.episode_type, args.data_dir, args.batch_size, args.seed)
+    an_epoch = math.ceil(training.views.size / args.batch_size)
+    epochs = range(1, 1 + math.ceil((warm_up + steps) / an_epoch))
+    sums = [training.loss_sum.clone()]
+    began = wall_seconds(device)
+    with all_batches(source, training.views, epochs, args.workers) as made:
+        for number, arrays in enumerate(itertools.islice(made, warm_up + steps)):
+            if number == warm_up:
+                began = wall_seconds(device)
+            training.train_one(arrays, 1 + number // an_epoch, number % an_epoch)
+            sums.append(training.loss_sum.clone())
+        took = wall_seconds(device) - began
+    losses = torch.stack(sums).diff().tolist()
+    training.validate()
+    began = wall_seconds(device)
+    validation_loss = training.validate()
+    return {
+        "milliseconds": 1000 * took / steps,
+        "validation_milliseconds": 1000 * (wall_seconds(device) - began),
+        "validation_loss": validation_loss,
+        "losses": losses,
+        "shape": list(arrays.shape),
+    }
+
+
+def main() -> None:
+    """Measure, print, write."""
+    own, args = parse_arguments()
+    device = choose_device(args.gpu, args.cpu, args.threads)
+    views, validation = (find(args.episode_type, args.data_dir) for find in (training_views, validation_views))
+    training = Training(args, views, validation, device)
+    found = take_steps(training, own.warm_up, own.steps)
+    peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+    about = {"device": describe_device(device), "peak_bytes": peak, "arguments": training.arguments}
+    save_json(own.fn_out_results, {**found, **about, "workers": args.workers, "provenance": provenance()})
+    print(
+        f"{describe_device(device)}: {found['milliseconds']:.2f} ms a step of {found['shape']}, "
+        f"{found['validation_milliseconds']:.0f} ms a validation, losses {found['losses'][0]:.4f} to "
+        f"{found['losses'][-1]:.4f}, validation {found['validation_loss']:.4f}"
+    )
+
+
+if __name__ == "__main__":
+    run_script(main)
