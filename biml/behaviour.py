@@ -142,11 +142,14 @@ def with_roles(pairs: Sequence[tuple[Words, Words]]) -> dict[str, Words]:
 
 
 def _is_iconic(answers: Mapping[str, Words]) -> bool:
-    """Tell whether words can have meanings, none of them empty, that all answers are put together from."""
+    """Tell whether words can have meanings that all answers are put together from.
+
+    Those of p2 and p3, of which one answer each tells, may be empty, as in the published analysis.
+    """
     first = answers["p1"]
     n = len(first)
     meaning = {"p1": first, "p2": answers["p1 p2"][n:], "p3": answers["p3 p1"][:-n], "p4": answers["p1 p4 p1"][n:-n]}
     meaning["p5"] = answers["p1 p4 p5"][n + len(meaning["p4"]) :]
-    return all(meaning.values()) and all(
+    return all(meaning[word] for word in ("p1", "p4", "p5")) and all(
         answers[query] == tuple(symbol for word in split(query) for symbol in meaning[word]) for query in OPEN_ENDED
     )

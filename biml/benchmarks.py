@@ -1,12 +1,11 @@
-"""The fixed tasks that people were given too: few-shot instructions, open-ended instructions, behaviour probes.
+"""The fixed tasks that people were given too: few-shot instructions and open-ended instructions.
 
 Inputs and outputs of the first are canonical symbols, which are renamed at random before a network sees them; those of
-the others are roles (p1, c1), which get words and colours in the same way. People's answers are not here.
+the others are roles (p1, c1), which get words and colours in the same way. People's answers are not here, nor are the
+behaviour probes, which come with them.
 
-Source: Lake & Baroni 2023 (few-shot and open-ended instructions) and its supplement (probes).
+Source: Lake & Baroni 2023.
 """
-
-from typing import NamedTuple
 
 from biml.episode import Episode, Example
 from biml.grammar import MINI_SCAN, Words
@@ -44,14 +43,6 @@ OPEN_ENDED = ("p1", "p1 p1", "p1 p2", "p3 p1", "p1 p4 p5", "p1 p4 p1", "p5 p4 p1
 OPEN_ENDED_COLOURS = ("c1", "c2", "c3", "c4", "c5", "c6")
 
 
-class Probe(NamedTuple):
-    """A question to which no answer is the right one."""
-
-    support: tuple[Example, ...]
-    query: Words
-    allowed_outputs: Words
-
-
 def gold_episode() -> Episode:
     """Put the few-shot benchmark together; its grammar is mini-SCAN."""
     support, query = (
@@ -65,24 +56,6 @@ def open_ended_episode() -> Episode:
     """Put the open-ended instructions together; the answers only hold places, one colour each."""
     query = tuple(Example(split(text), OPEN_ENDED_COLOURS[:1]) for text in OPEN_ENDED)
     return Episode((), query, None, OPEN_ENDED_COLOURS)
-
-
-def probes() -> dict[str, Probe]:
-    """List the behaviour probes by name."""
-    two, six = OPEN_ENDED_COLOURS[:2], OPEN_ENDED_COLOURS
-    first, second = Example(("p1",), ("c1",)), Example(("p2",), ("c2",))
-    found = {}
-    for n in (1, 2, 3):
-        shown = tuple(Example((f"p{number}",), ("c1",)) for number in range(1, n + 1))
-        for pool in (two, six):
-            found[f"ME_{n}ex_{len(pool)}pool"] = Probe(shown, (f"p{n + 1}",), pool)
-    for query in ("p1 p2", "p2 p1 p1"):
-        found[f"concat_11_test{query.replace(' ', '')}"] = Probe((first, second), split(query), two)
-    long = Example(("p1",), ("c1", "c1", "c1")), Example(("p2",), ("c2", "c2"))
-    found["concat_32"] = Probe(long, split("p1 p2"), two)
-    for query in ("p3", "p1 p3", "p1 p3 p2"):
-        found[f"default_test{query.replace(' ', '')}"] = Probe((first, second), split(query), two)
-    return found
 
 
 def split(text: str) -> Words:

@@ -151,11 +151,10 @@ def _one_after_the_other(episode: Episode, dice: Dice) -> list[View]:
     return [view_of(part, MAIN, renaming=renaming) for part in parts]
 
 
-def _pool_view(episode: Episode, dice: Dice, copies: bool = True) -> View:
-    """Show what an answer may be made of as a first study example without input."""
-    renamed, renaming = rename(shuffled_support(episode, dice), dice)
-    view = view_of(renamed._replace(allowed_outputs=()), MAIN, copies, renaming)
-    return view._replace(support=[(b"", MAIN.target.encode(renamed.allowed_outputs)), *view.support])
+def _pool_view(episode: Episode, dice: Dice) -> View:
+    """Show what an answer may be made of as a first study example without input, for which nobody asks."""
+    view = _renamed_view(episode, dice, copies=True)
+    return view._replace(support=[(b"", view.allowed_outputs), *view.support])
 
 
 def _repeated(episode: Episode, times: int) -> Episode:
@@ -269,8 +268,13 @@ def _few_shot_human(data_dir: Path, times: int) -> ViewSet:
 
 
 def _probes(data_dir: Path, make: Callable[[Episode, Dice], View]) -> ViewSet:
-    episodes = [_repeated(one, 10) for one in _people(data_dir, PROBES)]
-    return _each(episodes, lambda one, dice: [make(one, dice)], OF_PEOPLE)
+    """Ask for everything ten times, the study examples too."""
+
+    def repeated(episode: Episode, dice: Dice) -> list[View]:
+        view = make(episode, dice)
+        return [view._replace(query=view.query * 10, is_copy=view.is_copy * 10)]
+
+    return _each(_people(data_dir, PROBES), repeated, OF_PEOPLE)
 
 
 KINDS: dict[str, Kind] = {
@@ -286,7 +290,7 @@ KINDS: dict[str, Kind] = {
     **{f"joint_cross{fold}": _of_fold(fold, functools.partial(_joint_views, fold)) for fold in HELD_OUT},
     "probe_human_w_pool": Kind(
         lambda data_dir: _drawn(_people(data_dir, PROBES), _pool_view),
-        lambda data_dir: _probes(data_dir, lambda one, dice: _pool_view(one, dice, copies=False)),
+        lambda data_dir: _probes(data_dir, _pool_view),
     ),
     "few_shot_gold": Kind(None, lambda _: _few_shot_gold(gold_episode())),
     "few_shot_human": Kind(None, lambda data_dir: _few_shot_human(data_dir, 1)),

@@ -14,6 +14,12 @@ from common.errors import UserError
 from common.plain_files import DIVERGED, check_finite, check_format, load_plain, save_plain
 
 FORMAT = "biml"
+PUBLISHED = {
+    **{name: name for name in ("episode_type", "batch_size", "nepochs", "emb_size", "ff_mult", "dropout")},
+    **{name: name for name in ("nlayers_encoder", "nlayers_decoder")},
+    "act": "activation",
+}
+"""Names of arguments here, and the entries of a published file that tell them."""
 FORMAT_VERSION = 1
 LANGUAGES = {(len(language.source), len(language.target)): language for language in (MAIN, VANILLA)}
 
@@ -82,14 +88,16 @@ def _from_own(path: Path, saved: Mapping[str, Any], device: torch.device) -> Tra
 
 
 def _from_published(path: Path, saved: Mapping[str, Any], device: torch.device) -> TrainedNetwork:
-    """Read the published weights, wherever in the file they stand; the sizes follow from their shapes.
+    """Read the published weights, wherever in the file they stand.
+
+    What the file says of itself counts; what it does not say follows from its training command, and sizes from shapes.
 
     Raises:
         UserError: if there are none, or if they are for other symbols.
     """
-    states = [
-        value for value in (saved, *saved.values()) if isinstance(value, dict) and "input_embedding.weight" in value
-    ]
+    held = [value for value in saved.values() if isinstance(value, dict)]
+    nested = [inner for value in held for inner in value.values() if isinstance(inner, dict)]
+    states = [value for value in (saved, *held, *nested) if "input_embedding.weight" in value]
     if not states:
         raise UserError(f"{path} holds no network of {FORMAT}; other checkpoints have scripts of their own")
     state = states[0]
@@ -100,6 +108,7 @@ def _from_published(path: Path, saved: Mapping[str, Any], device: torch.device) 
     }
     wide = state["transformer.encoder.layers.0.linear1.weight"].shape[0]
     arguments = _plain(vars(saved["args"])) if "args" in saved else {}
+    arguments |= _plain({name: saved[entry] for name, entry in PUBLISHED.items() if entry in saved})
     config = ModelConfig(
         input_size,
         state["output_embedding.weight"].shape[0],
@@ -113,7 +122,8 @@ def _from_published(path: Path, saved: Mapping[str, Any], device: torch.device) 
     _check_numbers(path, saved, language)
     model = BIML(config)
     model.load_state_dict(state)
-    return TrainedNetwork(model.to(device), language, episode_type, saved.get("epoch", 0), arguments, dict(saved))
+    contents = {**saved, "history": saved.get("train_tracker", saved.get("history"))}
+    return TrainedNetwork(model.to(device), language, episode_type, saved.get("epoch", 0), arguments, contents)
 
 
 def _plain(arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -43,7 +43,7 @@ class Likelihood(NamedTuple):
     """Log-likelihood of given answers over repetitions, in nats."""
 
     total: float  # mean over repetitions
-    total_sd: float | None  # over repetitions; None for one
+    total_sd: float | None  # over these repetitions, as published; None for one
     n_symbols: float  # mean over repetitions
     per_symbol: float  # of all repetitions together
 
@@ -65,7 +65,7 @@ def likelihood(log_p: Sequence[torch.Tensor], lapse: float, n_choices: int) -> L
     """Sum the log-probabilities of the symbols of each repetition, mixed with lapses."""
     totals = [with_lapse(one, lapse, n_choices).sum().item() for one in log_p]
     counts = [len(one) for one in log_p]
-    spread = statistics.stdev(totals) if len(totals) > 1 else None
+    spread = statistics.pstdev(totals) if len(totals) > 1 else None
     return Likelihood(statistics.mean(totals), spread, statistics.mean(counts), math.fsum(totals) / sum(counts))
 
 

@@ -71,6 +71,16 @@ def test_meanings_put_one_after_the_other_are_iconic(meanings):
     assert analyse_open_ended(spoken(meanings)).iconic
 
 
+@pytest.mark.parametrize(("word", "expected"), [("p2", True), ("p3", True), ("p4", False), ("p5", False)])
+@given(MEANINGS)
+def test_words_of_which_one_answer_tells_may_mean_nothing(word, expected, meanings):
+    """As in the published analysis; the others are to mean something."""
+    assert (
+        analyse_open_ended(spoken([() if f"p{n}" == word else one for n, one in enumerate(meanings, 1)])).iconic
+        == expected
+    )
+
+
 @given(MEANINGS, st.sampled_from(["p1 p1", "p5 p4 p1"]), st.sampled_from(OUTPUT_WORDS))
 def test_an_answer_that_contradicts_the_others_is_not_iconic(meanings, query, symbol):
     """The meanings follow from five answers; the other two have to agree with them."""

@@ -712,6 +712,30 @@ def test_a_published_file_loads_without_running_anything_in_it(published, langua
         assert torch.equal(trained.model.eval()(batch.source, batch.target_in), expected)
 
 
+RECORD = [{"epoch": 1, "step": step, "lr": 0.1, "avg_train_loss": 2.0, "val_loss": 2.1} for step in (1, 25)]
+
+
+@pytest.mark.parametrize("is_nested", [True, False])
+def test_a_published_file_tells_of_itself(tmp_path, is_nested):
+    """Activation, type, sizes and record stand beside the weights, which older files have one level down."""
+    model = tiny_network(config=ModelConfig(emb_size=16, nlayers_encoder=1, nlayers_decoder=1, ff_mult=2, act="relu"))
+    state = {"net": model.state_dict()} if is_nested else model.state_dict()
+    told = {"activation": "relu", "episode_type": "algebraic", "batch_size": 7, "nepochs": 9, "dropout": 0.2}
+    torch.save({"nets_state_dict": state, "epoch": 3, "step": 12, "train_tracker": RECORD, **told}, tmp_path / "net.pt")
+    trained = load_network(tmp_path / "net.pt", CPU)
+    assert (trained.model.config.act, trained.episode_type, trained.epoch) == ("relu", "algebraic", 3)
+    assert (trained.arguments["batch_size"], trained.arguments["nepochs"]) == (7, 9)
+    assert trained.saved["history"] == RECORD
+    assert all(map(torch.equal, trained.model.state_dict().values(), model.state_dict().values()))
+
+
+def test_what_a_published_file_says_goes_before_its_command(published):
+    """The command is asked where the file is silent."""
+    trained = load_network(published(tiny_network(), activation="relu", nepochs=60), CPU)
+    assert (trained.model.config.act, trained.arguments["nepochs"]) == ("relu", 60)
+    assert load_network(published(tiny_network()), CPU).arguments["nepochs"] == 50
+
+
 def test_a_bare_state_dict_loads_too(tmp_path):
     """The weights alone tell everything but what they were trained on."""
     model = tiny_network().eval()

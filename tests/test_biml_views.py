@@ -8,9 +8,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from probe_tasks import PROBES, probes
 
 from biml.batch import assemble
-from biml.benchmarks import OPEN_ENDED, gold_episode, open_ended_episode, probes
+from biml.benchmarks import OPEN_ENDED, gold_episode, open_ended_episode
 from biml.dice import Dice
 from biml.episode import Episode, Example, sample_episode
 from biml.episode_files import format_episode
@@ -157,31 +158,6 @@ def test_the_open_ended_instructions_are_the_published_ones():
         *("p1", "p1 p1", "p1 p2", "p3 p1", "p1 p4 p5", "p1 p4 p1", "p5 p4 p1"),
     ]
     assert asked.support == () and len(set(asked.allowed_outputs)) == 6
-
-
-PROBES = {  # study, query, pool
-    "ME_1ex_2pool": ("p1 : c1", "p2", 2),
-    "ME_1ex_6pool": ("p1 : c1", "p2", 6),
-    "ME_2ex_2pool": ("p1 : c1, p2 : c1", "p3", 2),
-    "ME_2ex_6pool": ("p1 : c1, p2 : c1", "p3", 6),
-    "ME_3ex_2pool": ("p1 : c1, p2 : c1, p3 : c1", "p4", 2),
-    "ME_3ex_6pool": ("p1 : c1, p2 : c1, p3 : c1", "p4", 6),
-    "concat_11_testp1p2": ("p1 : c1, p2 : c2", "p1 p2", 2),
-    "concat_11_testp2p1p1": ("p1 : c1, p2 : c2", "p2 p1 p1", 2),
-    "concat_32": ("p1 : c1 c1 c1, p2 : c2 c2", "p1 p2", 2),
-    "default_testp3": ("p1 : c1, p2 : c2", "p3", 2),
-    "default_testp1p3": ("p1 : c1, p2 : c2", "p1 p3", 2),
-    "default_testp1p3p2": ("p1 : c1, p2 : c2", "p1 p3 p2", 2),
-}
-
-
-def test_the_probes_are_the_published_ones():
-    """Twelve of them, by name: what is shown, what is asked, what may be answered."""
-    found = probes()
-    assert found.keys() == PROBES.keys()
-    for name, (support, query, size) in PROBES.items():
-        pool = tuple(f"c{number}" for number in range(1, size + 1))
-        assert found[name] == (tuple(map(example, support.split(", "))), tuple(query.split()), pool)
 
 
 # Sources and targets
@@ -649,7 +625,8 @@ def checked(views):
         for view in made:
             assert len(view.query) == len(view.is_copy) > 0
             copies = [one for one, is_copy in zip(view.query, view.is_copy, strict=True) if is_copy]
-            assert copies in ([], [one for one in view.support if one[0]])
+            shown = [one for one in view.support if one[0]]
+            assert copies in ([], shown, shown * 10)
             for words, output in view.query:
                 assert words and max(words) < views.language.source.sos
                 assert output and max(output) < views.language.target.sos
@@ -847,33 +824,38 @@ def test_joint_training_bends_targets(data):
 
 @pytest.mark.parametrize("name", PROBES)
 def test_probes_allow_what_the_pool_has(data, name):
-    """Study examples are asked for too, then every answer ten times; an answer may be made of the pool alone."""
+    """Study examples and every answer, all ten times, as published; an answer may be made of the pool alone."""
     views = evaluation_views("probe_human", data)
     support, query, pool = probes()[name]
     (view,) = views.make(sorted(PROBES).index(name), dice(3))
     undone = [view.renaming.undo(one) for one in in_words(view.query)]
+    once = len(support) + 2
+    assert undone == undone[:once] * 10
     assert sorted(undone[: len(support)]) == sorted(support)
-    assert undone[len(support) :] == list(probe_answers(name).query) * 10
-    assert view.is_copy == [True] * len(support) + [False] * 20
+    assert undone[len(support) : once] == list(probe_answers(name).query)
+    assert view.is_copy == ([True] * len(support) + [False] * 2) * 10
     assert [view.renaming.outputs[colour] for colour in MAIN.target.decode(view.allowed_outputs)] == list(pool)
     assert undone[-1].input == query
 
 
 def test_the_pool_can_be_a_first_study_example(data):
-    """`q.. SOS IO a b SOS x1..`: nothing, and what an answer may be made of; nobody asks for it."""
+    """`q.. SOS IO a b SOS x1..`: nothing, and what an answer may be made of; nobody asks for it.
+
+    Its answers are made of that alone, and in an evaluation everything else is asked for ten times, as published.
+    """
     training, evaluation = (find("probe_human_w_pool", data) for find in (training_views, evaluation_views))
-    made = [(evaluation.make(index, dice(index))[0], False) for index in range(12)]
-    made += [(training.make(index, dice(index))[0], True) for index in range(60)]
+    made = [(evaluation.make(index, dice(index))[0], 10) for index in range(12)]
+    made += [(training.make(index, dice(index))[0], 1) for index in range(60)]
     pools = {tuple(probe.allowed_outputs) for probe in probes().values()}
-    for view, has_copies in made:
+    for view, times in made:
         (nothing, pool), *shown = view.support
         assert nothing == b""
         undone = tuple(view.renaming.outputs[colour] for colour in MAIN.target.decode(pool))
         assert undone in pools
-        assert view.allowed_outputs == b""
-        copies = view.query[: sum(view.is_copy)]
-        assert copies == (shown if has_copies else [])
-        assert len(view.query) - len(copies) == (2 if has_copies else 20)
+        assert view.allowed_outputs == pool
+        assert view.query == view.query[: len(shown) + 2] * times
+        assert view.query[: len(shown)] == shown
+        assert view.is_copy == ([True] * len(shown) + [False] * 2) * times
         words = [*in_words(view.query)[0].input, "SOS", "IO", *MAIN.target.decode(pool), "SOS"]
         numbers = [[*MAIN_SOURCE, "SOS"].index(word) for word in words]
         assert assemble([view], MAIN).source[0, : len(numbers)].tolist() == numbers
