@@ -75,10 +75,8 @@ def test_meanings_put_one_after_the_other_are_iconic(meanings):
 @given(MEANINGS)
 def test_words_of_which_one_answer_tells_may_mean_nothing(word, expected, meanings):
     """As in the published analysis; the others are to mean something."""
-    assert (
-        analyse_open_ended(spoken([() if f"p{n}" == word else one for n, one in enumerate(meanings, 1)])).iconic
-        == expected
-    )
+    some = [() if f"p{number}" == word else meaning for number, meaning in enumerate(meanings, 1)]
+    assert analyse_open_ended(spoken(some)).iconic == expected
 
 
 @given(MEANINGS, st.sampled_from(["p1 p1", "p5 p4 p1"]), st.sampled_from(OUTPUT_WORDS))
