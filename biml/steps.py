@@ -1,9 +1,9 @@
 """Time training steps, taken just as `biml.train` takes them, and tell their losses; no network is saved.
 
-    python -m biml.steps --fn_out_results steps.json --steps 200 --episode_type algebraic+biases --workers 8 --bf16
+    python -m biml.steps --steps 200 --episode_type algebraic+biases --workers 8 --bf16
 
-takes every option of `biml.train` that says what a step is. Written are milliseconds of a step and of a validation,
-batches included, the loss of every step in nats a symbol, and the shape of a batch: queries, source and target symbols.
+takes every option of `biml.train` that says what a step is. Milliseconds of a step, batches included, and of a
+validation are printed; --fn_out_results also gets the loss of every step in nats a symbol.
 """
 
 import argparse
@@ -30,7 +30,7 @@ def parse_arguments() -> tuple[argparse.Namespace, argparse.Namespace]:
     parser.add_argument(
         "--warm_up", type=natural_int, default=10, metavar="N", help="steps before these, compilation among them"
     )
-    parser.add_argument("--fn_out_results", type=json_path, required=True, metavar="PATH.json", help="the result file")
+    parser.add_argument("--fn_out_results", type=json_path, metavar="PATH.json", help="also write the results")
     own, others = parser.parse_known_args()
     return own, make_parser().parse_args([*others, "--fn_out_model", "unsaved.tar"])
 
@@ -79,7 +79,8 @@ def main() -> None:
     found = take_steps(training, own.warm_up, own.steps)
     peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
     about = {"device": describe_device(device), "peak_bytes": peak, "arguments": training.arguments}
-    save_json(own.fn_out_results, {**found, **about, "workers": args.workers, "provenance": provenance()})
+    if own.fn_out_results:
+        save_json(own.fn_out_results, {**found, **about, "workers": args.workers, "provenance": provenance()})
     print(
         f"{describe_device(device)}: {found['milliseconds']:.2f} ms a step of {found['shape']}, "
         f"{found['validation_milliseconds']:.0f} ms a validation, losses {found['losses'][0]:.4f} to "
