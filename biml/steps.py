@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
+import biml.training
 from biml.episode_types import training_views, validation_views
-from biml.training import Training, make_parser
 from biml.workers import Batches, all_batches
 from common.command_line import OneLineParser, json_path, natural_int, positive_int, run_script
 from common.devices import choose_device, describe_device
@@ -32,7 +32,7 @@ def parse_arguments() -> tuple[argparse.Namespace, argparse.Namespace]:
     )
     parser.add_argument("--fn_out_results", type=json_path, metavar="PATH.json", help="also write the results")
     own, others = parser.parse_known_args()
-    return own, make_parser().parse_args([*others, "--fn_out_model", "unsaved.tar"])
+    return own, biml.training.make_parser().parse_args([*others, "--fn_out_model", "unsaved.tar"])
 
 
 def wall_seconds(device: torch.device) -> float:
@@ -42,7 +42,7 @@ def wall_seconds(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def take_steps(training: Training, warm_up: int, steps: int) -> dict[str, Any]:
+def take_steps(training: biml.training.Training, warm_up: int, steps: int) -> dict[str, Any]:
     """Take steps and a validation; returns what is measured."""
     args, device = training.args, training.device
     source = Batches(args.episode_type, args.data_dir, args.batch_size, args.seed)
@@ -75,7 +75,7 @@ def main() -> None:
     own, args = parse_arguments()
     device = choose_device(args.gpu, args.cpu, args.threads)
     views, validation = (find(args.episode_type, args.data_dir) for find in (training_views, validation_views))
-    training = Training(args, views, validation, device)
+    training = biml.training.Training(args, views, validation, device)
     found = take_steps(training, own.warm_up, own.steps)
     peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
     about = {"device": describe_device(device), "peak_bytes": peak, "arguments": training.arguments}
