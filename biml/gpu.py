@@ -157,7 +157,7 @@ class Lease:
     def check(self) -> bool:
         """Hold some losses to those of the CPU; says whether float32 is right."""
         few = ["--dropout", "0", "--batch_size", "2", "--no_lr_warmup", "--steps", str(self.scale.checked)]
-        few += ["--warm_up", "0"]
+        few += ["--warm_up", "0", "--no_validation"]
         on_cpu = self.steps("cpu", CHECK_SECONDS, *few, "--cpu", "--threads", str(self.threads))
         worst: dict[str, float] = {}
         for name in ("float32", "bf16"):
