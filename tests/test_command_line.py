@@ -390,7 +390,7 @@ def test_data_are_named_recorded_and_kept_to(tmp_path):
     outcome = run_here("test.py", "--fn_in_model", "net.tar", *flags)
     assert (outcome.code, outcome.err) == (0, "")
     assert said in outcome.out
-    report = json.loads((tmp_path / "models" / "res_test_net.json").read_text())
+    report = json.loads((tmp_path / "models" / "res_test_net.tar.json").read_text())
     assert report["scan_files"] == report["training_scan_files"] == files
     write_items(paths[0], split_items("length")["train"])
     before = contents(tmp_path)

@@ -60,7 +60,7 @@ def test_a_network_without_its_training_answers_alike(trained, tmp_path):
     counts = {}
     for folder in (trained, tmp_path):
         assert run_file(ROOT / "test.py", "--cpu", "--dir_model", folder, "--fn_in_model", "net.tar").code == 0
-        report = json.loads((folder / "res_test_net.json").read_text())
+        report = json.loads((folder / "res_test_net.tar.json").read_text())
         counts[folder] = report["correct"], report["breakdown"], report["wrong"], report["training_seconds"]
     assert counts[trained] == counts[tmp_path]
 
