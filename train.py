@@ -39,11 +39,14 @@ from common.learning_curve import Curve
 from common.plain_files import DIVERGED, check_finite
 from common.provenance import provenance
 from common.run_loop import (
+    ANEW,
+    add_overwrite,
     cannot_go_on,
     claimed,
     differing_arguments,
     interruption_explained,
     interrupts_noticed,
+    same_command,
     with_what_was_done,
 )
 from episode_batch import EpisodeBatch, encode, vocabularies_of
@@ -80,7 +83,7 @@ def make_parser() -> OneLineParser:
     help_text = "the checkpoint, {seed} standing for the seed (default: net_<episode_type> and the arguments given)"
     group.add_argument("--fn_out_model", type=checkpoint_name, metavar="NAME.tar", help=help_text)
     add_data_folder(group)
-    group.add_argument("--overwrite", action="store_true", help="start anew even if there is a checkpoint")
+    add_overwrite(group)
     add_device_options(parser)
     return parser
 
@@ -384,28 +387,27 @@ def find_earlier_run(
     if args.overwrite or not path.exists():
         return None
     checkpoint = load_checkpoint(path, device)
-    anew = "pass --overwrite to start anew or another --fn_out_model"
     if checkpoint.is_original:
-        raise UserError(f"{path} is a file of the original release, which cannot be resumed; {anew}")
+        raise UserError(f"{path} is a file of the original release, which cannot be resumed; {ANEW}")
     if "weights_only" in checkpoint.saved:
-        raise UserError(f"{path} holds a network without its training, which cannot be trained further; {anew}")
+        raise UserError(f"{path} holds a network without its training, which cannot be trained further; {ANEW}")
     arguments = with_what_was_done(checkpoint.arguments)
     if arguments["keep_moments"] and not args.keep_moments:
         kept = f"{path} was trained with Adam's moments kept when the learning rate drops"
         if "keep_moments" not in checkpoint.arguments:
             kept += " (and queries padded to the longest of the language), as earlier code did"
-        raise UserError(f"{kept}; pass --keep_moments to go on so, {anew.removeprefix('pass ')}")
+        raise UserError(f"{kept}; pass --keep_moments to go on so, {ANEW.removeprefix('pass ')}")
     differing = differing_arguments(arguments, vars(args), {*PLACES, "num_episodes"}, default_of)
     if differing:
-        raise UserError(f"{path} was trained with {differing}; {anew}")
+        raise UserError(f"{path} was trained with {differing}; {ANEW}")
     contents_of = [[file.sha256 for file in one.files or ()] for one in (checkpoint.experiment, experiment)]
     if contents_of[0] != contents_of[1]:
-        raise UserError(f"{path} was trained on other contents of --train_file or --test_file; {anew}")
+        raise UserError(f"{path} was trained on other contents of --train_file or --test_file; {ANEW}")
     if checkpoint.vocabularies != vocabularies_of(experiment):
-        raise UserError(f"{path} has another vocabulary than {args.episode_type}; {anew}")
+        raise UserError(f"{path} has another vocabulary than {args.episode_type}; {ANEW}")
     if checkpoint.episode > args.num_episodes:
         raise UserError(
-            f"{path} has {checkpoint.episode} episodes, more than --num_episodes {args.num_episodes}; {anew}"
+            f"{path} has {checkpoint.episode} episodes, more than --num_episodes {args.num_episodes}; {ANEW}"
         )
     return checkpoint if checkpoint.episode > 0 else None  # before its first episode a run is what its seed makes it
 
@@ -508,7 +510,7 @@ def refused_if_damaged(*paths: Path) -> Iterator[None]:
     try:
         yield
     except (KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
-        raise cannot_go_on(error, "pass --overwrite to start anew or another --fn_out_model", *paths) from None
+        raise cannot_go_on(error, ANEW, *paths) from None
 
 
 def work_on(
@@ -533,8 +535,7 @@ def work_on(
         return
     if plans[0].episode > 0:
         print(f"going on from episode {plans[0].episode}", flush=True)
-    command = "the same command without --overwrite" if args.overwrite else "the same command"
-    with interruption_explained(command, "episode", lambda: trainings[-1].saved_episode):
+    with interruption_explained(same_command(args), "episode", lambda: trainings[-1].saved_episode):
         train(trainings, learner, replaced)
 
 

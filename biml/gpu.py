@@ -207,7 +207,7 @@ class Lease:
             return
         command = ["-m", "biml.train", "--episode_type", EPISODE_TYPE, "--data_dir", str(self.data)]
         command += ["--batch_size", str(BATCH), "--nepochs", str(plan["epochs"]), *self.scale.network]
-        command += ["--dir_model", str(self.work), "--fn_out_model", f"{NETWORK}.tar", "--resume", "--save_weights"]
+        command += ["--dir_model", str(self.work), "--fn_out_model", f"{NETWORK}.tar", "--save_weights"]
         command += ["--workers", str(self.workers), "--minutes", f"{(seconds - 10) / 60:.3f}"]
         self.session.run([*command, *self.where, *SETTINGS[plan["setting"]]], seconds)
         self.keep()

@@ -3,10 +3,10 @@
     python -m biml.train --episode_type algebraic+biases --fn_out_model net_BIML.tar
 
 writes <dir_model>/<fn_out_model> after every epoch and beside it the learning curve as .csv. A run is determined by its
-arguments: interrupted and started again with --resume it ends with the very weights of an uninterrupted run (same
+arguments: interrupted and started again it ends with the very weights of an uninterrupted run (same
 machine, CPU). Episodes of random grammars come from `python -m biml.generate`.
 
-With --resume there may be another --nepochs, as long as the learning rates have been the same up to now.
+The command that goes on may have another --nepochs, as long as the learning rates have been the same up to now.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from biml.training_step import same_rates
 from common.command_line import run_script
 from common.devices import choose_device, describe_device
 from common.errors import UserError
-from common.run_loop import differing_arguments, run_or_go_on
+from common.run_loop import ANEW, differing_arguments, run_or_go_on
 
 
 def may_end_elsewhere(trained: TrainedNetwork, args: argparse.Namespace) -> bool:
@@ -33,26 +33,30 @@ def may_end_elsewhere(trained: TrainedNetwork, args: argparse.Namespace) -> bool
     return same_rates(trained.epoch, (before, args.nepochs), args.lr_end_factor, not args.no_lr_warmup)
 
 
+def files_beside(path: Path, args: argparse.Namespace) -> list[Path]:
+    """List the networks that a run writes beside its checkpoint."""
+    return [best_path(path)] * args.save_best + [weights_path(path)] * args.save_weights
+
+
 def find_earlier_run(path: Path, args: argparse.Namespace, device: torch.device) -> TrainedNetwork | None:
     """Load the checkpoint that this command goes on from, if there is one.
 
     Raises:
-        UserError: if the file may not be overwritten, is something else, or was trained with other arguments.
+        UserError: if the file, or one beside it, is something else, or was trained with other arguments.
     """
-    if not path.exists():
-        others = [best_path(path)] * args.save_best + [weights_path(path)] * args.save_weights
-        for other in (one for one in others if one.exists()):
-            raise UserError(f"{other} exists; choose another --fn_out_model, or move or delete it")
+    if args.overwrite:
         return None
-    if not args.resume:
-        raise UserError(f"{path} exists; pass --resume to go on with it, another --fn_out_model, or delete it")
+    if not path.exists():
+        for other in (one for one in files_beside(path, args) if one.exists()):
+            raise UserError(f"{other} exists, without {path.name}; {ANEW}")
+        return None
     trained = load_network(path, device)
     if not trained.saved.get("is_between_epochs", True):
-        raise UserError(f"{path} is the best network of a run, not its last; go on from that or choose another name")
+        raise UserError(f"{path} is the best network of a run, not its last; go on from that, or {ANEW}")
     may_differ = (*PLACES, "nepochs") if may_end_elsewhere(trained, args) else PLACES
     differing = differing_arguments(trained.arguments, vars(args), may_differ, make_parser().get_default)
     if differing:
-        raise UserError(f"{path} was trained with {differing}; pass the same or another --fn_out_model")
+        raise UserError(f"{path} was trained with {differing}; {ANEW}")
     return trained
 
 
@@ -86,7 +90,8 @@ def main() -> None:
     if earlier is not None:
         training.check_data(path, earlier)
     go_on = None if earlier is None else lambda: training.go_on_from(earlier)
-    run_or_go_on(path, args.nepochs, "epoch", lambda: training.epoch, lambda: training.run(path), go_on)
+    beside = files_beside(path, args)
+    run_or_go_on(path, args, args.nepochs, "epoch", lambda: training.epoch, lambda: training.run(path), go_on, beside)
 
 
 if __name__ == "__main__":

@@ -37,11 +37,11 @@ from common.devices import add_device_options, describe_device, restore_torch_st
 from common.errors import UserError
 from common.learning_curve import Curve
 from common.provenance import provenance
-from common.run_loop import interrupts_noticed
+from common.run_loop import ANEW, add_overwrite, interrupts_noticed, same_command
 
 PLACES = (
     *("gpu", "cpu", "threads", "workers", "minutes"),
-    *("dir_model", "fn_out_model", "data_dir", "resume", "save_weights"),
+    *("dir_model", "fn_out_model", "data_dir", "overwrite", "resume", "save_weights"),
 )
 """Arguments that say where and how to run, not what to compute."""
 LOG_EVERY = 100  # steps; also after steps 1 and 25
@@ -69,22 +69,23 @@ def make_parser(description: str | None = None) -> OneLineParser:
     add("--ff_mult", type=positive_int, default=default.ff_mult, metavar="N", help="width of feed-forward layers, in E")
     add("--dropout", type=dropout_probability, default=default.dropout, metavar="P", help="in training")
     add("--act", choices=("gelu", "relu"), default=default.act, help="activation of the feed-forward layers")
-    add = parser.add_argument_group("files").add_argument
+    group = parser.add_argument_group("files")
+    add = group.add_argument
     add("--fn_out_model", type=checkpoint_name, required=True, metavar="NAME.tar", help="the checkpoint")
-    add_model_folder(parser)
+    add_model_folder(group)
     told = "folder with data_algebraic/ (of biml.generate) and data_human/ (your own download)"
     add("--data_dir", type=Path, default=Path("data"), metavar="DIR", help=told)
-    add("--resume", action="store_true", help="go on from the checkpoint, if there is one")
     add("--save_weights", action="store_true", help="also keep what using the network takes, NAME_weights.tar")
     add("--save_best", action="store_true", help="also keep the network with the lowest validation loss, NAME_best.tar")
     told = "fraction of the epochs, the first ones, whose losses do not count as the lowest"
     add("--save_best_skip", type=dropout_probability, default=0.2, metavar="F", help=told)
+    add_overwrite(group, has_resume=True)
     add_device_options(parser)
     add = parser.add_argument_group("speed and time, off by default").add_argument
     add("--workers", type=natural_int, default=0, metavar="N", help="processes that make batches ahead (default: none)")
     add("--compile", action="store_true", help="compile the network (torch.compile)")
     add("--bf16", action="store_true", help="compute products in bfloat16")
-    told = "begin no epoch that would not end within M minutes; --resume goes on"
+    told = "begin no epoch that would not end within M minutes; the same command goes on"
     add("--minutes", type=positive_float, metavar="M", help=told)
     return parser
 
@@ -179,7 +180,7 @@ class Training:
         if trained.saved.get("data", self.data) != self.data:
             raise UserError(
                 f"{path} was trained on other episodes than those in {self.args.data_dir}; point --data_dir at those, "
-                "or choose another --fn_out_model"
+                f"or {ANEW}"
             )
 
     def go_on_from(self, trained: TrainedNetwork) -> None:
@@ -285,7 +286,8 @@ class Training:
                 self.end_epoch(epoch, path)
                 if epoch < args.nepochs and not self.has_time_for(time.monotonic() - began):
                     print(
-                        f"--minutes {args.minutes:g}: stopped after epoch {epoch} of {args.nepochs}; --resume goes on"
+                        f"--minutes {args.minutes:g}: stopped after epoch {epoch} of {args.nepochs}; "
+                        f"{same_command(args)} goes on"
                     )
                     return
 

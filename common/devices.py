@@ -11,13 +11,14 @@ from common.command_line import natural_int, positive_int
 from common.errors import UserError
 
 
-def add_device_options(parser: argparse.ArgumentParser) -> None:
-    """Add --gpu, --cpu and --threads."""
+def add_device_options(parser: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
+    """Add --gpu, --cpu and --threads; gives the group of those that choose the device."""
     group = parser.add_argument_group("device", "The first GPU if there is one, else the CPU.")
     which = group.add_mutually_exclusive_group()
     which.add_argument("--gpu", type=natural_int, metavar="N", help="use GPU N")
     which.add_argument("--cpu", action="store_true", help="use the CPU even where there is a GPU")
     group.add_argument("--threads", type=positive_int, default=1, metavar="N", help="CPU threads")
+    return which
 
 
 def choose_device(gpu: int | None, cpu: bool, threads: int) -> torch.device:

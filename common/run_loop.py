@@ -1,9 +1,10 @@
 """What the training scripts share: whether a run may start or go on, and what happens if it is interrupted."""
 
+import argparse
 import os
 import signal
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
@@ -11,6 +12,22 @@ from typing import Any
 
 from common.command_line import in_one_line
 from common.errors import UserError
+
+ANEW = "pass --overwrite to start anew or another --fn_out_model"
+"""What to do about a checkpoint that a command cannot go on from."""
+
+
+def add_overwrite(group: argparse._ActionsContainer, has_resume: bool = False) -> None:
+    """Add --overwrite and, where commands of earlier code have it, --resume, which asks for what happens anyway."""
+    which = group.add_mutually_exclusive_group()
+    which.add_argument("--overwrite", action="store_true", help="start anew even if there is a checkpoint")
+    if has_resume:
+        which.add_argument("--resume", action="store_true", help="go on from a checkpoint, as happens without it too")
+
+
+def same_command(args: argparse.Namespace) -> str:
+    """Say which command goes on with a run that this one has begun."""
+    return "the same command without --overwrite" if args.overwrite else "the same command"
 
 
 def with_what_was_done(arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,21 +130,26 @@ def interruption_explained(command: str, unit: str, saved: Callable[[], int]) ->
 
 def run_or_go_on(
     path: Path,
+    args: argparse.Namespace,
     total: int,
     unit: str,
     done: Callable[[], int],
     run: Callable[[], None],
     go_on: Callable[[], None] | None,
+    beside: Iterable[Path] = (),
 ) -> None:
     """Run a training that writes one checkpoint, from the start or from where that is, and tell of it.
 
     Args:
         path: the checkpoint.
+        args: the command; with `overwrite` what earlier runs left at `path` and `beside` goes before the first step, so
+            that nothing of it is taken for a state of the new run.
         total: epochs or steps wanted.
         unit: "epoch" or "step".
         done: tells how many are in the checkpoint.
         run: trains to the last one.
         go_on: takes over what the checkpoint holds; None for a new run.
+        beside: further networks that the run writes.
     Raises:
         UserError: if the checkpoint cannot be trained further, or another process trains into it.
     """
@@ -135,13 +157,15 @@ def run_or_go_on(
         try:
             go_on()
         except Exception as error:  # whatever an ill-formed file leads to
-            raise cannot_go_on(error, "choose another --fn_out_model", path) from None
+            raise cannot_go_on(error, ANEW, path) from None
         if done() == total:
-            print(f"{path} is finished ({total} {unit}s)")
+            print(f"{path} is finished ({total} {unit}s); --overwrite trains it anew")
             return
         print(f"going on from {unit} {done()}", flush=True)
     with (
         claimed([path], "choose another --fn_out_model"),
-        interruption_explained("the same command with --resume", unit, done),
+        interruption_explained(same_command(args), unit, done),
     ):
+        for one in (path, *beside) if args.overwrite else ():
+            one.unlink(missing_ok=True)
         run()

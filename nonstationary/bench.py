@@ -17,13 +17,13 @@ from torch import nn
 from torch.nn import functional
 
 from common.command_line import OneLineParser, json_path, positive_int, run_script
-from common.devices import describe_device
+from common.devices import choose_device, describe_device
 from common.files import save_json
 from common.provenance import provenance
 from common.timing import medians
 from nonstationary.network_config import POSITIONS, RECURRENT, NetworkConfig
 from nonstationary.networks import make_network
-from nonstationary.options import add_device_options, find_device
+from nonstationary.options import add_device_options
 from nonstationary.predictors import lin, ptw
 from nonstationary.result_files import RESULTS
 from nonstationary.sources import Source, sample
@@ -103,7 +103,7 @@ def show(report: dict[str, Any]) -> str:
 def main() -> None:
     """Measure, print, write."""
     args = parse_arguments()
-    device = find_device(args.device, args.num_threads)
+    device = choose_device(args.gpu, args.cpu, args.threads)
     subjects = [(NetworkConfig("lstm", hidden_size=shape[2]), shape) for shape in SHAPES]
     subjects += [(NetworkConfig(name, hidden_size=SLOW_SHAPE[2]), SLOW_SHAPE) for name in RECURRENT if name != "lstm"]
     subjects += [(NetworkConfig("transformer", pos_enc=name), SLOW_SHAPE) for name in POSITIONS]

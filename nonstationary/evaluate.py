@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from common.command_line import OneLineParser, add_model_folder, checkpoint_name, json_path, positive_int, run_script
-from common.devices import describe_device
+from common.devices import choose_device, describe_device
 from common.errors import UserError
 from common.files import save_json
 from common.provenance import provenance
@@ -29,7 +29,6 @@ from nonstationary.options import (
     add_source_options,
     competitors,
     depth_int,
-    find_device,
     source_of,
     two_or_more,
 )
@@ -253,7 +252,7 @@ def check_same_settings(path: Path, settings: dict[str, Any], predictors: Iterab
 def main() -> None:
     """Evaluate, print, write."""
     args = parse_arguments()
-    device = find_device(args.device, args.num_threads)
+    device = choose_device(args.gpu, args.cpu, args.threads)
     trained = None if args.bayes_only else load_network(args.dir_model / args.fn_out_model, device)
     settings = settings_of(args, trained)
     stem = "exact" if trained is None else Path(args.fn_out_model).stem

@@ -3,11 +3,10 @@
 import argparse
 import re
 from dataclasses import asdict, replace
+from typing import Any
 
-import torch
-
+from common import devices
 from common.command_line import natural_int, positive_float, positive_int
-from common.devices import choose_device
 from common.errors import UserError
 from nonstationary.predictors import PREDICTORS
 from nonstationary.sources import SEGMENTS, USERS, Source
@@ -98,23 +97,28 @@ def source_of(args: argparse.Namespace, basis: Source) -> Source:
     return source
 
 
+class _DeviceNamed(argparse.Action):
+    """Takes cpu, cuda or cuda:N for --cpu, --gpu 0 or --gpu N."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        kind, _, number = str(values).partition(":")
+        namespace.cpu = kind == "cpu"
+        namespace.gpu = int(number or 0) if kind == "cuda" else None
+
+
 def add_device_options(parser: argparse.ArgumentParser) -> None:
-    """Add --device and --num_threads."""
-    group = parser.add_argument_group("device")
-    help_text = "cpu, cuda or cuda:N (default: the first GPU if there is one, else the CPU)"
-    group.add_argument("--device", type=device_name, metavar="NAME", help=help_text)
-    group.add_argument("--num_threads", type=positive_int, default=1, metavar="N", help="CPU threads")
-
-
-def find_device(device: str | None, num_threads: int) -> torch.device:
-    """Pick the device and set the number of CPU threads.
-
-    Raises:
-        UserError: if the GPU is not there, or if there are fewer cores than threads.
-    """
-    kind, _, number = (device or "").partition(":")
-    gpu = (int(number) if number else 0) if kind == "cuda" else None
-    return choose_device(gpu, kind == "cpu", num_threads)
+    """Add --gpu, --cpu and --threads, and what these were called in earlier code: --device and --num_threads."""
+    which = devices.add_device_options(parser)
+    help_text = "the same in other words: cpu, cuda or cuda:N"
+    unset = argparse.SUPPRESS
+    which.add_argument("--device", type=device_name, action=_DeviceNamed, default=unset, metavar="NAME", help=help_text)
+    parser.add_argument("--num_threads", type=positive_int, dest="threads", default=unset, help=argparse.SUPPRESS)
 
 
 def add_evaluation_set(parser: argparse.ArgumentParser, n_eval: int) -> None:

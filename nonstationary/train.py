@@ -3,7 +3,7 @@
     python -m nonstationary.train --data_distribution ptw --model lstm --fn_out_model net_lstm_ptw.tar
 
 writes <dir_model>/<fn_out_model> and beside it the learning curve as .csv. A run is determined by its arguments:
-interrupted and started again with --resume it ends with the very weights of an uninterrupted run (same machine, CPU).
+interrupted and started again it ends with the very weights of an uninterrupted run (same machine, CPU).
 """
 
 import argparse
@@ -12,16 +12,15 @@ from pathlib import Path
 import torch
 
 from common.command_line import OneLineParser, add_model_folder, checkpoint_name, positive_int, run_script
-from common.devices import describe_device
+from common.devices import choose_device, describe_device
 from common.errors import UserError
-from common.run_loop import differing_arguments, run_or_go_on
+from common.run_loop import ANEW, add_overwrite, differing_arguments, run_or_go_on
 from nonstationary.network_file import TrainedNetwork, load_network
 from nonstationary.options import (
     add_device_options,
     add_evaluation_set,
     add_source_options,
     competitors,
-    find_device,
 )
 from nonstationary.sources import Source
 from nonstationary.training import PLACES, Training
@@ -35,15 +34,16 @@ def make_parser() -> OneLineParser:
     add_network_options(parser)
     add_training_options(parser)
     add_evaluation_set(parser, n_eval=512)
-    add = parser.add_argument_group("log and files").add_argument
+    group = parser.add_argument_group("log and files")
+    add = group.add_argument
     help_text = "exact predictors to compare with, comma between; differences are taken from the last"
     add("--competitors", type=competitors, default="ptw", metavar="NAMES", help=help_text)
     add("--eval_every", type=positive_int, default=250, metavar="N", help="steps from one evaluation to the next")
     add("--log_every", type=positive_int, default=250, metavar="N", help="steps from one log line to the next")
     add("--save_every", type=positive_int, default=1000, metavar="N", help="steps from one checkpoint to the next")
-    add("--resume", action="store_true", help="go on from the checkpoint, if there is one")
     add("--fn_out_model", type=checkpoint_name, required=True, metavar="NAME.tar", help="the checkpoint")
-    add_model_folder(parser)
+    add_model_folder(group)
+    add_overwrite(group, has_resume=True)
     add_device_options(parser)
     return parser
 
@@ -52,19 +52,17 @@ def find_earlier_run(path: Path, args: argparse.Namespace, device: torch.device)
     """Load the checkpoint that this command goes on from, if there is one.
 
     Raises:
-        UserError: if the file may not be overwritten, is something else, or was trained with other arguments.
+        UserError: if the file is something else, or was trained with other arguments.
     """
-    if not path.exists():
+    if args.overwrite or not path.exists():
         return None
-    if not args.resume:
-        raise UserError(f"{path} exists; pass --resume to go on with it, another --fn_out_model, or delete it")
     trained = load_network(path, device)
     may_change = {*PLACES, "train_steps"} if args.final_lr_fraction == 1 else {*PLACES}
     differing = differing_arguments(trained.arguments, vars(args), may_change, make_parser().get_default)
     if differing:
-        raise UserError(f"{path} was trained with {differing}; pass the same or another --fn_out_model")
+        raise UserError(f"{path} was trained with {differing}; {ANEW}")
     if trained.step > args.train_steps:
-        raise UserError(f"{path} has {trained.step} steps, more than --train_steps {args.train_steps}")
+        raise UserError(f"{path} has {trained.step} steps, more than --train_steps {args.train_steps}; {ANEW}")
     return trained
 
 
@@ -72,14 +70,14 @@ def main() -> None:
     """Train, go on, or report that there is nothing left to do."""
     args = make_parser().parse_args()
     check(args)
-    device = find_device(args.device, args.num_threads)
+    device = choose_device(args.gpu, args.cpu, args.threads)
     path = args.dir_model / args.fn_out_model
     earlier = find_earlier_run(path, args, device)
     training = Training(args, device, None if earlier is None else earlier.network)
     trained = sum(parameter.numel() for parameter in training.network.parameters() if parameter.requires_grad)
     print(f"{args.model} ({trained} weights) on {args.data_distribution}, {describe_device(device)}, to {path}")
     go_on = None if earlier is None else lambda: training.go_on_from(earlier)
-    run_or_go_on(path, args.train_steps, "step", lambda: training.saved_step, lambda: training.run(path), go_on)
+    run_or_go_on(path, args, args.train_steps, "step", lambda: training.saved_step, lambda: training.run(path), go_on)
 
 
 if __name__ == "__main__":

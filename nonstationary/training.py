@@ -24,7 +24,7 @@ from nonstationary.training_options import config_of, lengths_of
 from nonstationary.training_step import StepResult, learning_rate, train_on_batch
 from nonstationary.yardstick import BITS, Yardstick
 
-PLACES = ("device", "num_threads", "dir_model", "fn_out_model", "resume", "save_every")
+PLACES = ("gpu", "cpu", "threads", "dir_model", "fn_out_model", "overwrite", "resume", "save_every")
 """Arguments that say where and how to run, not what to compute."""
 
 

@@ -81,7 +81,7 @@ def test_a_run_is_the_same_whoever_makes_its_batches(train, tmp_path):
     """Bit for bit, dropout included; a run may begin without further processes and go on with them."""
     assert train("alone", "--nepochs", 2).code == 0
     assert train("helped", "--nepochs", 1).code == 0
-    outcome = train("helped", "--nepochs", 2, "--resume", "--workers", 1)
+    outcome = train("helped", "--nepochs", 2, "--workers", 1)
     assert (outcome.code, outcome.err) == (0, "")
     assert_same_run(tmp_path / "alone", tmp_path / "helped")
 
@@ -135,7 +135,7 @@ def test_an_interrupt_ends_all_processes(running, number, is_for_all):
     (os.killpg if is_for_all else os.kill)(running.pid, number)
     _, err = running.communicate(timeout=60)
     assert running.returncode == 130
-    assert err.count("\n") == 1 and "--resume goes on from epoch" in err
+    assert err.count("\n") == 1 and "the same command goes on from epoch" in err
     assert all_have_ended(running)
 
 
@@ -250,7 +250,7 @@ def test_a_run_may_be_made_longer_while_its_rates_are_the_same(train, tmp_path, 
     """It then equals one that was to be so long from the start: lowest loss, curve and all."""
     assert train("whole", "--nepochs", 6, *options).code == 0
     assert train("grown", "--nepochs", before, *options).code == 0
-    assert train("grown", "--nepochs", 6, *options, "--resume").code == 0
+    assert train("grown", "--nepochs", 6, *options).code == 0
     assert_same_run(tmp_path / "whole", tmp_path / "grown")
 
 
@@ -263,18 +263,18 @@ def test_a_run_with_another_schedule_is_refused(train, tmp_path, before, now, op
     assert train("net", "--nepochs", before, *options).code == 0
     kept = contents(tmp_path)
     said = f"--nepochs {before} (now {now})"
-    assert_one_line(train("net", "--nepochs", now, *options, "--resume"), "train.py", "net.tar", said)
+    assert_one_line(train("net", "--nepochs", now, *options), "train.py", "net.tar", said)
     assert contents(tmp_path) == kept
 
 
 def test_a_run_stops_in_time_and_goes_on(train, tmp_path):
-    """No epoch is begun that would not end in time; what is there is saved, and --resume completes the run."""
+    """No epoch is begun that would not end in time; what is there is saved, and the same command completes the run."""
     assert train("whole", "--nepochs", 3).code == 0
     outcome = train("timed", "--nepochs", 3, "--minutes", 1e-6)
     assert (outcome.code, outcome.err) == (0, "")
-    assert "stopped after epoch 1 of 3; --resume goes on\n" in outcome.out
-    assert "stopped after epoch 2 of 3" in train("timed", "--nepochs", 3, "--minutes", 1e-6, "--resume").out
-    last = train("timed", "--nepochs", 3, "--minutes", 60, "--resume")
+    assert "stopped after epoch 1 of 3; the same command goes on\n" in outcome.out
+    assert "stopped after epoch 2 of 3" in train("timed", "--nepochs", 3, "--minutes", 1e-6).out
+    last = train("timed", "--nepochs", 3, "--minutes", 60)
     assert (last.code, "stopped" in last.out) == (0, False)
     assert_same_run(tmp_path / "whole", tmp_path / "timed")
 
@@ -287,7 +287,7 @@ def test_weights_without_their_training_are_a_network(train, tmp_path):
     assert whole.saved["history"] == slim.saved["history"] and whole.arguments == slim.arguments
     assert "optimizer_state" not in slim.saved and "random_states" not in slim.saved
     kept = contents(tmp_path)
-    outcome = train("net_weights", "--nepochs", 2, "--resume")
+    outcome = train("net_weights", "--nepochs", 2)
     assert_one_line(outcome, "train.py", "net_weights.tar cannot be trained further")
     assert contents(tmp_path) == kept
 

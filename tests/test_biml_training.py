@@ -309,8 +309,8 @@ def test_interrupted_and_resumed_equals_uninterrupted(train, tmp_path, whole, st
     stopped = train("broken", stop_in=stop_in)
     assert (stopped.code, stopped.err.count("\n")) == (130, 1)
     saved = (stop_in - 1) // STEPS
-    assert f"--resume goes on from epoch {saved}\n" in stopped.err
-    resumed = train("broken", "--resume")
+    assert f"the same command goes on from epoch {saved}\n" in stopped.err
+    resumed = train("broken")
     assert (resumed.code, resumed.err) == (0, "")
     assert ("going on from epoch" in resumed.out) == (saved > 0)
     assert_same_run(whole / "net", tmp_path / "broken")
@@ -321,18 +321,18 @@ def test_other_types_and_schedules_can_be_resumed_too(train, tmp_path):
     kind = ("--episode_type", "retrieve", "--no_lr_warmup", "--act", "relu", "--nepochs", 3)
     assert train("whole", *kind).code == 0
     assert train("broken", *kind, stop_in=7).code == 130
-    assert train("broken", *kind, "--resume").code == 0
+    assert train("broken", *kind).code == 0
     assert_same_run(tmp_path / "whole", tmp_path / "broken")
 
 
 def test_a_run_may_be_interrupted_again_and_again_and_moved(train, tmp_path, whole):
     """Twice in the same epoch, and later on; folder and name are no part of what is computed."""
     for stop_in in (6, 3, 10):
-        assert train("broken", "--resume", stop_in=stop_in).code == 130
+        assert train("broken", stop_in=stop_in).code == 130
     (tmp_path / "moved").mkdir()
     for kind in ("tar", "csv"):
         (tmp_path / f"broken.{kind}").rename(tmp_path / "moved" / f"two.{kind}")
-    resumed = train("two", "--resume", "--dir_model", tmp_path / "moved")
+    resumed = train("two", "--dir_model", tmp_path / "moved")
     assert (resumed.code, "going on from epoch 3" in resumed.out) == (0, True)
     assert_same_run(whole / "net", tmp_path / "moved" / "two")
 
@@ -342,7 +342,7 @@ def test_the_best_network_survives_an_interruption(train, tmp_path):
     options = ("--save_best", "--save_best_skip", 0.1)
     assert train("whole", *options).code == 0
     assert train("broken", *options, stop_in=27).code == 130
-    assert train("broken", *options, "--resume").code == 0
+    assert train("broken", *options).code == 0
     assert_same_run(tmp_path / "whole", tmp_path / "broken")
     best = load_network(tmp_path / "whole_best.tar", CPU)
     losses = [row["val_loss"] for row in best.saved["history"]]
@@ -379,7 +379,7 @@ def test_the_best_network_is_not_trained_further(train, tmp_path):
     """It was saved within an epoch, of which some steps would be taken twice."""
     assert train("net", "--save_best", "--save_best_skip", 0).code == 0
     before = contents(tmp_path)
-    outcome = train("net_best", "--save_best", "--save_best_skip", 0, "--resume")
+    outcome = train("net_best", "--save_best", "--save_best_skip", 0)
     assert_one_line(outcome, "train.py", "net_best.tar")
     assert contents(tmp_path) == before
 
@@ -441,18 +441,33 @@ def test_a_finished_run_is_left_alone(train, tmp_path, finished):
     tmp_path.joinpath("net.tar").write_bytes(finished)
     tmp_path.joinpath("net.csv").write_text("step\n")
     before = contents(tmp_path)
-    again = train("net", "--nepochs", 1, "--resume")
+    again = train("net", "--nepochs", 1)
     assert (again.code, again.err) == (0, "")
     assert "net.tar is finished (1 epochs)" in again.out
     assert contents(tmp_path) == before
 
 
-def test_a_network_is_not_overwritten(train, tmp_path, finished):
-    """Without --resume an existing file is an error that names all ways out."""
+def test_overwriting_starts_anew(train, tmp_path, whole, finished):
+    """Whatever is there; stopped before its first epoch was saved it leaves nothing that could be gone on from."""
+    for name in ("net.tar", "net_best.tar", "net_weights.tar"):
+        tmp_path.joinpath(name).write_bytes(finished)
+    beside = ("--save_best", "--save_weights")
+    stopped = train("net", "--overwrite", *beside, stop_in=2)
+    assert stopped.code == 130 and "the same command without --overwrite goes on from epoch 0\n" in stopped.err
+    assert not list(tmp_path.glob("*.tar"))
     tmp_path.joinpath("net.tar").write_bytes(finished)
-    before = contents(tmp_path)
-    assert_one_line(train("net", "--nepochs", 1), "train.py", "net.tar exists", "--resume", "--fn_out_model", "delete")
-    assert contents(tmp_path) == before
+    assert train("net", "--overwrite").code == 0
+    assert_same_run(whole / "net", tmp_path / "net")
+    again = train("net", "--overwrite", stop_in=STEPS + 1)
+    assert again.code == 130 and "going on" not in again.out
+
+
+def test_resume_asks_for_what_happens_anyway(train, tmp_path, whole):
+    """The spelling of earlier code is taken; it contradicts --overwrite."""
+    assert train("net", "--resume", stop_in=14).code == 130
+    assert "going on from epoch" in train("net", "--resume").out
+    assert_same_run(whole / "net", tmp_path / "net")
+    assert_one_line(train("net", "--resume", "--overwrite"), "train.py", "--overwrite", "--resume")
 
 
 @pytest.mark.parametrize(
@@ -468,8 +483,8 @@ def test_other_arguments_do_not_go_on_from_a_network(train, tmp_path, finished, 
     tmp_path.joinpath("net.tar").write_bytes(finished)
     before = contents(tmp_path)
     flag = argument.split()[0]
-    outcome = train("net", "--nepochs", 1, *argument.split(), "--resume")
-    assert_one_line(outcome, "train.py", "net.tar was trained with", f"{flag} ")
+    outcome = train("net", "--nepochs", 1, *argument.split())
+    assert_one_line(outcome, "train.py", "net.tar was trained with", f"{flag} ", "--overwrite")
     assert contents(tmp_path) == before
 
 
@@ -478,7 +493,7 @@ def test_the_best_network_of_another_run_is_not_replaced(train, tmp_path, finish
     tmp_path.joinpath("net_best.tar").write_bytes(finished)
     before = contents(tmp_path)
     assert_one_line(
-        train("net", "--nepochs", 1, "--save_best"), "train.py", "net_best.tar exists", "--fn_out_model", "delete"
+        train("net", "--nepochs", 1, "--save_best"), "train.py", "net_best.tar exists", "--fn_out_model", "--overwrite"
     )
     assert contents(tmp_path) == before
     assert train("net", "--nepochs", 1).code == 0
@@ -493,7 +508,7 @@ def test_a_run_does_not_go_on_with_other_episodes(train, tmp_path, data, finishe
     save_packed(folder / f"{split}.npz", pack([sample_episode(rng(200 + seed), (), SIZES) for seed in range(8)], {}))
     tmp_path.joinpath("net.tar").write_bytes(finished)
     before = contents(tmp_path)
-    outcome = train("net", "--nepochs", 1, "--resume", "--data_dir", tmp_path / "other")
+    outcome = train("net", "--nepochs", 1, "--data_dir", tmp_path / "other")
     assert_one_line(outcome, "train.py", "net.tar was trained on other episodes", "--data_dir")
     assert contents(tmp_path) == before
 
@@ -508,7 +523,7 @@ def test_a_network_without_what_going_on_takes_is_refused(train, tmp_path, finis
     saved = torch.load(path, weights_only=True)
     torch.save({name: value for name, value in saved.items() if name != entry}, path)
     before = contents(tmp_path)
-    assert_one_line(train("net", "--nepochs", 1, "--resume"), "train.py", "net.tar cannot be trained further", entry)
+    assert_one_line(train("net", "--nepochs", 1), "train.py", "net.tar cannot be trained further", entry)
     assert contents(tmp_path) == before
 
 
@@ -631,10 +646,10 @@ MISTAKES = {  # the command line and what the message must say
     "damaged data": ("--fn_out_model net.tar --data_dir {world}/damaged", ["train.npz", "damaged"]),
     "no answers": ("--fn_out_model net.tar --episode_type open_end_human_all", ["data_human", "--data_dir"]),
     "no answers for joint": ("--fn_out_model net.tar --episode_type joint_cross1", ["data_human", "--data_dir"]),
-    "no network": ("--fn_out_model text.tar --resume", ["text.tar", "nothing in it was run"]),
-    "half a network": ("--fn_out_model half.tar --resume", ["half.tar", "truncated"]),
-    "something else": ("--fn_out_model other.tar --resume", ["other.tar holds no network of biml"]),
-    "a folder": ("--fn_out_model folder.tar --resume", ["folder.tar is a folder"]),
+    "no network": ("--fn_out_model text.tar", ["text.tar", "nothing in it was run"]),
+    "half a network": ("--fn_out_model half.tar", ["half.tar", "truncated"]),
+    "something else": ("--fn_out_model other.tar", ["other.tar holds no network of biml"]),
+    "a folder": ("--fn_out_model folder.tar", ["folder.tar is a folder"]),
     "folder of models is a file": ("--fn_out_model net.tar --dir_model {world}/file", ["file"]),
 }
 

@@ -59,7 +59,7 @@ def complete(world, line):
     if name == "train":
         return name, *tiny("--fn_out_model", "new.tar", "--dir_model", world / "models", *given)
     results = ("--fn_out_results", world / "result.json")
-    return name, "--device", "cpu", "--n_eval", 4, *results, "--dir_model", world / "models", *given
+    return name, "--cpu", "--n_eval", 4, *results, "--dir_model", world / "models", *given
 
 
 TRANSFORMER = "train --model transformer"
@@ -123,11 +123,11 @@ MISTAKES = {  # the command line and what the message must say
     "one sequence to evaluate": ("train --n_eval 1", ["--n_eval", "at least 2"]),
     # places
     "unknown device": ("train --device tpu", ["--device", "'tpu'"]),
-    "absent GPU": ("train --device cuda:99", ["99"]),
-    "too many threads": ("train --num_threads 100000", ["100000 threads"]),
+    "two devices": ("train --gpu 99", ["--gpu", "--cpu"]),
+    "too many threads": ("train --threads 100000", ["100000 threads"]),
     "folder is a file": ("train --dir_model {world}/file", ["file"]),
     "folder below a file": ("train --dir_model {world}/file/models", ["file/models"]),
-    "network exists": ("train --fn_out_model lstm.tar", ["lstm.tar exists", "--resume"]),
+    "network exists": ("train --fn_out_model lstm.tar", ["lstm.tar was trained with", "--overwrite"]),
     # evaluation: which network
     "no network": ("evaluate", ["--fn_out_model", "--bayes_only"]),
     "network and none": ("evaluate --fn_out_model lstm.tar --bayes_only", ["--fn_out_model", "--bayes_only"]),
@@ -160,7 +160,7 @@ MISTAKES = {  # the command line and what the message must say
     "evaluate: one sequence": ("evaluate --bayes_only --n_eval 1", ["--n_eval", "at least 2"]),
     "evaluate: no batch": ("evaluate --bayes_only --batch_size 0", ["--batch_size", "at least 1"]),
     "unknown unit": ("evaluate --bayes_only --units bytes", ["--units", "'bytes'", "nats"]),
-    "evaluate: absent GPU": ("evaluate --bayes_only --device cuda:99", ["99"]),
+    "evaluate: two devices": ("evaluate --bayes_only --device cuda:99", ["--device", "--cpu"]),
     "result is a folder": ("evaluate --bayes_only --seq_length 4 --fn_out_results {world}/models", ["models"]),
     "result below a file": ("evaluate --bayes_only --seq_length 4 --fn_out_results {world}/file/a.json", ["file"]),
 }
@@ -252,7 +252,7 @@ WRONG_FILES = {  # each turns a network's file into something else; the message 
 }
 
 
-@pytest.mark.parametrize("command", ["train --resume --fn_out_model lstm.tar", f"{EVALUATE} lstm.tar"])
+@pytest.mark.parametrize("command", ["train --fn_out_model lstm.tar", f"{EVALUATE} lstm.tar"])
 @pytest.mark.parametrize("kind", WRONG_FILES)
 def test_what_is_no_network_is_refused(world, command, kind):
     """Whatever the file is, the user gets one line with its name, and it stays as it is; nothing in it is run."""
@@ -562,7 +562,7 @@ def test_certain_sources_leave_no_missing_number(evaluate):
 def test_results_have_a_name_of_their_own(world, monkeypatch):
     """Without --fn_out_results they go to the folder of the models, named by network, source and length."""
     monkeypatch.chdir(world)
-    common = ("--device", "cpu", "--n_eval", 2, "--dir_model", "models")
+    common = ("--cpu", "--n_eval", 2, "--dir_model", "models")
     assert run_module("evaluate", *common, "--fn_out_model", "lstm.tar", "--data_distribution", "lin").code == 0
     assert run_module("evaluate", *common, "--bayes_only", "--seq_length", 8).code == 0
     found = sorted(path.name for path in (world / "models" / "nonstationary").iterdir())

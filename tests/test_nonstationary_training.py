@@ -224,7 +224,7 @@ def run_module(name, *arguments):
 
 
 STEPS = 9
-TINY = ("--device", "cpu", "--seq_length", 8, "--batch_size", 3, "--n_eval", 4, "--train_steps", STEPS)
+TINY = ("--cpu", "--seq_length", 8, "--batch_size", 3, "--n_eval", 4, "--train_steps", STEPS)
 TINY += ("--log_every", 2, "--eval_every", 4)
 
 
@@ -283,8 +283,8 @@ def test_interrupted_and_resumed_equals_uninterrupted(train, tmp_path, kind):
         stopped = train(*arguments, stop_in=stop_in)
         assert (stopped.code, stopped.err.count("\n")) == (130, 1)
         saved = (stop_in - 1) // 3 * 3
-        assert f"--resume goes on from step {saved}\n" in stopped.err
-        resumed = train(*arguments, "--resume")
+        assert f"the same command goes on from step {saved}\n" in stopped.err
+        resumed = train(*arguments)
         assert (resumed.code, resumed.err) == (0, "")
         assert ("going on from step" in resumed.out) == (saved > 0)
         assert_same_run(tmp_path, "whole", name)
@@ -295,7 +295,7 @@ def test_a_longer_run_goes_on_from_a_finished_one(train, tmp_path):
     assert train("long", "--train_steps", 13).code == 0
     assert train("short").code == 0
     assert [row["step"] for row in rows(tmp_path / "short.csv")] == ["2", "4", "6", "8", "9"]
-    assert train("short", "--train_steps", 13, "--resume").code == 0
+    assert train("short", "--train_steps", 13).code == 0
     assert_same_run(tmp_path, "long", "short")
 
 
@@ -304,7 +304,7 @@ def test_a_falling_rate_fixes_the_number_of_steps(train, tmp_path):
     falling = ("net", "--final_lr_fraction", 0.5)
     assert train(*falling).code == 0
     before = contents(tmp_path)
-    assert_one_line(train(*falling, "--train_steps", 13, "--resume"), "train.py", "--train_steps 9 (now 13)")
+    assert_one_line(train(*falling, "--train_steps", 13), "train.py", "--train_steps 9 (now 13)")
     assert contents(tmp_path) == before
 
 
@@ -312,18 +312,35 @@ def test_a_finished_run_is_left_alone(train, tmp_path):
     """The same command again says that there is nothing to do and changes nothing."""
     assert train("net").code == 0
     before = contents(tmp_path)
-    again = train("net", "--resume")
+    again = train("net")
     assert (again.code, again.err) == (0, "")
     assert f"is finished ({STEPS} steps)" in again.out
     assert contents(tmp_path) == before
 
 
-def test_a_network_is_not_overwritten(train, tmp_path):
-    """Without --resume an existing file is an error that names both ways out."""
-    assert train("net").code == 0
-    before = contents(tmp_path)
-    assert_one_line(train("net"), "train.py", "net.tar exists", "--resume", "--fn_out_model")
-    assert contents(tmp_path) == before
+def test_overwriting_starts_anew(train, tmp_path, finished):
+    """Whatever is there; stopped before its first checkpoint it leaves nothing that could be gone on from."""
+    assert train("whole").code == 0
+    tmp_path.joinpath("net.tar").write_bytes(finished)
+    stopped = train("net", "--overwrite", stop_in=2)
+    assert stopped.code == 130 and "the same command without --overwrite goes on from step 0\n" in stopped.err
+    assert not (tmp_path / "net.tar").exists()
+    tmp_path.joinpath("net.tar").write_bytes(finished)
+    assert train("net", "--overwrite").code == 0
+    assert_same_run(tmp_path, "whole", "net")
+    assert "going on" not in train("net", "--overwrite").out
+
+
+def test_the_names_of_earlier_code_mean_the_same(train, tmp_path):
+    """--resume asks for what happens anyway; --device and --num_threads say where to compute."""
+    assert train("whole").code == 0
+    earlier = ("net", "--save_every", 3, "--resume")
+    with mock.patch(f"{__name__}.TINY", TINY[1:]):
+        assert train(*earlier, "--device", "cpu", "--num_threads", 1, stop_in=5).code == 130
+        assert "going on from step 3" in train(*earlier, "--device", "cpu").out
+    assert_same_run(tmp_path, "whole", "net")
+    assert_one_line(train("net", "--resume", "--overwrite"), "train.py", "--overwrite", "--resume")
+    assert_one_line(train("net", "--device", "cuda:0"), "train.py", "--device", "--cpu")
 
 
 @pytest.mark.parametrize(
@@ -340,14 +357,14 @@ def test_other_arguments_do_not_go_on_from_a_network(train, tmp_path, finished, 
     tmp_path.joinpath("net.tar").write_bytes(finished)
     before = contents(tmp_path)
     flag = argument.split()[0]
-    assert_one_line(train("net", *argument.split(), "--resume"), "train.py", "net.tar was trained with", f"{flag} ")
+    assert_one_line(train("net", *argument.split()), "train.py", "net.tar was trained with", f"{flag} ", "--overwrite")
     assert contents(tmp_path) == before
 
 
 def test_fewer_steps_than_there_were_are_an_error(train, tmp_path, finished):
     """A network of two steps does not become one of one step."""
     tmp_path.joinpath("net.tar").write_bytes(finished)
-    assert_one_line(train("net", "--train_steps", 1, "--resume"), "train.py", "2 steps", "--train_steps 1")
+    assert_one_line(train("net", "--train_steps", 1), "train.py", "2 steps", "--train_steps 1")
 
 
 @pytest.mark.parametrize(
@@ -359,7 +376,7 @@ def test_a_network_without_what_going_on_takes_is_refused(train, tmp_path, finis
     path.write_bytes(finished)
     saved = torch.load(path, weights_only=True)
     torch.save({name: value for name, value in saved.items() if name != entry}, path)
-    assert_one_line(train("net", "--resume"), "train.py", "net.tar")
+    assert_one_line(train("net"), "train.py", "net.tar")
 
 
 def test_the_place_of_a_run_may_change(train, tmp_path):
@@ -368,7 +385,7 @@ def test_the_place_of_a_run_may_change(train, tmp_path):
     (tmp_path / "moved").mkdir()
     for kind in ("tar", "csv"):
         (tmp_path / f"one.{kind}").rename(tmp_path / "moved" / f"two.{kind}")
-    moved = train("two", "--resume", "--dir_model", tmp_path / "moved", "--save_every", 1)
+    moved = train("two", "--dir_model", tmp_path / "moved", "--save_every", 1)
     assert moved.code == 0
     assert "going on from step 5" in moved.out
     assert rows(tmp_path / "moved" / "two.csv")[-1]["step"] == str(STEPS)
