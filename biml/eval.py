@@ -1,8 +1,8 @@
 """Evaluate a trained network: accuracy and kinds of answers, likelihood of people's, the best lapse, its training.
 
-    python -m biml.eval --fn_out_model net_BIML.tar --max
-    python -m biml.eval --fn_out_model net_BIML.tar --episode_type few_shot_gold --max --verbose
-    python -m biml.eval --fn_out_model net_BIML.tar --episode_type few_shot_gold --sample_html
+    python -m biml.eval --fn_in_model net_BIML.tar --max
+    python -m biml.eval --fn_in_model net_BIML.tar --episode_type few_shot_gold --max --verbose
+    python -m biml.eval --fn_in_model net_BIML.tar --episode_type few_shot_gold --sample_html
 
 Prints and, with --fn_out_results, writes JSON. --ll tells how likely the targets are (natural logarithm): of the types
 named human these are people's answers.
@@ -60,7 +60,8 @@ def parse_arguments() -> argparse.Namespace:
     """Read the command line; the names are those of the published code."""
     parser = OneLineParser(__doc__)
     add = parser.add_argument_group("network and episodes").add_argument
-    add("--fn_out_model", type=network_name, required=True, metavar="NAME.tar", help="the network's checkpoint")
+    names = "--fn_in_model", "--fn_out_model"  # the published code's is the second
+    add(*names, type=network_name, required=True, metavar="NAME.tar", help="the network's checkpoint")
     add_model_folder(parser)
     told = f"what to evaluate on (default: the network's own type): {', '.join((*TRAINED, *EVALUATED_ONLY))}"
     add("--episode_type", choices=(*TRAINED, *EVALUATED_ONLY), metavar="TYPE", help=told)
@@ -87,7 +88,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--verbose", action="store_true", help="print every answer")
     add("--fn_out_results", type=json_path, metavar="PATH.json", help="also write the results")
     told = "folder of what --sample_html and --sample_iterative write"
-    add("--dir_html", type=Path, default=Path("html_output"), metavar="DIR", help=told)
+    add("--results_dir", "--dir_html", type=Path, default=Path("html_output"), metavar="DIR", help=told)
     add_device_options(parser)
     args = parser.parse_args()
     if not any(getattr(args, mode) for mode in MODES):
@@ -177,7 +178,7 @@ def write_answers(
         text = few_shot_table({stem: answers.few_shot()})
         page = few_shot_page(f"Few-shot answers: {told}", text, answers.by_query())
     print(text)
-    base = args.dir_html / answers.episode_type / stem
+    base = args.results_dir / answers.episode_type / stem
     for suffix, contents in (("html", page), ("txt", listing(episodes, has_right_answers=not is_open) + "\n")):
         with written_whole(base.with_name(f"{stem}.{suffix}")) as file:
             file.write(contents.encode())
@@ -215,13 +216,13 @@ def check_places(args: argparse.Namespace, about: dict[str, Any], stem: str) -> 
         advice = "name another --fn_out_results, or move it away"
         check_replaceable(args.fn_out_results, about, (*DETERMINING, "asked"), advice)
     if args.sample_html or args.sample_iterative:
-        path = args.dir_html / about["episode_type"] / f"{stem}.json"
-        check_replaceable(path, about, DETERMINING, "name another --dir_html, or move it away")
+        path = args.results_dir / about["episode_type"] / f"{stem}.json"
+        check_replaceable(path, about, DETERMINING, "name another --results_dir, or move it away")
 
 
 def answers_stem(args: argparse.Namespace, trained: TrainedNetwork) -> str:
     """Name a network's answers."""
-    return f"{trained.episode_type or 'unknown'}_{Path(args.fn_out_model).stem}"
+    return f"{trained.episode_type or 'unknown'}_{Path(args.fn_in_model).stem}"
 
 
 def check_length(views: Sequence[View], longest_answer: int) -> None:
@@ -273,9 +274,9 @@ def draw_history(args: argparse.Namespace, trained: TrainedNetwork) -> None:
 
     history = trained.saved.get("history")
     if not history or not all({*DRAWN} <= row.keys() for row in history):
-        raise UserError(f"{args.fn_out_model} holds no history of its training; --dashboard has nothing to draw")
-    path = args.dir_model / f"{Path(args.fn_out_model).stem}_dashboard.png"
-    title = f"{args.fn_out_model}, {trained.episode_type}"
+        raise UserError(f"{args.fn_in_model} holds no history of its training; --dashboard has nothing to draw")
+    path = args.dir_model / f"{Path(args.fn_in_model).stem}_dashboard.png"
+    title = f"{args.fn_in_model}, {trained.episode_type}"
     save_training(path, history, title)
     print(f"written to {path}", flush=True)
     show_training(history, title)
@@ -307,14 +308,14 @@ def main() -> None:
     """Evaluate, print, write."""
     args = parse_arguments()
     device = choose_device(args.gpu, args.cpu, args.threads)
-    trained = load_network(args.dir_model / args.fn_out_model, device)
-    print(f"{args.fn_out_model}: {told_of(trained)}\non {describe_device(device)}")
+    trained = load_network(args.dir_model / args.fn_in_model, device)
+    print(f"{args.fn_in_model}: {told_of(trained)}\non {describe_device(device)}")
     episode_type = args.episode_type or trained.episode_type
     args.batch_size = args.batch_size or trained.arguments.get("batch_size", 25)
     views = None
     if any(getattr(args, mode) for mode in ANSWERING):
         if episode_type is None:
-            raise UserError(f"{args.fn_out_model} does not tell what it was trained on; pass --episode_type")
+            raise UserError(f"{args.fn_in_model} does not tell what it was trained on; pass --episode_type")
         views = find_views(args, trained, episode_type)
     if args.dashboard:
         draw_history(args, trained)
@@ -323,7 +324,7 @@ def main() -> None:
     told = f"{episode_type}, {args.batch_size} episodes at a time, answers of up to {args.max_length_eval} symbols"
     print(f"on {told}{views.note and f'; {views.note}'}")
     about = {
-        "file": args.fn_out_model,
+        "file": args.fn_in_model,
         "episode_type": episode_type,
         "epoch": trained.epoch,
         "weights": checksum(trained),

@@ -265,7 +265,7 @@ class Lease:
         """Let biml.eval evaluate the network; returns what it wrote, None if it failed."""
         path = self.out / f"{name}.json"
         path.unlink(missing_ok=True)  # of a network that was trained less
-        network = ["--dir_model", str(self.work), "--fn_out_model", f"{NETWORK}.tar", "--data_dir", str(data)]
+        network = ["--dir_model", str(self.work), "--fn_in_model", f"{NETWORK}.tar", "--data_dir", str(data)]
         command = ["-m", "biml.eval", *network, *self.where, *options, "--fn_out_results", str(path)]
         if self.session.run(command, EVAL_SECONDS) is None:
             return None

@@ -1,6 +1,6 @@
 """Compare a trained network with the exact predictors on sequences that are drawn once and for all.
 
-    python -m nonstationary.evaluate --fn_out_model net_lstm_ptw.tar --data_distribution lin
+    python -m nonstationary.evaluate --fn_in_model net_lstm_ptw.tar --data_distribution lin
 
 prints each predictor's cumulative regret with its standard error, and its difference, sequence by sequence, from the
 source's own exact mixture. It writes the same as JSON, with the mean regret of each step and one example sequence.
@@ -55,22 +55,27 @@ def parse_arguments() -> argparse.Namespace:
     parser = OneLineParser(__doc__)
     group = parser.add_argument_group("network")
     which = group.add_mutually_exclusive_group(required=True)
-    which.add_argument("--fn_out_model", type=checkpoint_name, metavar="NAME.tar", help="the network's checkpoint")
+    names = "--fn_in_model", "--fn_out_model"  # earlier code's is the second
+    which.add_argument(*names, type=checkpoint_name, metavar="NAME.tar", help="the network's checkpoint")
     which.add_argument("--bayes_only", action="store_true", help="compare the exact predictors alone")
     add_model_folder(group)
     help_text = "symbols that the network reads at a time, its state being passed on (default: all)"
     group.add_argument("--chunk_length", type=positive_int, metavar="N", help=help_text)
     add_source_options(parser, None)
     add_evaluation_set(parser, n_eval=10000)
-    add = parser.add_argument_group("what to compare, and where").add_argument
+    group = parser.add_argument_group("what to compare, and where")
+    add = group.add_argument
     add("--seq_length", type=two_or_more, metavar="T", help="symbols of a sequence (default: as in training, or 256)")
     help_text = "exact predictors, comma between"
     add("--competitors", type=competitors, default=",".join(PREDICTORS), metavar="NAMES", help=help_text)
     add("--ptw_depth", type=depth_int, metavar="D", help="depth of PTW (default: ceil(log2 T))")
     add("--batch_size", type=positive_int, default=250, metavar="B", help="sequences at a time")
     add("--units", choices=list(NATS_IN), default="bits", help="of regrets")
-    help_text = f"the result file (default: <dir_model>/{FOLDER}/<network or exact>_<source>_<T>.json)"
-    add("--fn_out_results", type=json_path, metavar="PATH.json", help=help_text)
+    where = group.add_mutually_exclusive_group()
+    help_text = f"folder of the result file <network or exact>_<source>_<T>.json (default: <dir_model>/{FOLDER})"
+    where.add_argument("--results_dir", type=Path, metavar="DIR", help=help_text)
+    help_text = "the result file itself, whatever its folder and name"
+    where.add_argument("--fn_out_results", type=json_path, metavar="PATH.json", help=help_text)
     add_device_options(parser)
     args = parser.parse_args()
     if args.bayes_only and args.chunk_length is not None:
@@ -191,7 +196,7 @@ def settings_of(args: argparse.Namespace, trained: TrainedNetwork | None) -> dic
         "reference": find_reference(source, length, depth, args.competitors),
         "ptw_depth": depth,
         "chunk_length": args.chunk_length,
-        "network": None if trained is None else describe(trained, args.fn_out_model),
+        "network": None if trained is None else describe(trained, args.fn_in_model),
     }
 
 
@@ -246,18 +251,20 @@ def check_same_settings(path: Path, settings: dict[str, Any], predictors: Iterab
     found = {row["predictor"] for row in earlier["predictors"] if not is_network(earlier, row["predictor"])}
     differing += ["choice of predictors"] * (found != {*predictors})
     if differing:
-        raise UserError(f"{path} holds results with another {', '.join(differing)}; name another --fn_out_results")
+        raise UserError(
+            f"{path} holds results with another {', '.join(differing)}; name another --fn_out_results or --results_dir"
+        )
 
 
 def main() -> None:
     """Evaluate, print, write."""
     args = parse_arguments()
     device = choose_device(args.gpu, args.cpu, args.threads)
-    trained = None if args.bayes_only else load_network(args.dir_model / args.fn_out_model, device)
+    trained = None if args.bayes_only else load_network(args.dir_model / args.fn_in_model, device)
     settings = settings_of(args, trained)
-    stem = "exact" if trained is None else Path(args.fn_out_model).stem
-    default = args.dir_model / FOLDER / f"{stem}_{settings['source']['name']}_{settings['seq_length']}.json"
-    path = args.fn_out_results or default
+    stem = "exact" if trained is None else Path(args.fn_in_model).stem
+    name = f"{stem}_{settings['source']['name']}_{settings['seq_length']}.json"
+    path = args.fn_out_results or (args.results_dir or args.dir_model / FOLDER) / name
     check_same_settings(path, settings, args.competitors)
     report = evaluate(args, settings, trained, device)
     save_json(path, report)

@@ -561,8 +561,8 @@ def evaluate(tmp_path, data, models):
     def run(name, *arguments):
         result = tmp_path / "result.json"
         result.unlink(missing_ok=True)
-        places = ("--cpu", "--data_dir", data, "--dir_model", models, "--dir_html", tmp_path / "html")
-        outcome = run_main(biml.eval, "--fn_out_model", name, *places, "--fn_out_results", result, *arguments)
+        places = ("--cpu", "--data_dir", data, "--dir_model", models, "--results_dir", tmp_path / "html")
+        outcome = run_main(biml.eval, "--fn_in_model", name, *places, "--fn_out_results", result, *arguments)
         assert (outcome.code, outcome.err) == (0, ""), outcome
         return outcome.out, json.loads(result.read_text()) if result.exists() else None
 
@@ -767,10 +767,10 @@ def test_answers_of_another_network_are_not_replaced(evaluate, models, data, tmp
     (tmp_path / "others").mkdir()
     shutil.copy(models / "plain.tar", tmp_path / "others" / "main.tar")
     before = contents(tmp_path)
-    places = ("--cpu", "--data_dir", data, "--dir_html", tmp_path / "html")
+    places = ("--cpu", "--data_dir", data, "--results_dir", tmp_path / "html")
     for said, *more in (("weights", "--dir_model", tmp_path / "others"), ("seed", "--dir_model", models, "--seed", 5)):
-        outcome = run_main(biml.eval, "--fn_out_model", "main.tar", *places, *few_shot, *more)
-        assert_one_line(outcome, "eval.py", "algebraic_main.json", said, "--dir_html")
+        outcome = run_main(biml.eval, "--fn_in_model", "main.tar", *places, *few_shot, *more)
+        assert_one_line(outcome, "eval.py", "algebraic_main.json", said, "--results_dir")
         assert contents(tmp_path) == before
     evaluate("main.tar", *few_shot)
 
@@ -780,14 +780,14 @@ def test_results_of_something_else_are_not_replaced(models, data, tmp_path):
     result = tmp_path / "result.json"
     places = ("--cpu", "--data_dir", data, "--dir_model", models, "--fn_out_results", result)
     for _ in range(2):
-        assert run_main(biml.eval, "--fn_out_model", "main.tar", "--max", *places).code == 0
+        assert run_main(biml.eval, "--fn_in_model", "main.tar", "--max", *places).code == 0
     before = contents(tmp_path)
     for said, name, mode in (("weights", "plain.tar", "--max"), ("asked", "main.tar", "--ll")):
-        outcome = run_main(biml.eval, "--fn_out_model", name, mode, *places)
+        outcome = run_main(biml.eval, "--fn_in_model", name, mode, *places)
         assert_one_line(outcome, "eval.py", "result.json", said, "--fn_out_results")
         assert contents(tmp_path) == before
     result.write_text("[1]")
-    outcome = run_main(biml.eval, "--fn_out_model", "main.tar", "--max", *places)
+    outcome = run_main(biml.eval, "--fn_in_model", "main.tar", "--max", *places)
     assert_one_line(outcome, "eval.py", "result.json", "something else")
     assert result.read_text() == "[1]"
 
@@ -813,7 +813,7 @@ def test_the_training_is_drawn(models):
     """A picture beside the network; no data are needed."""
     path = models / "main_dashboard.png"
     plt.switch_backend("agg")
-    where = ("--fn_out_model", "main.tar", "--dir_model", models, "--data_dir", "nowhere")
+    where = ("--fn_in_model", "main.tar", "--dir_model", models, "--data_dir", "nowhere")
     outcome = run_main(biml.eval, *where, "--dashboard", "--cpu")
     assert (outcome.code, outcome.err) == (0, "")
     pixels = matplotlib.image.imread(path)
@@ -858,88 +858,88 @@ def world(tmp_path_factory, data, models):
 
 
 MISTAKES = {  # the command line and what the message must say
-    "no network": ("--max", ["--fn_out_model"]),
-    "nothing to do": ("--fn_out_model main.tar", ["nothing to do", "--max", "--dashboard"]),
-    "unknown option": ("--fn_out_model main.tar --max --speed 3", ["--speed"]),
-    "unknown type": ("--fn_out_model main.tar --max --episode_type mlc", ["--episode_type", "mlc"]),
-    "name with a folder": ("--fn_out_model models/main.tar --max", ["--fn_out_model", "--dir_model"]),
-    "name of another kind": ("--fn_out_model main.json --max", ["NAME.tar or NAME.pt"]),
-    "missing network": ("--fn_out_model none.tar --max", ["no checkpoint at", "none.tar", "biml.train"]),
-    "half a network": ("--fn_out_model half.tar --max", ["half.tar", "truncated"]),
-    "something else": ("--fn_out_model other.tar --max", ["other.tar holds no network of biml"]),
-    "a folder": ("--fn_out_model folder.tar --max", ["folder.tar is a folder"]),
-    "trained on who knows what": ("--fn_out_model weights.pt --max", ["weights.pt", "--episode_type"]),
-    "no batch": ("--fn_out_model main.tar --max --batch_size 0", ["--batch_size", "at least 1"]),
-    "no answers to give": ("--fn_out_model main.tar --max --max_length_eval 0", ["--max_length_eval", "at least 1"]),
-    "negative seed": ("--fn_out_model main.tar --sample --seed -1", ["--seed", "at least 0"]),
-    "no repetition": ("--fn_out_model main.tar --ll --ll_nrep 0", ["--ll_nrep", "at least 1"]),
-    "one repetition": ("--fn_out_model main.tar --fit_lapse", ["--fit_lapse", "--ll_nrep"]),
-    "nothing but lapses": ("--fn_out_model main.tar --ll --ll_p_lapse 1", ["--ll_p_lapse", "below 1"]),
-    "negative lapse": ("--fn_out_model main.tar --ll --ll_p_lapse -0.1", ["--ll_p_lapse", "at least 0"]),
-    "lapse that is no number": ("--fn_out_model main.tar --ll --ll_p_lapse nan", ["--ll_p_lapse"]),
-    "lapse in words": ("--fn_out_model main.tar --ll --ll_p_lapse few", ["--ll_p_lapse", "'few'"]),
-    "two devices": ("--fn_out_model main.tar --max --gpu 0", ["--gpu", "--cpu"]),
-    "too many threads": ("--fn_out_model main.tar --max --threads 9999", ["9999 threads"]),
-    "pages of another task": ("--fn_out_model main.tar --sample_html", ["--sample_html", "few_shot_gold", "algebraic"]),
+    "no network": ("--max", ["--fn_in_model"]),
+    "nothing to do": ("--fn_in_model main.tar", ["nothing to do", "--max", "--dashboard"]),
+    "unknown option": ("--fn_in_model main.tar --max --speed 3", ["--speed"]),
+    "unknown type": ("--fn_in_model main.tar --max --episode_type mlc", ["--episode_type", "mlc"]),
+    "name with a folder": ("--fn_in_model models/main.tar --max", ["--fn_in_model", "--dir_model"]),
+    "name of another kind": ("--fn_in_model main.json --max", ["NAME.tar or NAME.pt"]),
+    "missing network": ("--fn_in_model none.tar --max", ["no checkpoint at", "none.tar", "biml.train"]),
+    "half a network": ("--fn_in_model half.tar --max", ["half.tar", "truncated"]),
+    "something else": ("--fn_in_model other.tar --max", ["other.tar holds no network of biml"]),
+    "a folder": ("--fn_in_model folder.tar --max", ["folder.tar is a folder"]),
+    "trained on who knows what": ("--fn_in_model weights.pt --max", ["weights.pt", "--episode_type"]),
+    "no batch": ("--fn_in_model main.tar --max --batch_size 0", ["--batch_size", "at least 1"]),
+    "no answers to give": ("--fn_in_model main.tar --max --max_length_eval 0", ["--max_length_eval", "at least 1"]),
+    "negative seed": ("--fn_in_model main.tar --sample --seed -1", ["--seed", "at least 0"]),
+    "no repetition": ("--fn_in_model main.tar --ll --ll_nrep 0", ["--ll_nrep", "at least 1"]),
+    "one repetition": ("--fn_in_model main.tar --fit_lapse", ["--fit_lapse", "--ll_nrep"]),
+    "nothing but lapses": ("--fn_in_model main.tar --ll --ll_p_lapse 1", ["--ll_p_lapse", "below 1"]),
+    "negative lapse": ("--fn_in_model main.tar --ll --ll_p_lapse -0.1", ["--ll_p_lapse", "at least 0"]),
+    "lapse that is no number": ("--fn_in_model main.tar --ll --ll_p_lapse nan", ["--ll_p_lapse"]),
+    "lapse in words": ("--fn_in_model main.tar --ll --ll_p_lapse few", ["--ll_p_lapse", "'few'"]),
+    "two devices": ("--fn_in_model main.tar --max --gpu 0", ["--gpu", "--cpu"]),
+    "too many threads": ("--fn_in_model main.tar --max --threads 9999", ["9999 threads"]),
+    "pages of another task": ("--fn_in_model main.tar --sample_html", ["--sample_html", "few_shot_gold", "algebraic"]),
     "pages of open-ended answers": (
-        "--fn_out_model main.tar --sample_html --episode_type open_end_freeform",
+        "--fn_in_model main.tar --sample_html --episode_type open_end_freeform",
         ["--sample_html", "open_end_freeform"],
     ),
     "rounds of another task": (
-        "--fn_out_model main.tar --sample_iterative --episode_type few_shot_gold",
+        "--fn_in_model main.tar --sample_iterative --episode_type few_shot_gold",
         ["--sample_iterative", "open_end_freeform", "few_shot_gold"],
     ),
     "accuracy without right answers": (
-        "--fn_out_model main.tar --max --episode_type open_end_freeform",
+        "--fn_in_model main.tar --max --episode_type open_end_freeform",
         ["open_end_freeform has no right answers", "--sample_iterative"],
     ),
     "likelihood without right answers": (
-        "--fn_out_model main.tar --sample_iterative --ll --episode_type open_end_freeform",
+        "--fn_in_model main.tar --sample_iterative --ll --episode_type open_end_freeform",
         ["open_end_freeform has no right answers"],
     ),
     "answers cut off that would be right": (
-        "--fn_out_model vanilla.tar --max --max_length_eval 5",
+        "--fn_in_model vanilla.tar --max --max_length_eval 5",
         ["6 symbols", "--max_length_eval 6"],
     ),
     "words it does not know": (
-        "--fn_out_model main.tar --max --episode_type few_shot_vanilla",
+        "--fn_in_model main.tar --max --episode_type few_shot_vanilla",
         ["few_shot_vanilla", "another vocabulary"],
     ),
     "words the vanilla one does not know": (
-        "--fn_out_model vanilla.tar --max --episode_type few_shot_gold",
+        "--fn_in_model vanilla.tar --max --episode_type few_shot_gold",
         ["few_shot_gold", "another vocabulary"],
     ),
-    "no episodes": ("--fn_out_model main.tar --max --data_dir {world}/empty", ["val.npz", "biml.generate"]),
+    "no episodes": ("--fn_in_model main.tar --max --data_dir {world}/empty", ["val.npz", "biml.generate"]),
     "no people": (
-        "--fn_out_model main.tar --ll --episode_type few_shot_human --data_dir {world}/empty",
+        "--fn_in_model main.tar --ll --episode_type few_shot_human --data_dir {world}/empty",
         ["data_human", "--data_dir"],
     ),
     "no answers with a name": (
-        "--fn_out_model vanilla.tar --ll --episode_type human_vanilla --data_dir {world}/strangers",
+        "--fn_in_model vanilla.tar --ll --episode_type human_vanilla --data_dir {world}/strangers",
         [UNDEFINED, "nothing is left"],
     ),
     "sampled answers cut off that would be right": (
-        "--fn_out_model main.tar --episode_type few_shot_gold --sample_html --max_length_eval 3",
+        "--fn_in_model main.tar --episode_type few_shot_gold --sample_html --max_length_eval 3",
         ["--max_length_eval"],
     ),
-    "an empty name": ("--fn_out_model '' --max", ["--fn_out_model", "an empty one"]),
-    "an empty data folder": ("--fn_out_model main.tar --max --data_dir ''", ["--data_dir", "an empty one"]),
-    "endless answers": ("--fn_out_model main.tar --max --max_length_eval 501", ["--max_length_eval", "at most 500"]),
-    "lapses of nothing": ("--fn_out_model main.tar --max --ll_p_lapse 0.1", ["--ll_p_lapse", "--ll"]),
-    "repetitions of nothing": ("--fn_out_model main.tar --max --ll_nrep 3", ["--ll_nrep", "--fit_lapse"]),
-    "nothing to show": ("--fn_out_model main.tar --ll --verbose", ["--verbose", "--sample"]),
-    "nothing to write": ("--fn_out_model main.tar --dashboard --fn_out_results r.json", ["--fn_out_results"]),
-    "weights that are no numbers": ("--fn_out_model nan.tar --sample", ["nan.tar", "no numbers"]),
-    "a history without losses": ("--fn_out_model bent.tar --dashboard", ["bent.tar", "no history"]),
-    "a picture before a mistake": ("--fn_out_model main.tar --dashboard --sample_html", ["--sample_html", "algebraic"]),
-    "no history": ("--fn_out_model new.tar --dashboard", ["new.tar", "no history", "--dashboard"]),
-    "results of another kind": ("--fn_out_model main.tar --max --fn_out_results r.csv", ["PATH.json", "r.csv"]),
+    "an empty name": ("--fn_in_model '' --max", ["--fn_in_model", "an empty one"]),
+    "an empty data folder": ("--fn_in_model main.tar --max --data_dir ''", ["--data_dir", "an empty one"]),
+    "endless answers": ("--fn_in_model main.tar --max --max_length_eval 501", ["--max_length_eval", "at most 500"]),
+    "lapses of nothing": ("--fn_in_model main.tar --max --ll_p_lapse 0.1", ["--ll_p_lapse", "--ll"]),
+    "repetitions of nothing": ("--fn_in_model main.tar --max --ll_nrep 3", ["--ll_nrep", "--fit_lapse"]),
+    "nothing to show": ("--fn_in_model main.tar --ll --verbose", ["--verbose", "--sample"]),
+    "nothing to write": ("--fn_in_model main.tar --dashboard --fn_out_results r.json", ["--fn_out_results"]),
+    "weights that are no numbers": ("--fn_in_model nan.tar --sample", ["nan.tar", "no numbers"]),
+    "a history without losses": ("--fn_in_model bent.tar --dashboard", ["bent.tar", "no history"]),
+    "a picture before a mistake": ("--fn_in_model main.tar --dashboard --sample_html", ["--sample_html", "algebraic"]),
+    "no history": ("--fn_in_model new.tar --dashboard", ["new.tar", "no history", "--dashboard"]),
+    "results of another kind": ("--fn_in_model main.tar --max --fn_out_results r.csv", ["PATH.json", "r.csv"]),
     "results into a file": (
-        "--fn_out_model main.tar --max --fn_out_results {world}/file/r.json",
+        "--fn_in_model main.tar --max --fn_out_results {world}/file/r.json",
         ["file"],
     ),
     "pages into a file": (
-        "--fn_out_model main.tar --sample_html --episode_type few_shot_gold --dir_html {world}/file",
+        "--fn_in_model main.tar --sample_html --episode_type few_shot_gold --results_dir {world}/file",
         ["file", "directory"],
     ),
 }
@@ -949,7 +949,7 @@ MISTAKES = {  # the command line and what the message must say
 def test_a_mistake_is_one_line_and_changes_nothing(world, case):
     """Exit code 2, one line that says what is wrong, every file as it was and none added."""
     line, said = MISTAKES[case]
-    places = ("--cpu", "--data_dir", world, "--dir_model", world / "models", "--dir_html", world / "html")
+    places = ("--cpu", "--data_dir", world, "--dir_model", world / "models", "--results_dir", world / "html")
     before = contents(world)
     assert_one_line(run_main(biml.eval, *places, *shlex.split(line.format(world=world))), "eval.py", *said)
     assert contents(world) == before
@@ -963,11 +963,22 @@ def test_help_is_printed():
     assert all(mode in outcome.out for mode in ("--max", "--sample_iterative", "--fit_lapse", "--dashboard"))
 
 
+def test_the_names_of_the_published_code_mean_the_same(models, data, tmp_path, evaluate):
+    """There the network that is read is --fn_out_model."""
+    places = ("--cpu", "--data_dir", data, "--dir_model", models, "--dir_html", tmp_path / "there")
+    sampled = ("--max", "--sample_html", "--episode_type", "few_shot_gold")
+    report = evaluate("main.tar", *sampled)[1]
+    result = tmp_path / "again.json"
+    outcome = run_main(biml.eval, "--fn_out_model", "main.tar", *places, "--fn_out_results", result, *sampled)
+    assert (outcome.code, json.loads(result.read_text())["max"]) == (0, report["max"])
+    assert contents(tmp_path / "there") == contents(tmp_path / "html")
+
+
 def test_evaluating_as_a_process(models, data, tmp_path, evaluate):
     """As typed, with `python -m`: the same results, nothing on stderr, a picture without a display."""
     result = tmp_path / "process.json"
     places = ["--cpu", "--dir_model", str(models), "--data_dir", str(data), "--fn_out_results", str(result)]
-    command = [sys.executable, "-m", "biml.eval", "--fn_out_model", "main.tar", "--max", "--dashboard", *places]
+    command = [sys.executable, "-m", "biml.eval", "--fn_in_model", "main.tar", "--max", "--dashboard", *places]
     displays = ("DISPLAY", "WAYLAND_DISPLAY")
     environment = {name: value for name, value in os.environ.items() if name not in displays}
     environment["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"  # left behind by a notebook, and not here

@@ -63,7 +63,7 @@ def complete(world, line):
 
 
 TRANSFORMER = "train --model transformer"
-EVALUATE = "evaluate --fn_out_model"
+EVALUATE = "evaluate --fn_in_model"
 MISTAKES = {  # the command line and what the message must say
     # training: options that contradict one another
     "heads": (f"{TRANSFORMER} --emb_size 10 --nheads 4", ["--emb_size 10", "--nheads 4"]),
@@ -101,7 +101,7 @@ MISTAKES = {  # the command line and what the message must say
     "an empty width": ("train --after_mlp 3,,4", ["--after_mlp", "a whole number"]),
     "no widths": ("train --after_mlp ''", ["--after_mlp", "an empty one"]),
     "an empty folder": ("train --dir_model ''", ["--dir_model", "an empty one"]),
-    "evaluate: an empty name": (f"{EVALUATE} ''", ["--fn_out_model", "an empty one"]),
+    "evaluate: an empty name": (f"{EVALUATE} ''", ["--fn_in_model", "an empty one"]),
     "one symbol": ("train --num_symbols 1", ["--num_symbols", "at least 2"]),
     "one step": ("train --seq_length 1", ["--seq_length", "at least 2"]),
     "no alpha": ("train --alpha 0", ["--alpha", "found 0"]),
@@ -129,12 +129,12 @@ MISTAKES = {  # the command line and what the message must say
     "folder below a file": ("train --dir_model {world}/file/models", ["file/models"]),
     "network exists": ("train --fn_out_model lstm.tar", ["lstm.tar was trained with", "--overwrite"]),
     # evaluation: which network
-    "no network": ("evaluate", ["--fn_out_model", "--bayes_only"]),
-    "network and none": ("evaluate --fn_out_model lstm.tar --bayes_only", ["--fn_out_model", "--bayes_only"]),
+    "no network": ("evaluate", ["--fn_in_model", "--bayes_only"]),
+    "network and none": ("evaluate --fn_in_model lstm.tar --bayes_only", ["--fn_in_model", "--bayes_only"]),
     "missing file": (f"{EVALUATE} nothing.tar", ["no checkpoint at", "nothing.tar", "nonstationary.train"]),
     "missing folder": (f"{EVALUATE} lstm.tar --dir_model {{world}}/nowhere", ["nowhere/lstm.tar"]),
-    "evaluate: no name": (f"{EVALUATE} lstm", ["--fn_out_model", "NAME.tar"]),
-    "evaluate: name with a folder": (f"{EVALUATE} models/lstm.tar", ["--fn_out_model", "--dir_model"]),
+    "evaluate: no name": (f"{EVALUATE} lstm", ["--fn_in_model", "NAME.tar"]),
+    "evaluate: name with a folder": (f"{EVALUATE} models/lstm.tar", ["--fn_in_model", "--dir_model"]),
     # evaluation: on what
     "other alphabet": (f"{EVALUATE} lstm.tar --num_symbols 3", ["--num_symbols 3", "2 symbols"]),
     "smaller alphabet": (f"{EVALUATE} three.tar --num_symbols 2", ["--num_symbols 2", "3 symbols"]),
@@ -374,13 +374,13 @@ def evaluate(world):
 @pytest.mark.parametrize(
     "other",
     [
-        *("--n_eval 5", "--units nats", "--seq_length 9", "--data_distribution lin", "--fn_out_model three.tar"),
+        *("--n_eval 5", "--units nats", "--seq_length 9", "--data_distribution lin", "--fn_in_model three.tar"),
         *("--competitors kt", "--competitors ptw,kt", "--ptw_depth 9", "--eval_seed 3"),
     ],
 )
 def test_results_are_not_replaced_by_those_of_something_else(world, evaluate, other):
     """The same evaluation may be repeated; another one ends in one line, and the file stays."""
-    evaluate("--fn_out_model", "lstm.tar")
+    evaluate("--fn_in_model", "lstm.tar")
     before = contents(world)
     name, *given = complete(world, f"{EVALUATE} lstm.tar {other}")
     assert_one_line(run_module(name, *given), "evaluate.py", "result.json", "--fn_out_results")
@@ -407,7 +407,7 @@ def assert_same_rows(one, other, factor=1.0, tolerance=1e-5):
 
 def test_an_evaluation_reports_what_it_did(world, evaluate):
     """The file names source, set, network and code; the table has a row for each predictor and the file's numbers."""
-    report = evaluate("--fn_out_model", "lstm.tar")
+    report = evaluate("--fn_in_model", "lstm.tar")
     assert report["source"] == {"name": "ptw", "alpha": 0.5, "num_symbols": 2, "shift_period": 20, "max_segment": 20}
     facts = ("seq_length", "n_eval", "eval_seed", "unit", "reference", "ptw_depth", "chunk_length")
     assert [report[key] for key in facts] == [LENGTH, 4, 12345, "bits", "ptw", 4, None]
@@ -430,7 +430,7 @@ def test_an_evaluation_reports_what_it_did(world, evaluate):
 
 def test_the_regret_is_that_of_the_networks_predictions(world, evaluate):
     """Summed by hand over the very sequences of the seed: mean, standard error and curve of KL(theta, q) in bits."""
-    report = evaluate("--fn_out_model", "lstm.tar", "--eval_seed", 9, "--n_eval", 5)
+    report = evaluate("--fn_in_model", "lstm.tar", "--eval_seed", 9, "--n_eval", 5)
     drawn = sample(Source(), 5, LENGTH, torch.Generator().manual_seed(9))
     network = load_network(world / "models" / "lstm.tar", torch.device("cpu")).network
     predicted = log_probs(network, drawn.symbols).exp()
@@ -455,7 +455,7 @@ def test_the_regret_is_that_of_the_networks_predictions(world, evaluate):
 
 def test_a_nat_is_log_2_of_a_bit(evaluate):
     """The same evaluation in nats has all regrets times ln 2, and says so."""
-    bits, nats = (evaluate("--fn_out_model", "lstm.tar", "--units", unit) for unit in ("bits", "nats"))
+    bits, nats = (evaluate("--fn_in_model", "lstm.tar", "--units", unit) for unit in ("bits", "nats"))
     assert_same_rows(nats, bits, math.log(2))
     assert nats["unit"] == "nats"
     assert "regret in nats" in nats["printed"]
@@ -464,9 +464,9 @@ def test_a_nat_is_log_2_of_a_bit(evaluate):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_results_do_not_depend_on_the_batch_size(evaluate, name):
     """One sequence at a time, some, or all: the same numbers, also if the last batch is smaller."""
-    whole = evaluate("--fn_out_model", f"{name}.tar", "--n_eval", 7)
+    whole = evaluate("--fn_in_model", f"{name}.tar", "--n_eval", 7)
     for batch_size in (1, 3, 7):
-        part = evaluate("--fn_out_model", f"{name}.tar", "--n_eval", 7, "--batch_size", batch_size)
+        part = evaluate("--fn_in_model", f"{name}.tar", "--n_eval", 7, "--batch_size", batch_size)
         assert_same_rows(part, whole)
 
 
@@ -474,34 +474,34 @@ def test_results_do_not_depend_on_the_batch_size(evaluate, name):
 def test_reading_in_chunks_gives_the_same_result(evaluate, chunk_length):
     """The state is passed on, so that long sequences can be read piece by piece."""
     with mock.patch.object(RecurrentNetwork, "forward", autospec=True, side_effect=RecurrentNetwork.forward) as forward:
-        chunked = evaluate("--fn_out_model", "regular.tar", "--chunk_length", chunk_length)
+        chunked = evaluate("--fn_in_model", "regular.tar", "--chunk_length", chunk_length)
     read = {call.args[1].shape[1] for call in forward.call_args_list}
     assert max(read) <= chunk_length
-    assert_same_rows(chunked, evaluate("--fn_out_model", "regular.tar"))
+    assert_same_rows(chunked, evaluate("--fn_in_model", "regular.tar"))
     assert chunked["chunk_length"] == chunk_length
 
 
 def test_a_source_is_that_of_training_unless_told(evaluate):
     """What the command line leaves out is as the network was trained; anything may differ but the alphabet."""
-    same = evaluate("--fn_out_model", "regular.tar")
+    same = evaluate("--fn_in_model", "regular.tar")
     assert same["source"] == {"name": "regular", "alpha": 1.0, "num_symbols": 2, "shift_period": 4, "max_segment": 20}
     assert same["reference"] == "kt_oracle"
-    other = evaluate("--fn_out_model", "regular.tar", "--data_distribution", "lin", "--seq_length", 40, "--alpha", 0.5)
+    other = evaluate("--fn_in_model", "regular.tar", "--data_distribution", "lin", "--seq_length", 40, "--alpha", 0.5)
     assert (other["source"]["name"], other["source"]["alpha"], other["seq_length"]) == ("lin", 0.5, 40)
     assert (other["reference"], other["ptw_depth"]) == ("lin", 6)
     assert other["network"]["trained_on"]["name"] == "regular"
     assert all(len(row["regret_by_step"]) == 39 for row in other["predictors"])
-    assert evaluate("--fn_out_model", "blocks.tar", "--seq_length", 24)["seq_length"] == 24
-    assert evaluate("--fn_out_model", "whole.tar", "--seq_length", 23)["seq_length"] == 23
-    assert evaluate("--fn_out_model", "three.tar", "--num_symbols", 3)["source"]["num_symbols"] == 3
+    assert evaluate("--fn_in_model", "blocks.tar", "--seq_length", 24)["seq_length"] == 24
+    assert evaluate("--fn_in_model", "whole.tar", "--seq_length", 23)["seq_length"] == 23
+    assert evaluate("--fn_in_model", "three.tar", "--num_symbols", 3)["source"]["num_symbols"] == 3
 
 
 def test_the_same_command_gives_the_same_numbers(evaluate):
     """The evaluation set depends on its seed alone, whatever torch drew before."""
     torch.manual_seed(1)
-    one = evaluate("--fn_out_model", "whole.tar")
+    one = evaluate("--fn_in_model", "whole.tar")
     torch.manual_seed(2)
-    again, other = evaluate("--fn_out_model", "whole.tar"), evaluate("--fn_out_model", "whole.tar", "--eval_seed", 1)
+    again, other = evaluate("--fn_in_model", "whole.tar"), evaluate("--fn_in_model", "whole.tar", "--eval_seed", 1)
     assert (one["predictors"], one["example"]) == (again["predictors"], again["example"])
     assert one["example"] != other["example"]
 
@@ -534,8 +534,8 @@ def test_a_deeper_tree_is_not_the_mixture_of_its_source(evaluate):
 
 def test_what_a_source_has_no_use_for_is_not_stored(evaluate):
     """A network of one period, tested on another source, stands beside those that never had one."""
-    other = evaluate("--fn_out_model", "regular.tar", "--data_distribution", "lin", "--alpha", 0.5)
-    assert other["source"] == evaluate("--fn_out_model", "lstm.tar", "--data_distribution", "lin")["source"]
+    other = evaluate("--fn_in_model", "regular.tar", "--data_distribution", "lin", "--alpha", 0.5)
+    assert other["source"] == evaluate("--fn_in_model", "lstm.tar", "--data_distribution", "lin")["source"]
 
 
 def test_predictions_next_to_nothing_stay_above_it(world):
@@ -563,16 +563,36 @@ def test_results_have_a_name_of_their_own(world, monkeypatch):
     """Without --fn_out_results they go to the folder of the models, named by network, source and length."""
     monkeypatch.chdir(world)
     common = ("--cpu", "--n_eval", 2, "--dir_model", "models")
-    assert run_module("evaluate", *common, "--fn_out_model", "lstm.tar", "--data_distribution", "lin").code == 0
+    assert run_module("evaluate", *common, "--fn_in_model", "lstm.tar", "--data_distribution", "lin").code == 0
     assert run_module("evaluate", *common, "--bayes_only", "--seq_length", 8).code == 0
     found = sorted(path.name for path in (world / "models" / "nonstationary").iterdir())
     assert found == ["exact_ptw_8.json", "lstm_lin_16.json"]
 
 
+def test_results_go_where_one_wants_them(world, monkeypatch):
+    """To the folder --results_dir, which --fn_out_results, a whole path, would contradict."""
+    monkeypatch.chdir(world)
+    common = ("--cpu", "--n_eval", 2, "--bayes_only", "--seq_length", 8, "--results_dir", "mine/of_today")
+    assert run_module("evaluate", *common).code == 0
+    assert [path.name for path in (world / "mine" / "of_today").iterdir()] == ["exact_ptw_8.json"]
+    outcome = run_module("evaluate", *common, "--fn_out_results", "r.json")
+    assert_one_line(outcome, "evaluate.py", "--fn_out_results", "--results_dir")
+
+
+def test_the_names_of_earlier_code_evaluate_the_same(world, evaluate):
+    """The network that is read may be called --fn_out_model, its device --device."""
+    one = evaluate("--fn_in_model", "lstm.tar")
+    result = world / "again.json"
+    earlier = ("--fn_out_model", "lstm.tar", "--device", "cpu", "--num_threads", 1, "--n_eval", 4)
+    assert run_module("evaluate", *earlier, "--dir_model", world / "models", "--fn_out_results", result).code == 0
+    other = json.loads(result.read_text())
+    assert [other[name] for name in ("predictors", "network")] == [one[name] for name in ("predictors", "network")]
+
+
 def test_an_evaluation_leaves_the_networks_alone(world, evaluate):
     """It adds its result and changes no other file."""
     before = contents(world)
-    evaluate("--fn_out_model", "lstm.tar")
+    evaluate("--fn_in_model", "lstm.tar")
     after = contents(world)
     assert after.pop("result.json")
     assert after == before

@@ -54,7 +54,7 @@ def evaluated(tmp_path_factory):
             train = "--seq_length", 16, "--hidden_size", 4, "--batch_size", 4, "--train_steps", 2, "--n_eval", 8
             assert run_module("train", *train, "--seed", seed, "--model_init_seed", seed, "--fn_out_model", name) == 0
             for source in ("ptw", "lin"):
-                evaluate = "--fn_out_model", name, "--data_distribution", source, "--n_eval", 20
+                evaluate = "--fn_in_model", name, "--data_distribution", source, "--n_eval", 20
                 assert run_module("evaluate", *evaluate) == 0
         for source in ("static", "ptw"):
             evaluate = "--bayes_only", "--data_distribution", source, "--seq_length", 16, "--n_eval", 20
@@ -267,7 +267,7 @@ def test_damaged_results_end_in_one_line(run, results, tmp_path, kind):
     assert_refused(run("report"), path.name, said)
     for what in ("sequence", "bars", "curves"):
         assert_refused(run("plot", "--what", what, path), path.name, said)
-    evaluate = "--fn_out_model", "net_seed1.tar", "--data_distribution", "ptw", "--n_eval", 20
+    evaluate = "--fn_in_model", "net_seed1.tar", "--data_distribution", "ptw", "--n_eval", 20
     assert_refused(run("evaluate", *evaluate), path.name, said)
     assert path.read_bytes() == before
 

@@ -33,7 +33,7 @@ def test_commands_are_understood(command, monkeypatch):
         names["make_parser"]().parse_args() if "make_parser" in names else names["parse_arguments"]()
 
 
-WRITES = re.compile(r"--(?:dir_out|fn_out_results|fn_out_plot|dir_html|dir_model) (\S+)")
+WRITES = re.compile(r"--(?:dir_out|fn_out_results|fn_out_plot|dir_model) (\S+)")
 
 
 def test_commands_leave_the_tree_clean():
