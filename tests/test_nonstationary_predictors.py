@@ -8,6 +8,7 @@ import math
 import pytest
 import torch
 
+from common.errors import UserError
 from nonstationary.predictors import OWN_MIXTURE, PREDICTORS, kt, kt_oracle, lin, predict, ptw
 from nonstationary.sources import SEGMENTS, Sequences, Source, sample
 
@@ -282,8 +283,8 @@ def test_ptw_of_depth_0_is_kt():
 
 @pytest.mark.parametrize(("length", "depth"), [(2, 0), (5, 2), (257, 8)])
 def test_a_depth_that_does_not_cover_the_sequence_is_refused(length, depth):
-    """The message names the flag, what its value covers and what there is."""
-    with pytest.raises(ValueError, match=f"--ptw_depth {depth} covers {2**depth} symbols.*have {length}"):
+    """The message says what the depth covers, and what there is."""
+    with pytest.raises(UserError, match=f"depth {depth} covers {2**depth} symbols, not {length}"):
         ptw(torch.zeros(1, length, dtype=torch.int64), depth=depth)
 
 

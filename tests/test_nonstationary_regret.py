@@ -183,14 +183,15 @@ def test_scores_are_sums_over_steps_and_means_over_sequences():
     source = Source("lin")
     sequences = fixed_sequences(source, 30, 20, seed=0)
     found = scores_of(PREDICTORS, source, sequences, 7)
-    reference = predict(PREDICTORS[-1], sequences, source)[:, 1:].exp()
+    last = list(PREDICTORS)[-1]
+    reference = predict(last, sequences, source)[:, 1:].exp()
     for name, (totals, by_step, gap) in found.items():
         log_q = predict(name, sequences, source)[:, 1:]
         values = regret(sequences.parameters[:, 1:], log_q)
         torch.testing.assert_close(totals, values.sum(1))
         torch.testing.assert_close(by_step, values.mean(0))
         assert gap == pytest.approx((log_q.exp() - reference).abs().mean().item())
-    assert found[PREDICTORS[-1]].gap == 0
+    assert found[last].gap == 0
 
 
 def test_the_truth_has_no_regret():

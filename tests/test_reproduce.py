@@ -212,7 +212,7 @@ def test_both_scripts_get_the_same_device(start, world, flags, expected):
     [
         ("--only me,jump", "no cell 'jump'; the cells are me, other"),
         ("--only ME", "no cell 'ME'; the cells are me, other"),
-        ("--only ", "no cell ''; the cells are me, other"),
+        ("--only ", "expected a value, found an empty one"),
         ("--seeds 1,x", "--seeds: expected a whole number, found 'x'"),
         ("--seeds 1,-2", "--seeds: expected a whole number of at least 0 and below 2^63, found -2"),
         ("--seeds 1..5", "found '1..5'"),
