@@ -1,6 +1,6 @@
 """Draw learning curves over each other: a line a file, a panel a measure.
 
-    python -m tools.curves results/me/*.csv my_results/me_num_episodes2000/*.csv --out curves.png
+    python -m tools.curves results/me/*.csv my_results/me_num_episodes2000/*.csv
 
 takes the .csv that train.py writes beside a network, and those of the siblings.
 """
@@ -105,7 +105,8 @@ def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = OneLineParser(__doc__)
     parser.add_argument("curves", type=Path, nargs="+", metavar="CURVE.csv", help="learning curves")
-    parser.add_argument("--out", type=png_path, default=Path("curves.png"), metavar="PATH.png", help="the picture")
+    out = Path("out_models/curves.png")
+    parser.add_argument("--out", type=png_path, default=out, metavar="PATH.png", help="the picture")
     return parser.parse_args()
 
 
