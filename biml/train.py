@@ -38,6 +38,13 @@ def files_beside(path: Path, args: argparse.Namespace) -> list[Path]:
     return [best_path(path)] * args.save_best + [weights_path(path)] * args.save_weights
 
 
+def is_left_by(args: argparse.Namespace, best: Path, device: torch.device) -> bool:
+    """Say whether a best network is one that this very command kept before it was stopped in its first epoch."""
+    trained = load_network(best, device)
+    differing = differing_arguments(trained.arguments, vars(args), PLACES, make_parser().get_default)
+    return not differing and not trained.saved.get("is_between_epochs", True) and trained.epoch == 0
+
+
 def find_earlier_run(path: Path, args: argparse.Namespace, device: torch.device) -> TrainedNetwork | None:
     """Load the checkpoint that this command goes on from, if there is one.
 
@@ -48,6 +55,8 @@ def find_earlier_run(path: Path, args: argparse.Namespace, device: torch.device)
         return None
     if not path.exists():
         for other in (one for one in files_beside(path, args) if one.exists()):
+            if other == best_path(path) and is_left_by(args, other, device):
+                continue  # the run begins anew and comes to the same network
             raise UserError(f"{other} exists, without {path.name}; {ANEW}")
         return None
     trained = load_network(path, device)

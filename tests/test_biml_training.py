@@ -366,6 +366,18 @@ def test_losses_of_the_skipped_epochs_are_not_the_lowest(train, tmp_path):
     assert first < second == best.saved["best_val_loss"]
 
 
+def test_the_same_command_goes_on_after_a_best_network_of_the_first_epoch(train, tmp_path):
+    """It is there before the run's own file; only what this very command left may be replaced."""
+    options = ("--save_best", "--save_best_skip", 0)
+    assert train("whole", *options).code == 0
+    assert train("broken", *options, stop_in=3).code == 130
+    assert set(contents(tmp_path)) >= {"broken_best.tar"} and not (tmp_path / "broken.tar").exists()
+    assert_one_line(train("broken", *options, "--seed", 2), "train.py", "broken_best.tar exists", "--overwrite")
+    assert train("broken", *options).code == 0
+    assert_same_run(tmp_path / "whole", tmp_path / "broken")
+    assert_same_run(tmp_path / "whole", tmp_path / "broken", "_best")
+
+
 def test_there_is_a_best_network_in_a_short_run_too(train, tmp_path):
     """Without a line after the skipped epochs the last network is the best."""
     assert train("net", "--save_best", "--save_best_skip", 0.5, "--nepochs", 5).code == 0
