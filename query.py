@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from checkpoint import Checkpoint, load_checkpoint, short_name
-from common.command_line import OneLineParser, add_model_folder, checkpoint_name, run_script
+from common.command_line import OneLineParser, add_model_folder, add_results_folder, checkpoint_name, run_script
 from common.devices import add_device_options, choose_device
 from common.errors import UserError
 from evaluate import ask, explain, in_words
@@ -28,7 +28,10 @@ def parse_arguments() -> argparse.Namespace:
     add_model_folder(parser)
     help_text = "what the network is shown: 'input words -> output words; ...'; not for one without memory"
     parser.add_argument("--support", type=typed_items, default=(), metavar="ITEMS", help=help_text)
-    parser.add_argument("--plot", action="store_true", help="also draw <dir_model>/query_<name>.png and write its JSON")
+    parser.add_argument(
+        "--plot", action="store_true", help="also draw <results_dir>/query_<name>.png and write its JSON"
+    )
+    add_results_folder(parser)
     add_device_options(parser)
     args = parser.parse_args()
     if args.plot and args.query is None:
@@ -102,7 +105,7 @@ def main() -> None:
         from attention_plot import save_attention  # here alone: matplotlib takes long
 
         labelled = explain(checkpoint, support, args.query)
-        picture_path = args.dir_model / f"query_{short_name(path)}.png"
+        picture_path = (args.results_dir or args.dir_model) / f"query_{short_name(path)}.png"
         save_attention(labelled, picture_path)
         print(labelled["output"])
         print(f"written to {picture_path} and {picture_path.with_suffix('.json')}")

@@ -2,7 +2,7 @@
 
     python test.py --fn_in_model net_scan_prim_permutation.tar
 
-prints a report and writes <dir_model>/res_test_scan_prim_permutation.json. With --split or --support it is another
+prints a report and writes <results_dir>/res_test_scan_prim_permutation.json. With --split or --support it is another
 test, and they are in the name of what is written.
 """
 
@@ -15,7 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from checkpoint import Checkpoint, load_checkpoint, short_name, without_places
-from common.command_line import OneLineParser, add_model_folder, checkpoint_name, natural_int, positive_int, run_script
+from common.command_line import (
+    OneLineParser,
+    add_model_folder,
+    add_results_folder,
+    checkpoint_name,
+    natural_int,
+    positive_int,
+    run_script,
+)
 from common.devices import add_device_options, choose_device, describe_device
 from common.errors import UserError
 from common.files import save_json
@@ -45,6 +53,7 @@ def parse_arguments() -> argparse.Namespace:
     group = parser.add_argument_group("files")
     group.add_argument("--fn_in_model", type=checkpoint_name, required=True, metavar="NAME.tar", help="the checkpoint")
     add_model_folder(group)
+    add_results_folder(group)
     add_data_folder(group)
     add = parser.add_argument_group("scoring").add_argument
     help_text = "must agree with the checkpoint's, which is taken if this is left out"
@@ -71,6 +80,7 @@ def parse_arguments() -> argparse.Namespace:
     if (args.split is not None or args.support) and args.plot_attention is not None:
         parser.error("--split and --support go with scoring; query.py --plot draws the attention to any support items")
     args.support_set = args.support_set or 0
+    args.results_dir = args.results_dir or args.dir_model
     return args
 
 
@@ -188,7 +198,7 @@ def files_of_test(checkpoint: Checkpoint, args: argparse.Namespace) -> list[Spli
 def score(checkpoint: Checkpoint, args: argparse.Namespace, path: Path) -> None:
     """Answer the whole test, print the report and write it with all wrong answers."""
     split, episodes = find_test(checkpoint, args.data_dir, args.split, args.support)
-    result_path = args.dir_model / result_name(
+    result_path = args.results_dir / result_name(
         "_".join([short_name(path), *unlike_training(checkpoint, args)]), args.split, args.support
     )
     files = files_of_test(checkpoint, args)
@@ -242,7 +252,7 @@ def main() -> None:
             f"{path} was trained on {checkpoint.experiment.name}, not on --episode_type {args.episode_type}"
         )
     if args.plot_attention is not None:
-        plot(checkpoint, args, args.dir_model / f"attention_{short_name(path)}.png")
+        plot(checkpoint, args, args.results_dir / f"attention_{short_name(path)}.png")
     else:
         score(checkpoint, args, path)
 

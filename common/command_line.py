@@ -139,6 +139,12 @@ def add_model_folder(group: argparse._ActionsContainer) -> None:
     group.add_argument("--dir_model", type=Path, default=Path("out_models"), metavar="DIR", help="folder of the models")
 
 
+def add_results_folder(group: argparse._ActionsContainer) -> None:
+    """Add --results_dir for scripts that write beside the network."""
+    help_text = "folder of what is written (default: that of the models)"
+    group.add_argument("--results_dir", type=Path, metavar="DIR", help=help_text)
+
+
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Say whether torch found no memory: a class of its own on a GPU; on a CPU its allocator says so."""
     return type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator: can't allocate memory" in str(error)

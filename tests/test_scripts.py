@@ -72,6 +72,17 @@ def test_a_scan_test_reports_every_command(run, folder, data_dir):
     assert "UNFINISHED" not in printed
 
 
+def test_results_go_where_one_wants_them(run, folder, tmp_path):
+    """With --results_dir nothing is written to the folder of the models."""
+    before = sorted(folder.iterdir())
+    where = ("--dir_model", folder, "--results_dir", tmp_path / "mine")
+    assert run("test.py", "--fn_in_model", "net_me.tar", *where)[0] == 0
+    assert run("test.py", "--fn_in_model", "net_me.tar", "--plot_attention", "dax", *where)[0] == 0
+    found = {path.name for path in (tmp_path / "mine").iterdir()}
+    assert found == {"res_test_me.json", "attention_me.png", "attention_me.json"}
+    assert sorted(folder.iterdir()) == sorted([*before, tmp_path / "mine"])
+
+
 def test_an_me_test_tells_retrieval_apart_and_says_that_it_is_unfinished(run, folder):
     """Accuracy is on novel queries; --verbose prints every query; the mask that differs from training is noted."""
     arguments = ("test.py", "--fn_in_model", "net_me.tar", "--dir_model", folder, "--verbose", "--mask_padding")
