@@ -160,11 +160,9 @@ def _checked(config: ModelConfig, state: Mapping[str, Tensor]) -> ModelConfig:
     """Make sure that a network can be made of it, and that it is not larger than its weights."""
     for field in fields(config):
         value = getattr(config, field.name)
-        is_number = type(value) is int or (field.type is float and type(value) is float)
-        if (field.type is bool and type(value) is not bool) or (field.type is not bool and not is_number):
+        kinds = (int, float) if field.type is float else (field.type,)
+        if type(value) not in kinds or (field.type is int and value < 1):
             raise UserError(f"its {field.name} is {value!r}")
-        if field.type is int and value < 1:
-            raise UserError(f"its {field.name} is {value}")
     if not 0 <= config.dropout < 1:
         raise UserError(f"its dropout is {config.dropout}")
     width = state["input_encoder.embedding.weight"].shape[1]

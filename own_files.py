@@ -4,11 +4,11 @@ What is known of such a file goes into the checkpoint of a network that was trai
 again and a changed one is not taken for it. The words themselves are the checkpoint's vocabularies.
 """
 
-import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
 from common.errors import UserError
+from common.files import digest
 from scan_util import Item, read_items
 
 
@@ -35,11 +35,6 @@ class DataFile(NamedTuple):
                 "test.py --split FILE scores on any other file"
             )
         return read_items(path, known=None)
-
-
-def digest(path: Path) -> str:
-    """Tell one content of a file from another."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def describe_file(path: Path) -> DataFile:

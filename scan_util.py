@@ -8,7 +8,6 @@ Loula, Baroni & Lake 2018, "Rearranging the familiar" (the template splits).
 """
 
 import argparse
-import hashlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import NamedTuple
 
 from common.command_line import OneLineParser, run_script
 from common.errors import UserError
-from common.files import written_whole
+from common.files import digest, written_whole
 
 
 class Item(NamedTuple):
@@ -193,8 +192,7 @@ def describe_split(data_dir: Path, part: str, split: str) -> SplitFile:
     missing, further = (published - found).total(), (found - published).total()
     difference = f"{missing} of {published.total()} are missing, {further} others are there"
     path = split_path(data_dir, part, split)
-    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    return SplitFile(path.name, sha256, difference if missing or further else "")
+    return SplitFile(path.name, digest(path), difference if missing or further else "")
 
 
 def read_items(path: Path, known: Words | None = SCAN_WORDS) -> list[Item]:

@@ -26,7 +26,7 @@ from common.command_line import (
 )
 from common.devices import add_device_options, choose_device, describe_device
 from common.errors import UserError
-from common.files import save_json
+from common.files import digest, save_json
 from common.provenance import provenance
 from evaluate import (
     QUERIES_AT_ONCE,
@@ -41,7 +41,6 @@ from evaluate import (
     in_words,
 )
 from generate_episode import EXPERIMENTS, scan_files
-from own_files import digest
 from scan_util import TESTED_SPLITS, Item, SplitFile, add_data_folder, describe_split, typed_items
 
 LONGEST_LABEL = 80  # characters of a file's name that tell a support set

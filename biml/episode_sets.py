@@ -17,6 +17,7 @@ import numpy as np
 
 from biml.episode import PAPER_SIZES, Episode, EpisodeSizes, sample_episode
 from biml.packed_episodes import PackedEpisodes, join, pack
+from common.run_loop import signals_handled
 
 STREAMS = {"val": 0, "train": 1}  # the splits' own random streams
 PART = 250  # episodes that a process draws at a time
@@ -81,11 +82,8 @@ def _drawn(episodes: EpisodeSet, ranges: Sequence[range], jobs: int) -> Iterator
         return
     try:
         with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
-            here = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: Ctrl-C is dealt with here alone
-            try:
+            with signals_handled((signal.SIGINT,), signal.SIG_IGN):  # inherited: Ctrl-C is dealt with here alone
                 parts = pool.map(episodes.part, ranges)  # starts all processes
-            finally:
-                signal.signal(signal.SIGINT, here)
             yield from parts
     except BrokenProcessPool:
         raise OSError("a process that drew episodes was ended, for want of memory perhaps; try fewer --jobs") from None

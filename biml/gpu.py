@@ -36,7 +36,7 @@ from typing import Any
 import torch
 
 from biml.episode_types import load_random
-from common.command_line import OneLineParser, name_list, nonnegative_float, run_script
+from common.command_line import OneLineParser, nonnegative_float, run_script
 from common.devices import choose_device, describe_device
 from common.files import save_json, written_whole
 from common.session import PACKING_SECONDS, Session, add_session_options, check_folder, logged_session
@@ -87,15 +87,7 @@ SMALL = Scale(
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = OneLineParser(__doc__)
-    add_session_options(parser)
-    help_text = f"of {', '.join(PARTS)} (default: all)"
-    parser.add_argument(
-        "--parts",
-        type=lambda text: name_list("part", text, PARTS),
-        default=list(PARTS),
-        metavar="PART,...",
-        help=help_text,
-    )
+    add_session_options(parser, PARTS)
     help_text = "folder with data_algebraic/ (drawn if it is not there) and data_human/ (your own download)"
     parser.add_argument("--data_dir", type=Path, default=Path("data"), metavar="DIR", help=help_text)
     parser.add_argument("--work", type=Path, metavar="DIR", help="for what is large (default: OUT/work)")

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from biml.batch import QueryArrays
 from biml.episode_types import ViewSet, training_views
 from biml.stream import batches, epoch_order, training_batch
+from common.run_loop import signals_handled
 
 AHEAD = 4  # batches that each process makes ahead
 Place = tuple[int, int]  # of a batch: epoch, from 1, and number within it, from 0
@@ -84,11 +85,8 @@ def _made_ahead(source: Batches, places: list[Place], workers: int) -> Generator
             multiprocessing_context="spawn",
             generator=torch.Generator(),  # the loader draws a number, which is not to be missing elsewhere
         )
-    here = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: Ctrl-C is dealt with here alone
-    try:
+    with signals_handled((signal.SIGINT,), signal.SIG_IGN):  # inherited: Ctrl-C is dealt with here alone
         made = iter(loader)  # starts the processes, which end with it
-    finally:
-        signal.signal(signal.SIGINT, here)
     yield from made
 
 

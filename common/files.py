@@ -1,6 +1,7 @@
 """Files that are written whole or not at all; a failure to write names the file."""
 
 import errno
+import hashlib
 import json
 import os
 import re
@@ -27,6 +28,11 @@ def failure_named(path: Path) -> Iterator[None]:
             raise
         advice = "; make room and try again" if cause.errno in (errno.ENOSPC, errno.EDQUOT) else ""
         raise OSError(cause.errno, f"cannot be written: {cause.strerror}{advice}", str(path)) from None
+
+
+def digest(path: Path) -> str:
+    """Tell one content of a file from another: its SHA-256."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @contextmanager

@@ -93,6 +93,22 @@ def claimed(paths: Sequence[Path], advice: str) -> Iterator[None]:
 
 
 @contextmanager
+def signals_handled(
+    numbers: Iterable[int], handler: Callable[[int, FrameType | None], object] | signal.Handlers
+) -> Iterator[None]:
+    """Let a function deal with some signals meanwhile, except those that are ignored, as nohup and shells have them."""
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number, usual in before.items():
+        if usual != signal.SIG_IGN:
+            signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, usual in before.items():
+            signal.signal(number, usual)
+
+
+@contextmanager
 def interrupts_noticed() -> Iterator[Callable[[], bool]]:
     """Let Ctrl-C and SIGTERM wait; gives what says whether one has come, and raises KeyboardInterrupt in the end.
 
@@ -106,15 +122,8 @@ def interrupts_noticed() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
 
     numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
-    before = {number: signal.getsignal(number) for number in numbers}
-    for number, handler in before.items():
-        if handler != signal.SIG_IGN:  # as a shell leaves Ctrl-C for what runs in the background
-            signal.signal(number, take_down)
-    try:
+    with signals_handled(numbers, take_down):
         yield lambda: bool(seen)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
     if seen:
         raise KeyboardInterrupt
 

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from common.run_loop import signals_handled
+
 HERE = Path(__file__).resolve().parents[1]  # where train.py and test.py are
 TICK = 0.2  # seconds between two looks at the processes
 PATIENCE = 10.0  # seconds that a process gets to end when it is told to
@@ -96,17 +98,10 @@ def noticed_signals() -> Iterator[Callable[[], None]]:
     So nothing is torn: when the interrupt is raised, every process that was started is known.
     """
     seen: list[int] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    for number, handler in before.items():
-        if handler != signal.SIG_IGN:  # as nohup leaves them
-            signal.signal(number, lambda number, _: seen.append(number))
 
     def check() -> None:
         if seen:
             raise KeyboardInterrupt("interrupted; the same command goes on from the last checkpoints")
 
-    try:
+    with signals_handled((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), lambda number, _: seen.append(number)):
         yield check
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -37,7 +37,7 @@ from pathlib import Path
 
 import torch
 
-from common.command_line import OneLineParser, name_list, positive_int, run_script
+from common.command_line import OneLineParser, positive_int, run_script
 from common.devices import choose_device
 from common.files import written_whole
 from common.session import HERE, PACKING_SECONDS, PATIENCE, Session, add_session_options, check_folder, logged_session
@@ -55,15 +55,7 @@ MPS_FOLDER = "/usr/local/nvidia/bin"  # where containers have the driver's progr
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = OneLineParser(__doc__)
-    add_session_options(parser)
-    help_text = f"of {', '.join(PARTS)} (default: all)"
-    parser.add_argument(
-        "--parts",
-        type=lambda text: name_list("part", text, PARTS),
-        default=list(PARTS),
-        metavar="PART,...",
-        help=help_text,
-    )
+    add_session_options(parser, PARTS)
     parser.add_argument("--jobs", type=positive_int, default=1, metavar="N", help="cells at a time")
     parser.add_argument("--missing", action="store_true", help="only runs that have no result in results/")
     return parser.parse_args()
