@@ -272,7 +272,7 @@ def _probes(data_dir: Path, make: Callable[[Episode, Dice], View]) -> ViewSet:
 
     def repeated(episode: Episode, dice: Dice) -> list[View]:
         view = make(episode, dice)
-        return [view._replace(query=view.query * 10, is_copy=view.is_copy * 10)]
+        return [view._replace(query=view.query * 10)]
 
     return _each(_people(data_dir, PROBES), repeated, OF_PEOPLE)
 

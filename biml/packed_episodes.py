@@ -1,8 +1,8 @@
 """Many episodes in one file: symbols as bytes, end to end, so that a large set loads at once and costs little memory.
 
-A packed file is a numpy archive without anything pickled. The sequences of each kind (inputs, outputs, rules, allowed
-outputs) stand one after the other as numbers of symbols, beside the length of every sequence; where an episode begins
-follows from these. The file brings its own lists of symbols, in which those of random episodes come first. Letters:
+A packed file is a numpy archive without anything pickled. The sequences of each kind (inputs, outputs, rules)
+stand one after the other as numbers of symbols, beside the length of every sequence; where an episode begins follows
+from these. The file brings its own lists of symbols, in which those of random episodes come first. Letters:
 N episodes, S support examples and Q queries of one episode.
 """
 
@@ -34,7 +34,7 @@ RULE_SYMBOLS = (*INPUT_WORDS, *OUTPUT_WORDS, *VARIABLES, *INTERPRETED, ARROW)
 
 
 class Symbols(NamedTuple):
-    """What the numbers stand for. Allowed outputs are numbered like outputs."""
+    """What the numbers stand for."""
 
     inputs: Words = INPUT_WORDS
     outputs: Words = OUTPUT_WORDS
@@ -84,12 +84,11 @@ class Column:
 
 
 class Columns(NamedTuple):
-    """The four kinds of sequences."""
+    """The three kinds of sequences."""
 
     inputs: Column
     outputs: Column
     rules: Column  # none for an episode without grammar
-    allowed_outputs: Column  # one for each episode, mostly empty
 
 
 def _ends(sizes: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
@@ -119,13 +118,12 @@ class PackedEpisodes:
     about: Mapping[str, Any]  # what the episodes were made with, for the reader
 
     def __post_init__(self) -> None:
-        inputs, outputs, rules, allowed = (column.counts for column in self.columns)
-        if not (len(self.num_support) == len(inputs) == len(rules) == len(allowed) and np.array_equal(inputs, outputs)):
+        inputs, outputs, rules = (column.counts for column in self.columns)
+        if not (len(self.num_support) == len(inputs) == len(rules) and np.array_equal(inputs, outputs)):
             raise UserError("its columns are not about the same examples")
-        if (self.num_support < 0).any() or (self.num_support > inputs).any() or (allowed != 1).any():
+        if (self.num_support < 0).any() or (self.num_support > inputs).any():
             raise UserError("its numbers of examples do not agree")
-        known = self.symbols.inputs, self.symbols.outputs, self.symbols.rules, self.symbols.outputs
-        for column, words in zip(self.columns, known, strict=True):
+        for column, words in zip(self.columns, self.symbols, strict=True):
             if column.symbols.max(initial=0) >= len(words):
                 raise UserError("it holds symbols that are not in its lists")
 
@@ -148,7 +146,6 @@ class PackedEpisodes:
             self.columns.inputs.renumbered(inputs),
             self.columns.outputs.renumbered(outputs),
             self.columns.rules,
-            self.columns.allowed_outputs.renumbered(outputs),
         )
         symbols = Symbols(language.source.words, language.target.words, self.symbols.rules)
         return PackedEpisodes(symbols, self.num_support, columns, self.about)
@@ -176,8 +173,7 @@ class PackedEpisodes:
             Example(_words(given, self.symbols.inputs), _words(target, self.symbols.outputs))
             for given, target in zip(inputs, outputs, strict=True)
         )
-        allowed = _words(self.columns.allowed_outputs[index][0], self.symbols.outputs)
-        return Episode(examples[:num_support], examples[num_support:], self.grammar(index), allowed)
+        return Episode(examples[:num_support], examples[num_support:], self.grammar(index))
 
     def _check(self, index: int) -> None:
         if not 0 <= index < len(self):
@@ -221,23 +217,23 @@ def pack(episodes: Iterable[Episode], about: Mapping[str, Any]) -> PackedEpisode
         episodes: any number of them, read once.
         about: what they were made with; anything that JSON can hold.
     Raises:
-        UserError: if a sequence is too long, or there are too many different words.
+        UserError: if a sequence is too long, there are too many different words, or answers are limited to some outputs.
     """
     input_numbers, output_numbers, rule_numbers = ({word: n for n, word in enumerate(words)} for words in Symbols())
     inputs, outputs, rules = _Filling(input_numbers), _Filling(output_numbers), _Filling(rule_numbers)
-    allowed_outputs = _Filling(output_numbers)
     num_support = []
     for episode in episodes:
+        if episode.allowed_outputs:
+            raise UserError("episodes whose answers may be made of some outputs only (probes) stay text files")
         examples = (*episode.support, *episode.query)
         inputs.add([example.input for example in examples])
         outputs.add([example.output for example in examples])
         rules.add([(*rule.left, ARROW, *rule.right) for rule in (episode.grammar.rules if episode.grammar else ())])
-        allowed_outputs.add([episode.allowed_outputs])
         num_support.append(len(episode.support))
     return PackedEpisodes(
         Symbols(tuple(input_numbers), tuple(output_numbers), tuple(rule_numbers)),
         np.array(num_support, np.int32),
-        Columns(*(filling.column() for filling in (inputs, outputs, rules, allowed_outputs))),
+        Columns(*(filling.column() for filling in (inputs, outputs, rules))),
         about,
     )
 

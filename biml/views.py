@@ -41,7 +41,6 @@ class View(NamedTuple):
 
     support: list[Pair]
     query: list[Pair]  # with the targets
-    is_copy: list[bool]  # which queries are study examples
     renaming: Renaming | None = None
     allowed_outputs: bytes = b""  # what an answer may be made of; empty: anything
 
@@ -83,7 +82,7 @@ def random_episode_view(
         if recipe.novel and recipe.noise:
             query = [(given, _noisy(target, recipe.noise, dice, language)) for given, target in query]
     copies, novel = support if recipe.copies else [], query if recipe.novel else []
-    return View(support, [*copies, *novel], [True] * len(copies) + [False] * len(novel))
+    return View(support, [*copies, *novel])
 
 
 def _answered_by_people(
@@ -191,8 +190,7 @@ def view_of(episode: Episode, language: Language, copies: bool = False, renaming
         for examples in (episode.support, episode.query)
     )
     copied = support if copies else []
-    is_copy = [True] * len(copied) + [False] * len(query)
-    return View(support, [*copied, *query], is_copy, renaming, language.target.encode(episode.allowed_outputs))
+    return View(support, [*copied, *query], renaming, language.target.encode(episode.allowed_outputs))
 
 
 def shuffled_support(episode: Episode, dice: Dice) -> Episode:

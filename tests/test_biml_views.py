@@ -226,6 +226,11 @@ def random_episodes():
     return [sample_episode(np.random.default_rng(seed)) for seed in range(5)]
 
 
+def is_studied(view):
+    """Which queries are study examples, by their inputs."""
+    return [given in [shown for shown, _ in view.support] for given, _ in view.query]
+
+
 @pytest.fixture(scope="module")
 def packed(random_episodes):
     return pack(random_episodes, {}).renumbered(MAIN)
@@ -237,7 +242,7 @@ def test_without_dice_a_view_is_the_stored_episode(packed, random_episodes):
         view = random_episode_view(packed, index, AS_STORED, None, MAIN)
         assert in_words(view.support) == list(stored.support)
         assert in_words(view.query) == [*stored.support, *stored.query]
-        assert view.is_copy == [True] * 14 + [False] * 10
+        assert is_studied(view) == [True] * 14 + [False] * 10
         assert (view.renaming, view.allowed_outputs) == (None, b"")
 
 
@@ -267,10 +272,10 @@ def test_a_training_view_shuffles_the_study_examples_and_asks_for_them(packed, r
         view = random_episode_view(packed, seed % 5, RECIPES[name], dice(seed), MAIN)
         support, query = in_words(view.support), in_words(view.query)
         assert sorted(support) == sorted(stored.support)
-        assert query[:14] == support and all(view.is_copy[:14])
+        assert query[:14] == support and all(is_studied(view)[:14])
         novel = () if name == "retrieve" else stored.query
         assert [one.input for one in query[14:]] == [one.input for one in novel]
-        assert view.is_copy[14:] == [False] * len(novel)
+        assert is_studied(view)[14:] == [False] * len(novel)
         if name == "algebraic":
             assert query[14:] == list(stored.query)
         orders.add(tuple(stored.support.index(one) for one in support))
@@ -291,7 +296,7 @@ def test_any_number_of_study_examples_is_kept_equally_often(packed):
         view = random_episode_view(packed, 0, FEWER_STUDY, dice(seed), MAIN)
         sizes[len(view.support)] += 1
         assert view.query[: len(view.support)] == view.support
-        assert view.is_copy == [True] * len(view.support) + [False] * 10
+        assert is_studied(view) == [True] * len(view.support) + [False] * 10
     assert set(sizes) == set(range(15))
     assert all(count / 1500 == about(1 / 15, 1500) for count in sizes.values())
 
@@ -325,7 +330,7 @@ def answers_of(packed, recipe, n_views, index=0):
     """The targets of the novel queries in some views, one list a view."""
     for seed in range(n_views):
         view = random_episode_view(packed, index, recipe, dice(seed), MAIN)
-        novel = [one for one, is_copy in zip(view.query, view.is_copy, strict=True) if not is_copy]
+        novel = [one for one, is_copy in zip(view.query, is_studied(view), strict=True) if not is_copy]
         yield view, [one.output for one in in_words(novel)]
 
 
@@ -623,8 +628,8 @@ def checked(views):
         made = views.make(index, dice(index))
         assert made == views.make(index, dice(index))  # nothing but the dice decides
         for view in made:
-            assert len(view.query) == len(view.is_copy) > 0
-            copies = [one for one, is_copy in zip(view.query, view.is_copy, strict=True) if is_copy]
+            assert len(view.query) > 0
+            copies = [one for one, is_copy in zip(view.query, is_studied(view), strict=True) if is_copy]
             shown = [one for one in view.support if one[0]]
             assert copies in ([], shown, shown * 10)
             for words, output in view.query:
@@ -673,7 +678,7 @@ def test_random_episodes_are_validated_as_stored(data):
     for name in RECIPES:
         view, again = (validation_views(name, data).make(1, dice(seed))[0] for seed in (1, 2))
         assert view == again
-        assert view.is_copy == [True] * 14 + [False] * (0 if name == "retrieve" else 10)
+        assert is_studied(view) == [True] * 14 + [False] * (0 if name == "retrieve" else 10)
 
 
 def test_the_vanilla_network_is_trained_on_the_study_examples_as_queries(data):
@@ -684,7 +689,7 @@ def test_the_vanilla_network_is_trained_on_the_study_examples_as_queries(data):
     ):
         (view,) = views.make(0, dice())
         assert in_words(view.query, VANILLA) == list(asked)
-        assert view.support == [] and not any(view.is_copy)
+        assert view.support == [] and not any(is_studied(view))
 
 
 def test_the_gold_episode_is_renamed_each_time(data):
@@ -708,7 +713,7 @@ def test_answers_of_people_to_the_gold_queries(data, name, times):
         assert [view.renaming.undo(one) for one in in_words(view.query)] == list(few_shot_answers(index).query) * times
         support = [view.renaming.undo(one) for one in in_words(view.support)]
         assert sorted(support) == sorted(gold_episode().support) and support != list(gold_episode().support)
-        assert not any(view.is_copy)
+        assert not any(is_studied(view))
 
 
 def test_undefined_answers_are_left_out_for_the_vanilla_network(data):
@@ -743,7 +748,7 @@ def test_open_ended_answers_are_studied_and_asked(data, name):
         (view,) = views.make(seed, dice(seed))
         n_study = len(view.support)
         assert len(view.query) == 7 and view.query[:n_study] == view.support
-        assert view.is_copy == [True] * n_study + [False] * (7 - n_study)
+        assert is_studied(view) == [True] * n_study + [False] * (7 - n_study)
         assert 0 <= participant_of(in_words(view.query)) < N_PARTICIPANTS
         sizes[n_study] += 1
         orders.add(tuple(len(words) for words, _ in view.query))
@@ -771,7 +776,7 @@ def test_no_participant_is_trained_and_tested_on(data, name):
     validated, evaluated = set(), set()
     for index in range(len(held_out)):
         (view,) = validation_views(name, data).make(index, dice(index))
-        assert not any(view.is_copy) and len(view.support) + len(view.query) == 7
+        assert not any(is_studied(view)) and len(view.support) + len(view.query) == 7
         validated.add(participant_of(in_words([*view.support, *view.query])))
         one_by_one = evaluation_views(name, data).make(index, dice(index))
         evaluated.add(participant_of([in_words(view.query)[0] for view in one_by_one]))
@@ -784,7 +789,7 @@ def test_answers_are_asked_one_after_the_other(data):
     for index in range(N_PARTICIPANTS):
         made = views.make(index, dice(index))
         assert [len(view.support) for view in made] == list(range(7))
-        assert all(len(view.query) == 1 and view.is_copy == [False] for view in made)
+        assert all(len(view.query) == 1 and is_studied(view) == [False] for view in made)
         for view, later in pairwise(made):
             assert later.support == [*view.support, *view.query]
             assert later.renaming == view.renaming
@@ -833,7 +838,7 @@ def test_probes_allow_what_the_pool_has(data, name):
     assert undone == undone[:once] * 10
     assert sorted(undone[: len(support)]) == sorted(support)
     assert undone[len(support) : once] == list(probe_answers(name).query)
-    assert view.is_copy == ([True] * len(support) + [False] * 2) * 10
+    assert is_studied(view) == ([True] * len(support) + [False] * 2) * 10
     assert [view.renaming.outputs[colour] for colour in MAIN.target.decode(view.allowed_outputs)] == list(pool)
     assert undone[-1].input == query
 
@@ -855,7 +860,7 @@ def test_the_pool_can_be_a_first_study_example(data):
         assert view.allowed_outputs == pool
         assert view.query == view.query[: len(shown) + 2] * times
         assert view.query[: len(shown)] == shown
-        assert view.is_copy == ([True] * len(shown) + [False] * 2) * times
+        assert is_studied(view) == ([True] * len(shown) + [False] * 2) * times
         words = [*in_words(view.query)[0].input, "SOS", "IO", *MAIN.target.decode(pool), "SOS"]
         numbers = [[*MAIN_SOURCE, "SOS"].index(word) for word in words]
         assert assemble([view], MAIN).source[0, : len(numbers)].tolist() == numbers
