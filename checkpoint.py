@@ -81,13 +81,13 @@ def checkpoint_contents(
         "output_words": list(experiment.output_words),
         "validation_episodes": [
             {
-                "mapping": one.mapping,
+                "mapping": drawn.mapping,
                 **{
                     part: [[" ".join(side) for side in item] for item in items_of(pairs, *vocabularies)]
-                    for part, pairs in (("support", one.support), ("query", one.query))
+                    for part, pairs in (("support", drawn.support), ("query", drawn.query))
                 },
             }
-            for one in validation
+            for drawn in validation
         ],
         "episode": episode,
         "arguments": {name: str(value) if isinstance(value, Path) else value for name, value in arguments.items()},
@@ -187,15 +187,15 @@ def _experiment_of(plain: dict[str, Any]) -> tuple[Experiment, list[Episode]]:
         experiment = find_experiment(arguments["episode_type"], arguments["extra_directions"])
     vocabularies = Vocabulary(tuple(plain["input_words"])), Vocabulary(tuple(plain["output_words"]))
     validation = [
-        episode_from_items(_items(one["support"]), _items(one["query"]), *vocabularies, one["mapping"])
-        for one in plain["validation_episodes"]
+        episode_from_items(_items(episode["support"]), _items(episode["query"]), *vocabularies, episode["mapping"])
+        for episode in plain["validation_episodes"]
     ]
     if not validation:
         raise UserError("it has no validation episodes")
     if experiment.is_standard:  # a test line of one's own may also stand in training: what was asked for again counts
         validation = [
-            one._replace(is_support=np.arange(-len(one.query.inputs), 0) >= -len(one.support.inputs))
-            for one in validation
+            episode._replace(is_support=np.arange(-len(episode.query.inputs), 0) >= -len(episode.support.inputs))
+            for episode in validation
         ]
     return experiment, validation
 
@@ -250,11 +250,11 @@ def _from_original(saved: dict[str, Any]) -> dict[str, Any]:
     }
     episodes = [
         {
-            "mapping": ", ".join(one["identifier"].splitlines()),
-            "support": _joined(one["xs"], one["ys"]),
-            "query": _joined(one["xq"], one["yq"]),
+            "mapping": ", ".join(episode["identifier"].splitlines()),
+            "support": _joined(episode["xs"], episode["ys"]),
+            "query": _joined(episode["xq"], episode["yq"]),
         }
-        for one in saved["episodes_validation"]
+        for episode in saved["episodes_validation"]
     ]
     return {
         "model_config": config,

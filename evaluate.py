@@ -229,7 +229,7 @@ def find_supports(checkpoint: Checkpoint) -> list[list[Item]]:
         return [[]]
     if checkpoint.experiment.test_support:
         return [list(checkpoint.experiment.test_support)]
-    return [items_of(one.support, *checkpoint.vocabularies) for one in checkpoint.validation]
+    return [items_of(episode.support, *checkpoint.vocabularies) for episode in checkpoint.validation]
 
 
 def find_test(
@@ -259,7 +259,7 @@ def find_test(
     queries = experiment.items(f"{name}_test", data_dir) if split is None else find_queries(checkpoint, split, data_dir)
     supports = [list(support)] if support else find_supports(checkpoint)
     shown = experiment.files[1].path if split is None and experiment.files is not None else name
-    return shown, [episode_from_items(one, queries, *checkpoint.vocabularies) for one in supports]
+    return shown, [episode_from_items(support, queries, *checkpoint.vocabularies) for support in supports]
 
 
 def find_queries(checkpoint: Checkpoint, split: str, data_dir: Path) -> list[Item]:
@@ -299,9 +299,9 @@ def answer_episodes(checkpoint: Checkpoint, episodes: Sequence[Episode], at_once
         batch = encode(episode, *vocabularies).to(checkpoint.device)
         longest = int(batch.query_out.lengths.max())
         if longest > checkpoint.max_length_eval:
-            found = f"some right answers have {longest} symbols, {END} included"
+            limit = f"some right answers have {longest} symbols, {END} included"
             advice = f"train it, or score it with test.py, with --max_length_eval {longest} or more"
-            raise UserError(f"{found}, and answers are cut off after {checkpoint.max_length_eval}; {advice}")
+            raise UserError(f"{limit}, and answers are cut off after {checkpoint.max_length_eval}; {advice}")
         produced = answer(model, remember(model, batch), batch.query_in, checkpoint.max_length_eval, at_once)
         shown = {word for item in items_of(episode.support, *vocabularies) for word in item.input}
         for item, symbols, is_right, is_support in zip(
@@ -366,7 +366,7 @@ def in_words(items: Iterable[Item]) -> list[tuple[str, str]]:
 
 def count(answers: Sequence[Answer]) -> Accuracy:
     """Count answers."""
-    return Accuracy().plus([one.is_right for one in answers], [one.is_support for one in answers])
+    return Accuracy().plus([answer.is_right for answer in answers], [answer.is_support for answer in answers])
 
 
 class Group(NamedTuple):
@@ -382,17 +382,17 @@ def break_down(answers: Sequence[Answer]) -> dict[str, list[Group]]:
 
     Groups without queries are left out, and so is a table that would have a single row.
     """
-    longest = max((len(one.target.split()) for one in answers), default=0)
+    longest = max((len(answer.target.split()) for answer in answers), default=0)
     step = 1 if longest <= 2 * LENGTHS_A_GROUP else LENGTHS_A_GROUP
     groups: dict[str, dict[str, list[bool]]] = {"output length": {}, "with the word": {}, "word not in support": {}}
     for start in range(1, longest + 1, step):
         name = str(start) if step == 1 else f"{start}-{start + step - 1}"
-        inside = [one.is_right for one in answers if start <= len(one.target.split()) < start + step]
+        inside = [answer.is_right for answer in answers if start <= len(answer.target.split()) < start + step]
         groups["output length"][name] = inside
-    for word in sorted({word for one in answers for word in one.modifiers}):
-        groups["with the word"][word] = [one.is_right for one in answers if word in one.modifiers]
+    for word in sorted({word for answer in answers for word in answer.modifiers}):
+        groups["with the word"][word] = [answer.is_right for answer in answers if word in answer.modifiers]
     for name, kind in (("no", False), ("yes", True)):
-        groups["word not in support"][name] = [one.is_right for one in answers if one.has_unshown == kind]
+        groups["word not in support"][name] = [answer.is_right for answer in answers if answer.has_unshown == kind]
     tables = {
         title: [Group(name, sum(rights), len(rights)) for name, rights in rows.items() if rights]
         for title, rows in groups.items()

@@ -298,8 +298,8 @@ class LockStep:
         own_moments = [list(state["state"].values()) for state in states]
         counts = {float(one["step"]) for run in own_moments for one in run or [{"step": 0}]}
         if len(rates) != 1 or len(counts) != 1:
-            found = f"learning rates {sorted(rates)} and step counts {sorted(counts)}"
-            raise UserError(f"runs in lock step share Adam's learning rate and step count; found {found}")
+            settings = f"learning rates {sorted(rates)} and step counts {sorted(counts)}"
+            raise UserError(f"runs in lock step share Adam's learning rate and step count; found {settings}")
         self._set_rate(*rates)
         self._moments["step"].fill_(*counts)
         for key in ("exp_avg", "exp_avg_sq"):

@@ -83,16 +83,16 @@ class Context(NamedTuple):
     @staticmethod
     def joined(contexts: "Sequence[Context]") -> "Context":
         """Put queries of several contexts together, without their memory weights, which are on different items."""
-        n_slots = max(one.steps.shape[1] for one in contexts)
+        n_slots = max(context.steps.shape[1] for context in contexts)
 
         def widened(slots: Tensor, nothing: float) -> Tensor:
             """Fill slots (Q, T + 1, ...) up to `n_slots`, with the one of the padded steps still the last."""
             missing = slots.new_full((len(slots), n_slots - slots.shape[1], *slots.shape[2:]), nothing)
             return torch.cat((slots[:, :-1], missing, slots[:, -1:]), dim=1)
 
-        steps = torch.cat([widened(one.steps, 0.0) for one in contexts])
-        log_count = torch.cat([widened(one.log_count, -math.inf) for one in contexts])
-        last = torch.cat([one.last for one in contexts])
+        steps = torch.cat([widened(context.steps, 0.0) for context in contexts])
+        log_count = torch.cat([widened(context.log_count, -math.inf) for context in contexts])
+        last = torch.cat([context.last for context in contexts])
         return Context(steps, log_count, last, last.new_zeros(len(last), n_slots - 1, 0))
 
 
@@ -272,7 +272,7 @@ class MetaSeq2Seq(nn.Module):
         if self.output_encoder is None:
             return self.recall(self.store(inputs, input_lengths, outputs, output_lengths), queries, lengths)
         n_steps = max(inputs.shape[1], queries.shape[1])
-        both = torch.cat([nn.functional.pad(one, (0, n_steps - one.shape[1])) for one in (inputs, queries)])
+        both = torch.cat([nn.functional.pad(symbols, (0, n_steps - symbols.shape[1])) for symbols in (inputs, queries)])
         packing = Packing(torch.cat((input_lengths, lengths)), queries.device)
         steps, last = self.input_encoder(both, packing)
         keys, last = last[: len(inputs)], last[len(inputs) :]

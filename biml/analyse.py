@@ -28,25 +28,27 @@ def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = OneLineParser(__doc__)
     parser.add_argument("answers", type=Path, nargs="+", metavar="ANSWERS.json", help="files of sampled answers")
-    told = "folder with data_human/, your own download of the published data (default: without people)"
-    parser.add_argument("--data_dir", type=Path, metavar="DIR", help=told)
+    help_text = "folder with data_human/, your own download of the published data (default: without people)"
+    parser.add_argument("--data_dir", type=Path, metavar="DIR", help=help_text)
     parser.add_argument("--fn_out_results", type=json_path, metavar="PATH.json", help="also write the results")
     return parser.parse_args()
 
 
 def compare_few_shot(files: dict[str, AnswerFile], data_dir: Path | None) -> dict[str, Any]:
     """Print the kinds of answers to the gold queries, and how people's and networks' accuracies go together."""
-    columns = {name: one.few_shot() for name, one in files.items()}
+    columns = {name: file.few_shot() for name, file in files.items()}
     correlations: dict[str, float | None] = {}
     if data_dir is not None:
-        answers = [[(one.input, one.output) for one in episode.query] for episode in few_shot_answers(data_dir)]
+        answers = [
+            [(answer.input, answer.output) for answer in episode.query] for episode in few_shot_answers(data_dir)
+        ]
         people = AnswerFile(PEOPLE, "few_shot_human", answers).few_shot()
-        correlations = {name: item_correlation(people, one) for name, one in columns.items()}
+        correlations = {name: item_correlation(people, column) for name, column in columns.items()}
         columns = {PEOPLE: people, **columns}
     print(few_shot_table(columns))
     for name, r in correlations.items():
         print(f"accuracies of the queries, people and {name}: r = {'undefined' if r is None else f'{r:.3f}'}")
-    shares = {name: one._asdict() for name, one in columns.items()}
+    shares = {name: column._asdict() for name, column in columns.items()}
     return {"kinds": shares, "correlation_with_people": correlations}
 
 
@@ -57,30 +59,30 @@ def roles_of(number: int, participant: Episode) -> dict[str, Words]:
         UserError: if these are other instructions; the message tells whose.
     """
     try:
-        return with_roles([(one.input, one.output) for one in participant.query])
+        return with_roles([(answer.input, answer.output) for answer in participant.query])
     except ValueError as error:
         raise UserError(f"participant {number} of data_human/open_ended_all: {error}") from None
 
 
 def compare_open_ended(files: dict[str, AnswerFile], data_dir: Path | None) -> dict[str, Any]:
     """Print which biases people and networks follow in the open-ended task."""
-    columns = {name: one.open_ended() for name, one in files.items()}
+    columns = {name: file.open_ended() for name, file in files.items()}
     if data_dir is not None:
         rounds = [roles_of(number, episode) for number, episode in enumerate(participants(data_dir))]
-        columns = {PEOPLE: [analyse_open_ended(one) for one in rounds], **columns}
+        columns = {PEOPLE: [analyse_open_ended(answers) for answers in rounds], **columns}
     print(open_ended_table(columns))
-    return {"kinds": {name: [one._asdict() for one in many] for name, many in columns.items()}}
+    return {"kinds": {name: [answers._asdict() for answers in many] for name, many in columns.items()}}
 
 
 def main() -> None:
     """Read, compare, print, write."""
     args = parse_arguments()
     read = [read_answers(path) for path in args.answers]
-    if len({one.episode_type == OPEN_ENDED for one in read}) > 1:
+    if len({file.episode_type == OPEN_ENDED for file in read}) > 1:
         raise UserError("few-shot and open-ended answers cannot stand in one table; pass files of one of the tasks")
-    files = {one.name: one for one in read}
+    files = {file.name: file for file in read}
     if len(files) < len(read):
-        raise UserError(f"two of the files are of the same network; found {', '.join(one.name for one in read)}")
+        raise UserError(f"two of the files are of the same network; found {', '.join(file.name for file in read)}")
     compare = compare_open_ended if read[0].episode_type == OPEN_ENDED else compare_few_shot
     report = compare(files, args.data_dir)
     if args.fn_out_results:

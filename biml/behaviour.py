@@ -45,7 +45,7 @@ class FewShot(NamedTuple):
 
 def analyse_few_shot(answers: Mapping[str, Sequence[Words]]) -> FewShot:
     """Sort the answers to each gold query; errors are pooled, accuracies averaged over queries."""
-    gold = {" ".join(one.input): one.output for one in gold_episode().query}
+    gold = {" ".join(example.input): example.output for example in gold_episode().query}
     items = {
         query: Share(sum(answer == gold[query] for answer in answers.get(query, ())), len(answers.get(query, ())))
         for query in GOLD_QUERIES
@@ -64,8 +64,8 @@ def analyse_few_shot(answers: Mapping[str, Sequence[Words]]) -> FewShot:
 
 
 def _mean(shares: Sequence[Share]) -> float | None:
-    found = [share.percent for share in shares if share.percent is not None]
-    return statistics.mean(found) if found else None
+    percents = [share.percent for share in shares if share.percent is not None]
+    return statistics.mean(percents) if percents else None
 
 
 def is_one_to_one(query: Words, answer: Words) -> bool:
@@ -81,9 +81,9 @@ def is_iconic_error(query: Words, answer: Words, right: Words) -> bool:
     return REVERSING in query and answer != right and answer == right[::-1]
 
 
-def item_correlation(one: FewShot, other: FewShot) -> float | None:
+def item_correlation(first: FewShot, second: FewShot) -> float | None:
     """Correlate the accuracies of the queries that both have answers to (Pearson); None if that is undefined."""
-    pairs = [(one.items[query].percent, other.items[query].percent) for query in GOLD_QUERIES]
+    pairs = [(first.items[query].percent, second.items[query].percent) for query in GOLD_QUERIES]
     known = [(x, y) for x, y in pairs if x is not None and y is not None]
     if len({x for x, _ in known}) < 2 or len({y for _, y in known}) < 2:
         return None
@@ -135,10 +135,12 @@ def with_roles(pairs: Sequence[tuple[Words, Words]]) -> dict[str, Words]:
             if len(query) == len(pattern) and known and fresh:
                 roles |= new
                 break
-    found = {" ".join(roles.get(word, "?") for word in query): answer for query, answer in pairs}
-    if found.keys() != {*OPEN_ENDED} or len(pairs) != len(OPEN_ENDED):
-        raise UserError(f"expected the seven open-ended instructions {', '.join(OPEN_ENDED)}; found {', '.join(found)}")
-    return found
+    answers = {" ".join(roles.get(word, "?") for word in query): answer for query, answer in pairs}
+    if answers.keys() != {*OPEN_ENDED} or len(pairs) != len(OPEN_ENDED):
+        raise UserError(
+            f"expected the seven open-ended instructions {', '.join(OPEN_ENDED)}; found {', '.join(answers)}"
+        )
+    return answers
 
 
 def _is_iconic(answers: Mapping[str, Words]) -> bool:

@@ -43,20 +43,20 @@ def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = OneLineParser(__doc__)
     parser.add_argument("--repeats", type=positive_int, default=7, metavar="N", help="measurements of each figure")
-    told = "the result file (default: out_models/bench_biml_<cpu or cuda>.json)"
-    parser.add_argument("--fn_out_results", type=json_path, metavar="PATH.json", help=told)
+    help_text = "the result file (default: out_models/bench_biml_<cpu or cuda>.json)"
+    parser.add_argument("--fn_out_results", type=json_path, metavar="PATH.json", help=help_text)
     add_device_options(parser)
     return parser.parse_args()
 
 
 def bench_generation() -> tuple[ViewSet, float]:
     """Generate episodes; returns the views that training makes of them, and the CPU seconds an episode."""
-    made = []
+    generated = []
     total = seconds(
-        lambda: made.append(generate(EpisodeSet(seed=1, split="train"), N_EPISODES)),
+        lambda: generated.append(generate(EpisodeSet(seed=1, split="train"), N_EPISODES)),
         torch.device("cpu"),
     )
-    return random_views(made[0].renumbered(MAIN), FULL, bent=True), total / N_EPISODES
+    return random_views(generated[0].renumbered(MAIN), FULL, bent=True), total / N_EPISODES
 
 
 def bench_batches(views: ViewSet, repeats: int) -> dict[str, float]:
@@ -69,19 +69,19 @@ def bench_batches(views: ViewSet, repeats: int) -> dict[str, float]:
         return [view for number in chosen for view in views.make(number, dice_of(1, EPISODES, epoch, number))]
 
     for _ in range(0, views.size, BATCH):  # until the rules are known, as they are soon in a training
-        made = make()
+        made_views = make()
     cpu = torch.device("cpu")
-    fast, plain = assemble(made, MAIN).tensors(cpu), plain_batch(made, MAIN)
+    fast, plain = assemble(made_views, MAIN).tensors(cpu), plain_batch(made_views, MAIN)
     if not all(torch.equal(*pair) for pair in zip(fast, plain, strict=True)):
         raise RuntimeError("the batch differs from its plain version")
-    works = [make, lambda: assemble(made, MAIN).tensors(cpu), lambda: plain_batch(made, MAIN)]
+    works = [make, lambda: assemble(made_views, MAIN).tensors(cpu), lambda: plain_batch(made_views, MAIN)]
     return dict(zip(("views", "assembly", "plain_assembly"), medians(works, repeats, cpu), strict=True))
 
 
 def batch_of(views: ViewSet, n_episodes: int, device: torch.device) -> QueryTensors:
     """Make a training batch."""
-    made = [view for number in range(n_episodes) for view in views.make(number, dice_of(1, EPISODES, 1, number))]
-    return assemble(made, MAIN).tensors(device)
+    made_views = [view for number in range(n_episodes) for view in views.make(number, dice_of(1, EPISODES, 1, number))]
+    return assemble(made_views, MAIN).tensors(device)
 
 
 def bench_step(batch: QueryTensors, repeats: int, device: torch.device) -> dict[str, float]:

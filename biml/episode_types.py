@@ -167,7 +167,7 @@ def _human_vanilla(people: Sequence[Episode]) -> ViewSet:
     Raises:
         UserError: if no answer is left.
     """
-    answers = [[one for one in episode.query if UNDEFINED not in one.output] for episode in people]
+    answers = [[answer for answer in episode.query if UNDEFINED not in answer.output] for episode in people]
     views = [view_of(Episode((), tuple(kept), None), VANILLA) for kept in answers if kept]
     if not views:
         raise UserError(f"every answer holds {UNDEFINED}; nothing is left for human_vanilla")
@@ -200,7 +200,7 @@ def _fold(data_dir: Path, fold: str, held_out: bool) -> list[Episode]:
     n_people = sum(map(len, HELD_OUT.values()))
     if len(people) != n_people:
         raise UserError(f"{data_dir}: expected the {n_people} participants of open_ended_all, found {len(people)}")
-    return [one for number, one in enumerate(people) if (number in tested) == held_out]
+    return [participant for number, participant in enumerate(people) if (number in tested) == held_out]
 
 
 def _people(data_dir: Path, folder: str) -> list[Episode]:
@@ -210,7 +210,7 @@ def _people(data_dir: Path, folder: str) -> list[Episode]:
         UserError: if they are not there, or damaged.
     """
     path = data_dir / "data_human" / folder
-    episodes = [read_episode(one) for one in episode_paths(path)]
+    episodes = [read_episode(text) for text in episode_paths(path)]
     if not episodes:
         raise UserError(
             f"no people's answers in {path}; they are not part of this project: put the folder data_human of the "
@@ -242,7 +242,7 @@ def _of_fold(fold: str, train: Callable[[Path], ViewSet]) -> Kind:
         train,
         lambda data_dir: _each(_fold(data_dir, fold, held_out=True), _one_after_the_other, ONE_BY_ONE),
         lambda data_dir: _each(
-            _fold(data_dir, fold, held_out=True), lambda one, dice: [_open_ended_view(one, dice, False)]
+            _fold(data_dir, fold, held_out=True), lambda episode, dice: [_open_ended_view(episode, dice, False)]
         ),
     )
 
@@ -263,8 +263,8 @@ def _few_shot_gold(gold: Episode) -> ViewSet:
 
 
 def _few_shot_human(data_dir: Path, times: int) -> ViewSet:
-    episodes = [_repeated(one, times) for one in few_shot_answers(data_dir)]
-    return _each(episodes, lambda one, dice: [_renamed_view(one, dice)], OF_PEOPLE)
+    episodes = [_repeated(episode, times) for episode in few_shot_answers(data_dir)]
+    return _each(episodes, lambda episode, dice: [_renamed_view(episode, dice)], OF_PEOPLE)
 
 
 def _probes(data_dir: Path, make: Callable[[Episode, Dice], View]) -> ViewSet:
@@ -298,7 +298,7 @@ KINDS: dict[str, Kind] = {
     "human_vanilla": Kind(None, lambda data_dir: _human_vanilla(few_shot_answers(data_dir))),
     "open_end_freeform": Kind(None, lambda _: ViewSet(REPEATS, lambda index, dice: [_freeform_view(dice)])),
     "probe_human": Kind(
-        None, lambda data_dir: _probes(data_dir, lambda one, dice: _renamed_view(one, dice, copies=True))
+        None, lambda data_dir: _probes(data_dir, lambda episode, dice: _renamed_view(episode, dice, copies=True))
     ),
 }
 TRAINED = tuple(name for name, kind in KINDS.items() if kind.train is not None)

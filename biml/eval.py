@@ -63,10 +63,10 @@ def parse_arguments() -> argparse.Namespace:
     names = "--fn_in_model", "--fn_out_model"  # the published code's is the second
     add(*names, type=network_name, required=True, metavar="NAME.tar", help="the network's checkpoint")
     add_model_folder(parser)
-    told = f"what to evaluate on (default: the network's own type): {', '.join((*TRAINED, *EVALUATED_ONLY))}"
-    add("--episode_type", choices=(*TRAINED, *EVALUATED_ONLY), metavar="TYPE", help=told)
-    told = "folder with data_algebraic/ (of biml.generate) and data_human/ (your own download)"
-    add("--data_dir", type=Path, default=Path("data"), metavar="DIR", help=told)
+    help_text = f"what to evaluate on (default: the network's own type): {', '.join((*TRAINED, *EVALUATED_ONLY))}"
+    add("--episode_type", choices=(*TRAINED, *EVALUATED_ONLY), metavar="TYPE", help=help_text)
+    help_text = "folder with data_algebraic/ (of biml.generate) and data_human/ (your own download)"
+    add("--data_dir", type=Path, default=Path("data"), metavar="DIR", help=help_text)
     add("--batch_size", type=positive_int, metavar="B", help="episodes at a time (default: as in training)")
     add("--seed", type=natural_int, default=0, help="of study orders, names and samples")
     add = parser.add_argument_group("what to do, one or more").add_argument
@@ -80,15 +80,15 @@ def parse_arguments() -> argparse.Namespace:
     add("--fit_lapse", action="store_true", help="find the lapse with the highest log-likelihood")
     add("--dashboard", action="store_true", help="draw losses and learning rate of the training")
     add = parser.add_argument_group("how").add_argument
-    told = "symbols after which an answer is cut off"
-    add("--max_length_eval", type=positive_int, default=10, metavar="N", help=told)
+    help_text = "symbols after which an answer is cut off"
+    add("--max_length_eval", type=positive_int, default=10, metavar="N", help=help_text)
     add("--ll_nrep", type=positive_int, default=1, metavar="R", help="repetitions, each with other orders and names")
-    told = "chance that a symbol is drawn at random instead"
-    add("--ll_p_lapse", type=dropout_probability, default=0.0, metavar="P", help=told)
+    help_text = "chance that a symbol is drawn at random instead"
+    add("--ll_p_lapse", type=dropout_probability, default=0.0, metavar="P", help=help_text)
     add("--verbose", action="store_true", help="print every answer")
     add("--fn_out_results", type=json_path, metavar="PATH.json", help="also write the results")
-    told = "folder of what --sample_html and --sample_iterative write"
-    add("--results_dir", "--dir_html", type=Path, default=Path("html_output"), metavar="DIR", help=told)
+    help_text = "folder of what --sample_html and --sample_iterative write"
+    add("--results_dir", "--dir_html", type=Path, default=Path("html_output"), metavar="DIR", help=help_text)
     add_device_options(parser)
     args = parser.parse_args()
     if not any(getattr(args, mode) for mode in MODES):
@@ -133,12 +133,12 @@ def find_views(args: argparse.Namespace, trained: TrainedNetwork, episode_type: 
 
 def score(name: str, args: argparse.Namespace, episodes: Sequence[AnsweredEpisode]) -> dict[str, Any]:
     """Print the accuracy of answers."""
-    found = accuracy(episodes)
+    mean = accuracy(episodes)
     if args.verbose:
         print(listing(episodes))
-    shown = ["n/a" if share is None else f"{share:.2f} %" for share in found[:3]]
-    print(f"{name}: retrieve {shown[0]}, novel {shown[1]} (SD {shown[2]}), {found.n_episodes} episodes")
-    return found._asdict()
+    shown = ["n/a" if share is None else f"{share:.2f} %" for share in mean[:3]]
+    print(f"{name}: retrieve {shown[0]}, novel {shown[1]} (SD {shown[2]}), {mean.n_episodes} episodes")
+    return mean._asdict()
 
 
 def score_targets(args: argparse.Namespace, trained: TrainedNetwork, views: ViewSet) -> dict[str, Any]:
@@ -151,15 +151,15 @@ def score_targets(args: argparse.Namespace, trained: TrainedNetwork, views: View
 
     report = {}
     if args.ll:
-        found = likelihood_of(args.ll_p_lapse)
-        spread = "" if found.total_sd is None else f" (SD {found.total_sd:.2f} over {args.ll_nrep} repetitions)"
-        total = f"log-likelihood {found.total:.2f} nats{spread}"
-        print(f"{total}, {found.n_symbols:.1f} symbols, {found.per_symbol:.4f} a symbol")
-        report["ll"] = {"lapse": args.ll_p_lapse, "repetitions": args.ll_nrep, **found._asdict()}
+        score = likelihood_of(args.ll_p_lapse)
+        spread = "" if score.total_sd is None else f" (SD {score.total_sd:.2f} over {args.ll_nrep} repetitions)"
+        total = f"log-likelihood {score.total:.2f} nats{spread}"
+        print(f"{total}, {score.n_symbols:.1f} symbols, {score.per_symbol:.4f} a symbol")
+        report["ll"] = {"lapse": args.ll_p_lapse, "repetitions": args.ll_nrep, **score._asdict()}
     if args.fit_lapse:
-        lapse, found = fit_lapse(likelihood_of)
-        print(f"best lapse {lapse}: log-likelihood {found.total:.2f} nats, {found.per_symbol:.4f} a symbol")
-        report["fit_lapse"] = {"lapse": lapse, "repetitions": args.ll_nrep, **found._asdict()}
+        lapse, score = fit_lapse(likelihood_of)
+        print(f"best lapse {lapse}: log-likelihood {score.total:.2f} nats, {score.per_symbol:.4f} a symbol")
+        report["fit_lapse"] = {"lapse": lapse, "repetitions": args.ll_nrep, **score._asdict()}
     return report
 
 
@@ -167,16 +167,19 @@ def write_answers(
     args: argparse.Namespace, about: dict[str, Any], episodes: Sequence[AnsweredEpisode], stem: str
 ) -> dict[str, Any]:
     """Print and return the kinds of answers, and write them all as page, listing and JSON."""
-    pairs = [[(one.query, one.answer) for one in episode.answered if not one.is_retrieve] for episode in episodes]
+    pairs = [
+        [(answered.query, answered.answer) for answered in episode.answered if not answered.is_retrieve]
+        for episode in episodes
+    ]
     answers = AnswerFile(stem, about["episode_type"], pairs)
-    told = f"{stem}, {len(episodes)} episodes of {answers.episode_type}, sampled with seed {args.seed}"
+    described = f"{stem}, {len(episodes)} episodes of {answers.episode_type}, sampled with seed {args.seed}"
     is_open = answers.episode_type == OPEN_ENDED
     if is_open:
         text = open_ended_table({stem: answers.open_ended()})
-        page = open_ended_page(f"Open-ended answers: {told}", text, answers.rounds(), answers.open_ended())
+        page = open_ended_page(f"Open-ended answers: {described}", text, answers.rounds(), answers.open_ended())
     else:
         text = few_shot_table({stem: answers.few_shot()})
-        page = few_shot_page(f"Few-shot answers: {told}", text, answers.by_query())
+        page = few_shot_page(f"Few-shot answers: {described}", text, answers.by_query())
     print(text)
     base = args.results_dir / answers.episode_type / stem
     for suffix, contents in (("html", page), ("txt", listing(episodes, has_right_answers=not is_open) + "\n")):
@@ -243,21 +246,21 @@ def evaluate(
     chance = torch.Generator(next(trained.model.parameters()).device).manual_seed(args.seed)
     length = args.max_length_eval
     wants_answers = args.max or args.sample or args.sample_html or args.sample_iterative
-    made = list(views_of(views, args.seed)) if wants_answers else []
+    asked = list(views_of(views, args.seed)) if wants_answers else []
     report: dict[str, Any] = {}
     if args.max or args.sample or args.sample_html:
-        check_length(made, length)
+        check_length(asked, length)
     if args.max:
-        likeliest = answer_views(trained, made, args.batch_size, length)
+        likeliest = answer_views(trained, asked, args.batch_size, length)
         report["max"] = score("max", args, likeliest)
     if args.sample or args.sample_html:
-        sampled = answer_views(trained, made, args.batch_size, length, chance)
+        sampled = answer_views(trained, asked, args.batch_size, length, chance)
         if args.sample:
             report["sample"] = score("sample", args, sampled)
         if args.sample_html:
             report["sample_html"] = write_answers(args, about, sampled, answers_stem(args, trained))
     if args.sample_iterative:
-        sampled = answer_one_by_one(trained, made, length, chance)
+        sampled = answer_one_by_one(trained, asked, length, chance)
         report["sample_iterative"] = write_answers(args, about, sampled, answers_stem(args, trained))
     if args.ll or args.fit_lapse:
         report |= score_targets(args, trained, views)
@@ -321,8 +324,8 @@ def main() -> None:
         draw_history(args, trained)
     if views is None:
         return
-    told = f"{episode_type}, {args.batch_size} episodes at a time, answers of up to {args.max_length_eval} symbols"
-    print(f"on {told}{views.note and f'; {views.note}'}")
+    described = f"{episode_type}, {args.batch_size} episodes at a time, answers of up to {args.max_length_eval} symbols"
+    print(f"on {described}{views.note and f'; {views.note}'}")
     about = {
         "file": args.fn_in_model,
         "episode_type": episode_type,

@@ -24,7 +24,7 @@ from common.command_line import OneLineParser, natural_int, positive_int, run_sc
 from common.errors import UserError
 from common.files import failure_named
 
-SIZES_TOLD = {
+SIZES_HELP = {
     "primitives": "words that mean a colour",
     "functions": "words that take arguments",
     "longest_input": "words of an input",
@@ -43,18 +43,18 @@ def parse_arguments() -> argparse.Namespace:
     group.add_argument("--num_train", type=positive_int, default=100_000, metavar="N", help="training episodes")
     group.add_argument("--num_val", type=positive_int, default=200, metavar="N", help="validation episodes")
     for size in fields(EpisodeSizes):
-        told = SIZES_TOLD[size.name]
-        group.add_argument(f"--{size.name}", type=natural_int, default=size.default, metavar="N", help=told)
+        help_text = SIZES_HELP[size.name]
+        group.add_argument(f"--{size.name}", type=natural_int, default=size.default, metavar="N", help=help_text)
     group.add_argument("--text", action="store_true", help="also write a text file for each episode")
     group.add_argument("--jobs", type=positive_int, default=1, metavar="N", help="processes that share the work")
-    told = "pack text files below this folder, instead of drawing episodes"
-    parser.add_argument("--from_text", type=Path, metavar="DIR", help=told)
+    help_text = "pack text files below this folder, instead of drawing episodes"
+    parser.add_argument("--from_text", type=Path, metavar="DIR", help=help_text)
     group = parser.add_argument_group("files")
     default = Path("data/data_algebraic")
     group.add_argument("--dir_out", type=Path, default=default, metavar="DIR", help="folder of the packed files")
     group.add_argument("--overwrite", action="store_true", help="replace files that are there")
     args = parser.parse_args()
-    drawing = ("seed", "num_train", "num_val", *SIZES_TOLD, "text", "jobs")
+    drawing = ("seed", "num_train", "num_val", *SIZES_HELP, "text", "jobs")
     given = [f"--{name}" for name in drawing if getattr(args, name) != parser.get_default(name)]
     if args.from_text is not None and given:
         parser.error(f"{given[0]} is about random episodes, --from_text packs others; leave one of them out")
@@ -77,9 +77,9 @@ def check_absent(paths: Collection[Path], overwrite: bool) -> None:
     Raises:
         UserError: if one is there and may not be replaced.
     """
-    found = [path for path in paths if path.exists()]
-    if found and not overwrite:
-        raise UserError(f"{found[0]} is there already; name another folder with --dir_out, or pass --overwrite")
+    there = [path for path in paths if path.exists()]
+    if there and not overwrite:
+        raise UserError(f"{there[0]} is there already; name another folder with --dir_out, or pass --overwrite")
 
 
 def check_text_folder(folder: Path, split: str, count: int, overwrite: bool) -> None:
@@ -88,9 +88,9 @@ def check_text_folder(folder: Path, split: str, count: int, overwrite: bool) -> 
     Raises:
         UserError: if there are files that may not be replaced, or would not be.
     """
-    found = episode_paths(folder / split)
-    check_absent(found, overwrite)
-    others = set(found) - {text_path(folder, split, index) for index in range(count)}
+    there = episode_paths(folder / split)
+    check_absent(there, overwrite)
+    others = set(there) - {text_path(folder, split, index) for index in range(count)}
     if others:
         raise UserError(f"{min(others)} would stay among the new files; move it, or name another folder")
 
@@ -125,21 +125,21 @@ def generate_files(args: argparse.Namespace) -> None:
         UserError: if a file is there already, or there are no episodes of these sizes.
     """
     counts = {"val": args.num_val, "train": args.num_train}
-    sizes = EpisodeSizes(**{name: getattr(args, name) for name in SIZES_TOLD})
+    sizes = EpisodeSizes(**{name: getattr(args, name) for name in SIZES_HELP})
     check_absent([packed_path(args.dir_out, split) for split in counts], args.overwrite)
     for split, count in counts.items():
         if args.text:
             check_text_folder(args.dir_out, split, count, args.overwrite)
     args.dir_out.mkdir(parents=True, exist_ok=True)  # before the work, should this not be possible
-    made: dict[str, PackedEpisodes] = {}
+    packed_by_split: dict[str, PackedEpisodes] = {}
     for split, count in counts.items():
-        excluded = identifiers(made["val"]) if made else frozenset()
+        excluded = identifiers(packed_by_split["val"]) if packed_by_split else frozenset()
         episodes = EpisodeSet(args.seed, split, sizes, excluded)
-        made[split] = generate(episodes, count, args.jobs, progress_printer(split, count))
-    for split, packed in made.items():
+        packed_by_split[split] = generate(episodes, count, args.jobs, progress_printer(split, count))
+    for split, packed in packed_by_split.items():
         if args.text:
             write_texts(args.dir_out, split, packed)
-    for split, packed in made.items():
+    for split, packed in packed_by_split.items():
         save_and_tell(packed_path(args.dir_out, split), packed)
 
 
@@ -149,16 +149,18 @@ def pack_folders(source: Path, target: Path, overwrite: bool) -> None:
     Raises:
         UserError: if there are none, one is not as expected, or a packed file is there already.
     """
-    folders = [source] if episode_paths(source) else [one for one in sorted(source.glob("*/")) if episode_paths(one)]
+    folders = (
+        [source] if episode_paths(source) else [folder for folder in sorted(source.glob("*/")) if episode_paths(folder)]
+    )
     if not folders:
         raise UserError(f"{source}: expected *.txt files, or folders that hold some; found none")
     paths = {folder: packed_path(target, folder.resolve().name) for folder in folders}
     check_absent(paths.values(), overwrite)
-    made: dict[Path, PackedEpisodes] = {}
+    packed_by_path: dict[Path, PackedEpisodes] = {}
     for folder, path in paths.items():
         texts = episode_paths(folder)
-        made[path] = pack(map(read_episode, texts), {"from_text": str(folder), "count": len(texts)})
-    for path, packed in made.items():
+        packed_by_path[path] = pack(map(read_episode, texts), {"from_text": str(folder), "count": len(texts)})
+    for path, packed in packed_by_path.items():
         save_and_tell(path, packed)
 
 

@@ -143,8 +143,8 @@ class Lease:
         common = ["--episode_type", EPISODE_TYPE, "--data_dir", str(self.data), *self.scale.network]
         if self.session.run(["-m", "biml.steps", *common, "--fn_out_results", str(path), *options], seconds) is None:
             return None
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return found
+        measured: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return measured
 
     def check(self) -> bool:
         """Hold some losses to those of the CPU; says whether float32 is right."""
@@ -153,10 +153,10 @@ class Lease:
         on_cpu = self.steps("cpu", CHECK_SECONDS, *few, "--cpu", "--threads", str(self.threads))
         worst: dict[str, float] = {}
         for name in ("float32", "bf16"):
-            found = self.steps(f"check_{name}", CHECK_SECONDS, *few, *self.where, *SETTINGS[name])
-            if found is not None and on_cpu is not None:
-                pairs = zip(found["losses"], on_cpu["losses"], strict=True)
-                worst[name] = max(abs(one - other) / other for one, other in pairs)
+            steps = self.steps(f"check_{name}", CHECK_SECONDS, *few, *self.where, *SETTINGS[name])
+            if steps is not None and on_cpu is not None:
+                pairs = zip(steps["losses"], on_cpu["losses"], strict=True)
+                worst[name] = max(abs(here - there) / there for here, there in pairs)
                 verdict = "right" if worst[name] <= DIFFERENCE[name] else "WRONG"
                 self.session.say(f"{name}: losses differ from the CPU's by up to {worst[name]:.1e}: {verdict}")
         self.add_to_plan(difference_from_cpu=worst)
@@ -167,11 +167,11 @@ class Lease:
         measured = {}
         for name in self.scale.settings:
             options = ["--batch_size", str(BATCH), "--workers", str(self.workers), *self.where, *SETTINGS[name]]
-            found = self.steps(name, BENCH_SECONDS, "--steps", str(self.scale.timed), *options)
-            if found is not None:
-                measured[name] = found
+            steps = self.steps(name, BENCH_SECONDS, "--steps", str(self.scale.timed), *options)
+            if steps is not None:
+                measured[name] = steps
         self.add_to_plan(measured=measured)
-        right = {name: found for name, found in measured.items() if is_right(found, measured.get("float32"))}
+        right = {name: steps for name, steps in measured.items() if is_right(steps, measured.get("float32"))}
         if right and not self.checkpoint.exists():
             setting = min(right, key=lambda name: right[name]["milliseconds"])
             self.choose(setting, right[setting])
@@ -261,14 +261,14 @@ class Lease:
         command = ["-m", "biml.eval", *network, *self.where, *options, "--fn_out_results", str(path)]
         if self.session.run(command, EVAL_SECONDS) is None:
             return None
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return found
+        scores: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return scores
 
 
-def is_right(found: dict[str, Any], reference: dict[str, Any] | None) -> bool:
+def is_right(measured: dict[str, Any], reference: dict[str, Any] | None) -> bool:
     """Say whether losses at the end are finite and, where there is something to hold them to, like those."""
-    last = -max(len(found["losses"]) // 4, 1)
-    mean = sum(found["losses"][last:]) / -last
+    last = -max(len(measured["losses"]) // 4, 1)
+    mean = sum(measured["losses"][last:]) / -last
     if reference is None:
         return math.isfinite(mean)
     expected = sum(reference["losses"][last:]) / -last

@@ -11,13 +11,13 @@ Columns = list[tuple[str, list[str]]]
 def few_shot_table(columns: Mapping[str, FewShot]) -> str:
     """Write few-shot behaviour, one column a network: accuracies in percent, and shares of errors."""
     rows: Columns = [
-        ("mean over queries, %", [_number(one.accuracy) for one in columns.values()]),
-        ("  simple queries, %", [_number(one.simple) for one in columns.values()]),
-        ("  complex queries, %", [_number(one.complex) for one in columns.values()]),
-        ("  answers of 6 symbols, %", [_number(one.longest) for one in columns.values()]),
-        ("one-to-one, of errors", [_share(one.one_to_one) for one in columns.values()]),
-        ("iconic, of errors with `after`", [_share(one.iconic) for one in columns.values()]),
-        *((f"  {query}", [_share(one.items[query]) for one in columns.values()]) for query in GOLD_QUERIES),
+        ("mean over queries, %", [_number(column.accuracy) for column in columns.values()]),
+        ("  simple queries, %", [_number(column.simple) for column in columns.values()]),
+        ("  complex queries, %", [_number(column.complex) for column in columns.values()]),
+        ("  answers of 6 symbols, %", [_number(column.longest) for column in columns.values()]),
+        ("one-to-one, of errors", [_share(column.one_to_one) for column in columns.values()]),
+        ("iconic, of errors with `after`", [_share(column.iconic) for column in columns.values()]),
+        *((f"  {query}", [_share(column.items[query]) for column in columns.values()]) for query in GOLD_QUERIES),
     ]
     return _table(list(columns), rows)
 
@@ -27,7 +27,7 @@ def open_ended_table(columns: Mapping[str, Sequence[OpenEnded]]) -> str:
     rows: Columns = [
         (
             name.replace("_", " "),
-            [_share(Share(sum(getattr(one, name) for one in many), len(many))) for many in columns.values()],
+            [_share(Share(sum(getattr(answers, name) for answers in many), len(many))) for many in columns.values()],
         )
         for name in OpenEnded._fields
     ]

@@ -217,7 +217,7 @@ def pack(episodes: Iterable[Episode], about: Mapping[str, Any]) -> PackedEpisode
         episodes: any number of them, read once.
         about: what they were made with; anything that JSON can hold.
     Raises:
-        UserError: if a sequence is too long, there are too many different words, or answers are limited to some outputs.
+        UserError: if a sequence is too long, there are too many different words, or outputs are limited.
     """
     input_numbers, output_numbers, rule_numbers = ({word: n for n, word in enumerate(words)} for words in Symbols())
     inputs, outputs, rules = _Filling(input_numbers), _Filling(output_numbers), _Filling(rule_numbers)

@@ -35,24 +35,24 @@ def listing(episodes: Sequence[AnsweredEpisode], has_right_answers: bool = True)
     for number, episode in enumerate(episodes, start=1):
         lines.append(f"Evaluation episode {number}")
         lines.append("support items;")
-        lines += [f"    {' '.join(one.input)} -> {' '.join(one.output)}" for one in episode.support] or [
+        lines += [f"    {' '.join(example.input)} -> {' '.join(example.output)}" for example in episode.support] or [
             "    no patterns"
         ]
         for title, is_retrieve in (("retrieval items;", True), ("generalization items;", False)):
-            found = [one for one in episode.answered if one.is_retrieve == is_retrieve]
-            right = sum(one.is_right for one in found)
-            lines.append(f"{title} {right} of {len(found)} right" if found and has_right_answers else title)
-            for one in found:
-                is_told = has_right_answers and not one.is_right
-                wanted = f" (** target: {' '.join(one.target)})" if is_told else ""
-                lines.append(f"    {' '.join(one.query)} -> {' '.join(one.answer)}{wanted}")
-            lines += [] if found else ["    no patterns"]
+            items = [item for item in episode.answered if item.is_retrieve == is_retrieve]
+            right = sum(item.is_right for item in items)
+            lines.append(f"{title} {right} of {len(items)} right" if items and has_right_answers else title)
+            for item in items:
+                is_told = has_right_answers and not item.is_right
+                wanted = f" (** target: {' '.join(item.target)})" if is_told else ""
+                lines.append(f"    {' '.join(item.query)} -> {' '.join(item.answer)}{wanted}")
+            lines += [] if items else ["    no patterns"]
     return "\n".join(lines)
 
 
 def few_shot_page(title: str, table: str, answers: Mapping[str, Sequence[Words]]) -> str:
     """Show the different answers to each gold query, the most frequent first, below the table of their kinds."""
-    gold = {" ".join(one.input): one.output for one in gold_episode().query}
+    gold = {" ".join(example.input): example.output for example in gold_episode().query}
     parts = []
     for query in GOLD_QUERIES:
         given = answers.get(query, ())

@@ -27,10 +27,10 @@ class AnswerFile(NamedTuple):
 
     def by_query(self) -> dict[str, list[Words]]:
         """Collect the answers to each query."""
-        found: dict[str, list[Words]] = {}
+        answers: dict[str, list[Words]] = {}
         for query, answer in (pair for episode in self.episodes for pair in episode):
-            found.setdefault(" ".join(query), []).append(answer)
-        return found
+            answers.setdefault(" ".join(query), []).append(answer)
+        return answers
 
     def few_shot(self) -> FewShot:
         """Analyse the answers to the gold queries."""
@@ -39,7 +39,7 @@ class AnswerFile(NamedTuple):
     def kinds(self) -> dict[str, Any]:
         """Analyse the answers of either task, for JSON."""
         if self.episode_type == OPEN_ENDED:
-            return {"open_ended": [one._asdict() for one in self.open_ended()]}
+            return {"open_ended": [answers._asdict() for answers in self.open_ended()]}
         return {"few_shot": self.few_shot()._asdict()}
 
     def rounds(self) -> list[dict[str, Words]]:
@@ -48,7 +48,7 @@ class AnswerFile(NamedTuple):
 
     def open_ended(self) -> list[OpenEnded]:
         """Analyse each round of answers to the open-ended instructions."""
-        return [analyse_open_ended(one) for one in self.rounds()]
+        return [analyse_open_ended(answers) for answers in self.rounds()]
 
 
 def listed(episodes: Sequence[Sequence[tuple[Words, Words]]]) -> list[list[list[str]]]:
@@ -64,37 +64,37 @@ def read_answers(path: Path) -> AnswerFile:
     """
     try:
         saved: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        episodes = [[_pair(both) for both in episode] for episode in saved[LISTED]]
-        found = AnswerFile(str(saved["name"]), str(saved["episode_type"]), episodes)
-        _check(found)
+        episodes = [[_pair(pair) for pair in episode] for episode in saved[LISTED]]
+        answers = AnswerFile(str(saved["name"]), str(saved["episode_type"]), episodes)
+        _check(answers)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:150]}"
         raise UserError(
             f"{path}: expected answers written by biml.eval --sample_html or --sample_iterative ({reason})"
         ) from None
-    return found
+    return answers
 
 
-def _pair(both: Any) -> tuple[Words, Words]:
-    if not isinstance(both, list):
-        raise UserError(f"expected a query and its answer, found {both!r}")
-    query, answer = both
+def _pair(pair: Any) -> tuple[Words, Words]:
+    if not isinstance(pair, list):
+        raise UserError(f"expected a query and its answer, found {pair!r}")
+    query, answer = pair
     return tuple(query.split()), tuple(answer.split())
 
 
-def _check(found: AnswerFile) -> None:
+def _check(answers: AnswerFile) -> None:
     """Make sure that the answers can be analysed.
 
     Raises:
         UserError: if they cannot.
     """
-    if found.episode_type not in (*FEW_SHOT, OPEN_ENDED):
-        raise UserError(f"answers of the type {found.episode_type} are not analysed")
-    if found.episode_type == OPEN_ENDED:
-        found.open_ended()
-        if any(len(pairs) > len(one) for pairs, one in zip(found.episodes, found.rounds(), strict=True)):
+    if answers.episode_type not in (*FEW_SHOT, OPEN_ENDED):
+        raise UserError(f"answers of the type {answers.episode_type} are not analysed")
+    if answers.episode_type == OPEN_ENDED:
+        answers.open_ended()
+        if any(len(pairs) > len(answered) for pairs, answered in zip(answers.episodes, answers.rounds(), strict=True)):
             raise UserError("an instruction is answered twice")
-    elif not found.by_query().keys() & {*GOLD_QUERIES}:
+    elif not answers.by_query().keys() & {*GOLD_QUERIES}:
         raise UserError("there are no answers to the gold queries")
-    if not found.episodes:
+    if not answers.episodes:
         raise UserError("there are no answers")

@@ -76,19 +76,19 @@ def main() -> None:
     device = choose_device(args.gpu, args.cpu, args.threads)
     views, validation = (find(args.episode_type, args.data_dir) for find in (training_views, validation_views))
     training = biml.training.Training(args, views, validation, device)
-    found = take_steps(training, own.warm_up, own.steps)
+    measured = take_steps(training, own.warm_up, own.steps)
     if not own.no_validation:
-        found |= time_validation(training)
+        measured |= time_validation(training)
     peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
     about = {"device": describe_device(device), "peak_bytes": peak, "arguments": training.arguments}
     if own.fn_out_results:
-        save_json(own.fn_out_results, {**found, **about, "workers": args.workers, "provenance": provenance()})
+        save_json(own.fn_out_results, {**measured, **about, "workers": args.workers, "provenance": provenance()})
     print(
-        f"{describe_device(device)}: {found['milliseconds']:.2f} ms a step of {found['shape']}, "
-        f"losses {found['losses'][0]:.4f} to {found['losses'][-1]:.4f}"
+        f"{describe_device(device)}: {measured['milliseconds']:.2f} ms a step of {measured['shape']}, "
+        f"losses {measured['losses'][0]:.4f} to {measured['losses'][-1]:.4f}"
     )
     if not own.no_validation:
-        print(f"{found['validation_milliseconds']:.0f} ms a validation, loss {found['validation_loss']:.4f}")
+        print(f"{measured['validation_milliseconds']:.0f} ms a validation, loss {measured['validation_loss']:.4f}")
 
 
 if __name__ == "__main__":

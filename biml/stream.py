@@ -30,8 +30,8 @@ def epoch_order(size: int, seed: int, epoch: int) -> list[int]:
 
 def training_batch(views: ViewSet, numbers: Sequence[int], seed: int, epoch: int) -> QueryArrays:
     """Make the batch of some episodes as they are in one epoch."""
-    made = [view for number in numbers for view in views.make(number, dice_of(seed, EPISODES, epoch, number))]
-    return assemble(made, views.language)
+    made_views = [view for number in numbers for view in views.make(number, dice_of(seed, EPISODES, epoch, number))]
+    return assemble(made_views, views.language)
 
 
 def batches(views: ViewSet, batch_size: int, seed: int, epoch: int) -> Iterator[QueryArrays]:
@@ -46,8 +46,10 @@ def evaluation_batches(views: ViewSet, batch_size: int, seed: int, repetition: i
     for start in range(0, views.size, batch_size):
         numbers = range(start, min(start + batch_size, views.size))
         dice = (dice_of(seed, EVALUATION, repetition, number) for number in numbers)
-        made = [view for number, one in zip(numbers, dice, strict=True) for view in views.make(number, one)]
-        yield assemble(made, views.language)
+        made_views = [
+            view for number, own_dice in zip(numbers, dice, strict=True) for view in views.make(number, own_dice)
+        ]
+        yield assemble(made_views, views.language)
 
 
 def fingerprint(arrays: Iterable[QueryArrays]) -> int:

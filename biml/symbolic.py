@@ -52,7 +52,7 @@ def of_grammar_and_heuristics(query: Words) -> list[Intention]:
     of each function of two arguments with probability 1/2, and is given up where its answer comes out too long.
     """
     right = MINI_SCAN.interpret(query)
-    shown = {one.input: one.output[0] for one in gold_episode().support if len(one.input) == 1}
+    shown = {example.input: example.output[0] for example in gold_episode().support if len(example.input) == 1}
     ways = list(itertools.product(*((False, True) if rule.has_two_arguments else (False,) for rule in MINI_SCAN.rules)))
     confused = [interpret_flipped(query, MINI_SCAN, way) for way in ways]
     return [
@@ -71,8 +71,9 @@ MODELS: dict[str, Callable[[Words], list[Intention]]] = {
 def answer_probability(intentions: Sequence[Intention], answer: Words, lapse: float) -> float:
     """Compute how likely an answer is: what is intended, symbol by symbol, each by chance replaced by any other."""
     return math.fsum(
-        one.probability * math.prod(itertools.starmap(_symbol_probability(lapse), _aligned(one.symbols, answer)))
-        for one in intentions
+        intention.probability
+        * math.prod(itertools.starmap(_symbol_probability(lapse), _aligned(intention.symbols, answer)))
+        for intention in intentions
     )
 
 
@@ -82,11 +83,11 @@ def _aligned(intended: Words, answer: Words) -> list[tuple[str, str]]:
 
 
 def _symbol_probability(lapse: float) -> Callable[[str, str], float]:
-    def probability(intended: str, found: str) -> float:
+    def probability(intended: str, symbol: str) -> float:
         if intended == ANY:
-            meant = 0.0 if found == END else 1 / N_COLOURS
+            meant = 0.0 if symbol == END else 1 / N_COLOURS
         else:
-            meant = float(intended == found)
+            meant = float(intended == symbol)
         return (1 - lapse) * meant + lapse / (N_COLOURS + 1)
 
     return probability
@@ -94,18 +95,18 @@ def _symbol_probability(lapse: float) -> Callable[[str, str], float]:
 
 def likelihood(intend: Callable[[Words], list[Intention]], answers: Sequence[Example], lapse: float) -> Likelihood:
     """Compute the log-likelihood of answers, in nats; every answer is possible for a lapse above 0."""
-    total = math.fsum(math.log(answer_probability(intend(one.input), one.output, lapse)) for one in answers)
-    n_symbols = sum(len(one.output) + 1 for one in answers)
+    total = math.fsum(math.log(answer_probability(intend(answer.input), answer.output, lapse)) for answer in answers)
+    n_symbols = sum(len(answer.output) + 1 for answer in answers)
     return Likelihood(total, None, n_symbols, total / n_symbols)
 
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = OneLineParser(__doc__)
-    told = "folder with data_human/, your own download of the published data"
-    parser.add_argument("--data_dir", type=Path, default=Path("data"), metavar="DIR", help=told)
-    told = "chance that a symbol is drawn at random instead (default: the one that makes the answers likeliest)"
-    parser.add_argument("--ll_p_lapse", type=positive_float, metavar="P", help=told)
+    help_text = "folder with data_human/, your own download of the published data"
+    parser.add_argument("--data_dir", type=Path, default=Path("data"), metavar="DIR", help=help_text)
+    help_text = "chance that a symbol is drawn at random instead (default: the one that makes the answers likeliest)"
+    parser.add_argument("--ll_p_lapse", type=positive_float, metavar="P", help=help_text)
     parser.add_argument("--fn_out_results", type=json_path, metavar="PATH.json", help="also write the results")
     args = parser.parse_args()
     if args.ll_p_lapse is not None and args.ll_p_lapse > 1:
@@ -117,17 +118,17 @@ def main() -> None:
     """Score people's answers by each model and by chance, print, write."""
     args = parse_arguments()
     episodes: list[Episode] = few_shot_answers(args.data_dir)
-    answers = [one for episode in episodes for one in episode.query]
-    strange = {" ".join(one.input) for one in answers} - {*GOLD_QUERIES}
+    answers = [answer for episode in episodes for answer in episode.query]
+    strange = {" ".join(answer.input) for answer in answers} - {*GOLD_QUERIES}
     if strange:
         raise UserError(f"{args.data_dir}: expected answers to the gold queries; found one to {min(strange)!r}")
     report = {}
     for name, intend in MODELS.items():
         score = functools.partial(likelihood, functools.cache(intend), answers)  # many answers, few queries
-        lapse, found = fit_lapse(score) if args.ll_p_lapse is None else (args.ll_p_lapse, score(args.ll_p_lapse))
-        report[name] = {"lapse": lapse, **found._asdict()}
-        print(f"{name}: lapse {lapse}, log-likelihood {found.total:.2f} nats, {found.per_symbol:.4f} a symbol")
-    n_symbols = sum(len(one.output) + 1 for one in answers)
+        lapse, best = fit_lapse(score) if args.ll_p_lapse is None else (args.ll_p_lapse, score(args.ll_p_lapse))
+        report[name] = {"lapse": lapse, **best._asdict()}
+        print(f"{name}: lapse {lapse}, log-likelihood {best.total:.2f} nats, {best.per_symbol:.4f} a symbol")
+    n_symbols = sum(len(answer.output) + 1 for answer in answers)
     print(f"chance alone: {-n_symbols * math.log(N_COLOURS + 1):.2f} nats; {len(answers)} answers, {n_symbols} symbols")
     if args.fn_out_results:
         save_json(args.fn_out_results, {"models": report, "n_answers": len(answers), "provenance": provenance()})

@@ -53,8 +53,8 @@ def make_parser(description: str | None = None) -> OneLineParser:
     """Declare the command line; the names and defaults are those of the published code."""
     parser = OneLineParser(description)
     add = parser.add_argument_group("training").add_argument
-    told = f"what to train on: {', '.join(TRAINED)}"
-    add("--episode_type", choices=TRAINED, default="retrieve", metavar="TYPE", help=told)
+    help_text = f"what to train on: {', '.join(TRAINED)}"
+    add("--episode_type", choices=TRAINED, default="retrieve", metavar="TYPE", help=help_text)
     add("--batch_size", type=positive_int, default=25, metavar="B", help="episodes of a step")
     add("--nepochs", type=positive_int, default=50, metavar="N", help="passes over the episodes")
     add("--lr", type=positive_float, default=0.001, help="AdamW's highest learning rate")
@@ -73,20 +73,20 @@ def make_parser(description: str | None = None) -> OneLineParser:
     add = group.add_argument
     add("--fn_out_model", type=checkpoint_name, required=True, metavar="NAME.tar", help="the checkpoint")
     add_model_folder(group)
-    told = "folder with data_algebraic/ (of biml.generate) and data_human/ (your own download)"
-    add("--data_dir", type=Path, default=Path("data"), metavar="DIR", help=told)
+    help_text = "folder with data_algebraic/ (of biml.generate) and data_human/ (your own download)"
+    add("--data_dir", type=Path, default=Path("data"), metavar="DIR", help=help_text)
     add("--save_weights", action="store_true", help="also keep what using the network takes, NAME_weights.tar")
     add("--save_best", action="store_true", help="also keep the network with the lowest validation loss, NAME_best.tar")
-    told = "fraction of the epochs, the first ones, whose losses do not count as the lowest"
-    add("--save_best_skip", type=dropout_probability, default=0.2, metavar="F", help=told)
+    help_text = "fraction of the epochs, the first ones, whose losses do not count as the lowest"
+    add("--save_best_skip", type=dropout_probability, default=0.2, metavar="F", help=help_text)
     add_overwrite(group, has_resume=True)
     add_device_options(parser)
     add = parser.add_argument_group("speed and time, off by default").add_argument
     add("--workers", type=natural_int, default=0, metavar="N", help="processes that make batches ahead (default: none)")
     add("--compile", action="store_true", help="compile the network (torch.compile)")
     add("--bf16", action="store_true", help="compute products in bfloat16")
-    told = "begin no epoch that would not end within M minutes; the same command goes on"
-    add("--minutes", type=positive_float, metavar="M", help=told)
+    help_text = "begin no epoch that would not end within M minutes; the same command goes on"
+    add("--minutes", type=positive_float, metavar="M", help=help_text)
     return parser
 
 
@@ -273,11 +273,13 @@ class Training:
         curve = Curve(path.with_suffix(".csv"), [field.name for field in fields(Row)], self.step, is_logged)
         source = Batches(args.episode_type, args.data_dir, args.batch_size, args.seed)
         epochs = range(self.epoch + 1, args.nepochs + 1)
-        with interrupts_noticed() as is_over, all_batches(source, self.views, epochs, args.workers) as made:
+        with interrupts_noticed() as is_over, all_batches(source, self.views, epochs, args.workers) as batches:
             for epoch in epochs:
                 began = time.monotonic()
                 self.is_between_epochs = False
-                for number, arrays in enumerate(itertools.islice(made, math.ceil(self.views.size / args.batch_size))):
+                for number, arrays in enumerate(
+                    itertools.islice(batches, math.ceil(self.views.size / args.batch_size))
+                ):
                     rate = self.train_one(arrays, epoch, number)
                     if is_logged(self.step):
                         self.log(epoch, rate, curve, path)
@@ -299,7 +301,7 @@ class Training:
         """
         args = self.args
         self.epoch, self.is_between_epochs = epoch, True
-        self.check("sum of all weights", sum(float(one.detach().sum()) for one in self.model.parameters()))
+        self.check("sum of all weights", sum(float(weight.detach().sum()) for weight in self.model.parameters()))
         if args.save_best and epoch == args.nepochs and self.best_val_loss is None:
             self.keep_if_best(self.validate(), epoch, path)  # no line was due after the skipped epochs
         self.save(path)

@@ -186,7 +186,7 @@ def _inverse(mapping: dict[str, str]) -> dict[str, str]:
 def view_of(episode: Episode, language: Language, copies: bool = False, renaming: Renaming | None = None) -> View:
     """Turn an episode in words of the language into a view of all its study examples and queries."""
     support, query = (
-        [(language.source.encode(one.input), language.target.encode(one.output)) for one in examples]
+        [(language.source.encode(example.input), language.target.encode(example.output)) for example in examples]
         for examples in (episode.support, episode.query)
     )
     copied = support if copies else []

@@ -57,20 +57,20 @@ def all_batches(source: Batches, views: ViewSet, epochs: range, workers: int) ->
         OSError: if one of the processes is ended from outside.
     """
     if workers == 0:
-        yield (made for epoch in epochs for made in batches(views, source.batch_size, source.seed, epoch))
+        yield (batch for epoch in epochs for batch in batches(views, source.batch_size, source.seed, epoch))
         return
     steps = math.ceil(views.size / source.batch_size)
     places = [(epoch, number) for epoch in epochs for number in range(steps)]
-    made = _made_ahead(source, places, workers)
+    batches_made = _made_ahead(source, places, workers)
     try:
-        yield made
+        yield batches_made
     except RuntimeError as error:  # raised wherever this process happens to be
         if "DataLoader worker" not in str(error):
             raise
-        told = "a process that makes batches was ended, for want of memory perhaps; try fewer --workers"
-        raise OSError(told) from None
+        reason = "a process that makes batches was ended, for want of memory perhaps; try fewer --workers"
+        raise OSError(reason) from None
     finally:
-        made.close()
+        batches_made.close()
 
 
 def _made_ahead(source: Batches, places: list[Place], workers: int) -> Generator[QueryArrays, None, None]:
@@ -86,8 +86,8 @@ def _made_ahead(source: Batches, places: list[Place], workers: int) -> Generator
             generator=torch.Generator(),  # the loader draws a number, which is not to be missing elsewhere
         )
     with signals_handled((signal.SIGINT,), signal.SIG_IGN):  # inherited: Ctrl-C is dealt with here alone
-        made = iter(loader)  # starts the processes, which end with it
-    yield from made
+        batches_made = iter(loader)  # starts the processes, which end with it
+    yield from batches_made
 
 
 def _as_it_is(arrays: Any) -> Any:

@@ -109,10 +109,10 @@ class Board:
         shown = f"{', '.join(parts)}; {duration(time.monotonic() - self._started)} so far"
         ahead = sum(run.cell.cost for run in self.waiting)
         done, seconds = map(sum, zip(*self._spent, strict=True)) if self._spent else (0.0, 0.0)
-        for run, one in progress.items():
-            ahead += run.cell.cost * (1 - one.fraction)
-            if one.seconds:
-                done, seconds = done + run.cell.cost * one.fraction, seconds + one.seconds
+        for run, line in progress.items():
+            ahead += run.cell.cost * (1 - line.fraction)
+            if line.seconds:
+                done, seconds = done + run.cell.cost * line.fraction, seconds + line.seconds
         if done:
             shown += f", {duration(ahead * seconds / done / max(1, len(self.running)))} left"
         return shown

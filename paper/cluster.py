@@ -66,8 +66,8 @@ def run_on_ray(
                         board.begin(run)
                 board.show()
         finally:
-            for one in tasks:
-                ray.cancel(one)  # its node stops the process
+            for task in tasks:
+                ray.cancel(task)  # its node stops the process
             if tasks:
                 ray.wait(list(tasks), num_returns=len(tasks), timeout=PATIENCE)
 

@@ -143,8 +143,8 @@ def main(cells: Mapping[str, Cell] = CELLS) -> None:
         raise UserError(f"--results_dir: {args.results_dir} is no folder")
     selected = select_runs(args.only, args.seeds, args.results_dir)
     runs = [run for run in selected if result_of(run, folder) is None]
-    found = f"{len(selected) - len(runs)} of {len(selected)} runs have a result in {args.results_dir}{os.sep}"
-    print(found, file=sys.stderr if args.dry_run else sys.stdout, flush=True)
+    status = f"{len(selected) - len(runs)} of {len(selected)} runs have a result in {args.results_dir}{os.sep}"
+    print(status, file=sys.stderr if args.dry_run else sys.stdout, flush=True)
     if args.dry_run:
         for group in companies(runs, in_lock_step=args.gpu is not None):
             print(" && ".join(typed(command, folder) for command in all_commands(group, device_flags(args))))

@@ -59,13 +59,13 @@ def words_of(network: Checkpoint, support: list[Item], query: Item) -> list[Word
 
 def long_words(network: Checkpoint) -> list[Word]:
     """Take the words of all long validation queries that are no support items."""
-    found = []
+    words = []
     for episode in network.validation:
         support, queries = (items_of(part, *network.vocabularies) for part in (episode.support, episode.query))
         for query, is_support in zip(queries, episode.is_support, strict=True):
             if not is_support and len(query.input) >= LONG:
-                found += words_of(network, support, query)
-    return found
+                words += words_of(network, support, query)
+    return words
 
 
 def describe(words: list[Word]) -> str:

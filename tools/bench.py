@@ -325,14 +325,16 @@ def print_training(row: dict[str, Any]) -> None:
     )
 
 
-def print_decoding(found: dict[str, Any]) -> None:
+def print_decoding(measured: dict[str, Any]) -> None:
     """Print the scoring table."""
-    print(f"\nscoring with {found['checkpoint']}\n{'':6} {'queries/s':>9} {'s':>7} {'peak GB':>8} {'above start':>12}")
+    print(
+        f"\nscoring with {measured['checkpoint']}\n{'':6} {'queries/s':>9} {'s':>7} {'peak GB':>8} {'above start':>12}"
+    )
     for how in ("fast", "plain"):
-        row = found[how]
+        row = measured[how]
         rate = row["queries"] / row["seconds"]
         print(f"{how:6} {rate:9.0f} {row['seconds']:7.2f} {row['peak_gb']:8.2f} {row['peak_above_start_gb']:12.2f}")
-    times, memory = (found["plain"][key] / found["fast"][key] for key in ("seconds", "peak_above_start_gb"))
+    times, memory = (measured["plain"][key] / measured["fast"][key] for key in ("seconds", "peak_above_start_gb"))
     print(f"plain / fast: {times:.1f} times the time, {memory:.0f} times the memory above the start")
 
 
@@ -361,9 +363,9 @@ def measure(args: argparse.Namespace, device: torch.device) -> dict[str, Sequenc
     options = args.gpu, args.cpu, args.threads
     if args.checkpoint is not None:
         load_checkpoint(args.checkpoint, device)  # a bad file is refused here rather than in a process of its own
-        found = bench_decoding(args.checkpoint, args.data_dir, options, min(args.repeats, 3))
-        print_decoding(found)
-        return {"scoring": found}
+        measured = bench_decoding(args.checkpoint, args.data_dir, options, min(args.repeats, 3))
+        print_decoding(measured)
+        return {"scoring": measured}
     rows = []
     if args.side_by_side is not None:
         print(f"{'':23} {'runs':>5} {'ms/episode each':>16} {'ms/episode of all':>18}")

@@ -99,9 +99,9 @@ def main() -> None:
     checkpoint = load_checkpoint(args.dir_model / args.fn_in_model, choose_device(args.gpu, args.cpu, args.threads))
     if checkpoint.is_original:
         raise UserError(f"{args.fn_in_model} is a file of the original release; export networks trained here")
-    contents, said = slim(checkpoint, args.data_dir)
+    contents, description = slim(checkpoint, args.data_dir)
     save_checkpoint(args.out, contents)
-    print(f"{args.out}: {said}, {args.out.stat().st_size / 1e6:.1f} MB")
+    print(f"{args.out}: {description}, {args.out.stat().st_size / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

@@ -43,12 +43,12 @@ def shape_of(actions: str) -> list[str]:
 
 def describe(wrong: Sequence[Mapping[str, str]]) -> str:
     """Count the kinds of wrong answers."""
-    pairs = [(one["target"], one["output"]) for one in wrong]
+    pairs = [(answer["target"], answer["output"]) for answer in wrong]
     same_length = sum(len(target.split()) == len(output.split()) for target, output in pairs)
     same_turns = sum(shape_of(target) == shape_of(output) for target, output in pairs)
-    two_verbs = sum(len(set(PRIMITIVES).intersection(one["query"].split())) == 2 for one in wrong)
-    said = [f"{same_length} of the right length", f"{same_turns} with the right turns", f"{two_verbs} to two verbs"]
-    return f"{len(wrong)} wrong answers, {', '.join(said)}"
+    two_verbs = sum(len(set(PRIMITIVES).intersection(answer["query"].split())) == 2 for answer in wrong)
+    counts = [f"{same_length} of the right length", f"{same_turns} with the right turns", f"{two_verbs} to two verbs"]
+    return f"{len(wrong)} wrong answers, {', '.join(counts)}"
 
 
 def main() -> None:
