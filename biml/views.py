@@ -135,7 +135,7 @@ def interpret_flipped(words: Words, grammar: Grammar, is_flipped: Sequence[bool]
 
 
 def _noisy(target: bytes, probability: float, dice: Dice, language: Language) -> bytes:
-    """Replace symbols by chance with a colour, which may be the same, or, but for the first, with the end."""
+    """Replace symbols by chance with a colour, which may be the same, or, except for the first, with the end."""
     fraction = dice.fraction
     replaced = [position for position in range(len(target)) if fraction() < probability]
     symbols = bytearray(target)

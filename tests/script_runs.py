@@ -61,7 +61,7 @@ def rows(path):
 
 
 def same_contents(one, other, skipped=frozenset({"seconds"})):
-    """Compare what two checkpoints hold, bit for bit, but for what is skipped: the time taken, as a rule."""
+    """Compare what two checkpoints hold, bit for bit, except what is skipped: the time taken, as a rule."""
     if isinstance(one, torch.Tensor):
         return torch.equal(one, other)
     if isinstance(one, dict):

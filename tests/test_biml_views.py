@@ -463,7 +463,7 @@ def noisy(probability, n_views, n_symbols=4):
 
 
 def test_noise_replaces_symbols_by_chance():
-    """By any colour, the same too, and, but for the first, by the end; each with the same chance."""
+    """By any colour, the same too, and, except the first, by the end; each with the same chance."""
     targets = noisy(0.42, 200)
     n = len(targets)
     assert all(targets)  # something is always left

@@ -81,7 +81,7 @@ def table(*cells):
 
 
 def a_result(one, **arguments):
-    """What is read of a result that was trained as a cell says, but for the arguments given here."""
+    """What is read of a result that was trained as a cell says, except for the arguments given here."""
     done = {"episode_type": "ME", "keep_moments": False, **flag_values(one.flags), **arguments}
     return {"accuracy": 99.0, "arguments": {name: value for name, value in done.items() if value is not None}}
 
@@ -172,7 +172,7 @@ def test_a_dry_run_prints_what_a_user_types(start, tmp_path, monkeypatch):
 
 
 def test_every_cell_of_the_paper_has_its_runs(start, world):
-    """Seventeen cells with five seeds, seed 1 of each first, but for what has a result already."""
+    """Seventeen cells with five seeds, seed 1 of each first, except what has a result already."""
     _, out, _ = start(CELLS, "--dry_run")
     lines = out.splitlines()
     assert len(lines) == 85
