@@ -14,7 +14,7 @@ test: .venv/development
 quick: .venv/development
 	.venv/bin/ruff check .
 	.venv/bin/mypy
-	.venv/bin/python -m pytest $(addprefix tests/test_, $(addsuffix .py, $(CORE)))
+	.venv/bin/python -m pytest -m "not slow" $(addprefix tests/test_, $(addsuffix .py, $(CORE)))
 
 .venv/runtime: requirements.txt
 	$(PYTHON) -m venv .venv

@@ -31,6 +31,7 @@ def call(monkeypatch, capsys):
     return run
 
 
+@pytest.mark.slow
 def test_two_calls_train_and_evaluate_a_network(call, tmp_path, monkeypatch):
     """All parts work at a tiny size; what is worth keeping is all that a call elsewhere goes on from."""
     monkeypatch.setattr(biml.gpu, "PIECE", 2**18)

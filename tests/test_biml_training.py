@@ -555,6 +555,7 @@ def test_weights_that_are_no_numbers_are_not_kept(train, tmp_path, n_steps):
     assert not any(b"nan" in curve for name, curve in contents(tmp_path).items() if name.endswith(".csv"))
 
 
+@pytest.mark.slow
 def test_a_small_network_learns_from_study_examples(tmp_path):
     """What a word means, and to put it together: answers of 54 grammars, 9 held out, that no weight can know.
 

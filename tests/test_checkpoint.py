@@ -154,6 +154,7 @@ def test_whatever_is_no_checkpoint_is_refused_with_one_line_and_not_run(tmp_path
     assert not (tmp_path / "files" / "ran").exists()
 
 
+@pytest.mark.slow
 def test_killed_while_saving_leaves_a_loadable_checkpoint(tmp_path):
     """A process that saves all the time is killed at any moment: the name always holds a whole checkpoint."""
     _, _, contents = make(tmp_path)

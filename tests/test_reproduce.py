@@ -571,6 +571,7 @@ def test_a_stop_stops_what_was_started(world, how):
     assert not (world / "my_results").exists()
 
 
+@pytest.mark.slow
 def test_a_killed_grid_goes_on_where_it_was(tmp_path):
     """Two tiny cells for real, killed when one is finished and the other on its way: nothing finished is repeated."""
     cells = [cell("short", *TINY, "20", cost=0.1), cell("me", *TINY, "1500")]
@@ -737,6 +738,7 @@ def cluster(ray_package, monkeypatch):
             made.shutdown()
 
 
+@pytest.mark.slow
 def test_a_run_whose_node_dies_goes_on_at_another_one(tmp_path, ray_package, request):
     """Two runs on two nodes, one of which is killed: its run goes on from the checkpoint, and all results are there."""
     cells = [cell("one", *TINY, "900"), cell("two", *TINY, "900")]

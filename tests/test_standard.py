@@ -118,6 +118,7 @@ def test_training_commands_are_listed_once_each(batches, data_dir, name, count):
         assert len(set(items)) == count
 
 
+@pytest.mark.slow
 def test_a_network_is_trained_without_memory_and_scored_on_training_commands_too(data_dir, tmp_path):
     """--disable_memory is implied; train_correct of train_total stand beside the test's counts, and are percent."""
     common = ("--cpu", "--data_dir", data_dir, "--dir_model", tmp_path)

@@ -64,28 +64,43 @@ def interrupt(training, episode, number=None):
     training.draw = stop_or_draw
 
 
+@pytest.fixture(scope="module")
+def unbroken():
+    """What runs leave that are never stopped: checkpoint and curve, by episode type and schedule."""
+    return {}
+
+
+STOPS = [(3, None), (14, None), (3, signal.SIGINT), (9, signal.SIGINT), (14, signal.SIGTERM)]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("episode_type", ["ME", "scan_around_right"])
-@pytest.mark.parametrize("stop_after", [3, 9, 14])
-@pytest.mark.parametrize("number", [None, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("stop_after", "number"), STOPS)
 @pytest.mark.parametrize("schedule", [["4"], ["5"], ["6"], ["5", "--keep_moments"]], ids=" ".join)
-def test_interrupted_and_resumed_equals_uninterrupted(train, tmp_path, episode_type, stop_after, number, schedule):
+def test_interrupted_and_resumed_equals_uninterrupted(
+    train, tmp_path, unbroken, episode_type, stop_after, number, schedule
+):
     """Stopped at any episode and started again by the same command, a run ends bit for bit as if never stopped.
 
     A signal waits for the end of the episode and has the run saved; torn out of it (no number), a run loses what it did
     since its last checkpoint, at 0, 5 or 10. The learning rate drops before, at and after such an episode.
     """
     run = ["--episode_type", episode_type, "--num_episodes", "15", "--lr_decay_schedule", *schedule]
-    assert train(*run, "--fn_out_model", "whole.tar", save_every=5)[0] == 0
+    key = (episode_type, *schedule)
+    if key not in unbroken:
+        assert train(*run, "--fn_out_model", "whole.tar", save_every=5)[0] == 0
+        unbroken[key] = torch.load(tmp_path / "models/whole.tar"), rows(tmp_path / "models/whole.csv")
     stopped = {"save_every": 5, "stop_after": stop_after, "stopped_by": number}
     code, _, error = train(*run, "--fn_out_model", "broken.tar", **stopped)
     assert (code, error.count("\n")) == (130, 1)
     assert f"goes on from episode {stop_after + 1 if number else stop_after // 5 * 5}" in error
     assert train(*run, "--fn_out_model", "broken.tar", save_every=5)[::2] == (0, "")
-    whole, broken = (torch.load(tmp_path / "models" / f"{name}.tar") for name in ("whole", "broken"))
-    assert same_contents(whole, broken, OF_THE_COMMAND)
-    assert rows(tmp_path / "models/whole.csv") == rows(tmp_path / "models/broken.csv")
+    whole, whole_rows = unbroken[key]
+    assert same_contents(whole, torch.load(tmp_path / "models/broken.tar"), OF_THE_COMMAND)
+    assert rows(tmp_path / "models/broken.csv") == whole_rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("drop", ["100", "104", "120"])
 def test_an_extended_run_equals_a_longer_one(train, tmp_path, drop):
     """More --num_episodes go on from a finished run, with the same drops; the last line out of turn leaves no trace."""
@@ -168,6 +183,7 @@ def test_a_checkpoint_from_before_keep_moments_goes_on_only_with_it(train, tmp_p
     assert torch.load(path)["episode"] == 2
 
 
+@pytest.mark.slow
 def test_device_and_folders_may_differ_when_a_run_goes_on(train, tmp_path):
     """A run may be moved, given other threads, and have its data elsewhere."""
     assert train("--num_episodes", "2", "--episode_type", "scan_around_right")[0] == 0
@@ -225,6 +241,7 @@ def test_the_network_is_made_as_asked(train, tmp_path):
     assert config == expected | switches
 
 
+@pytest.mark.slow
 def test_the_curve_shows_the_learning_rate_of_its_episode(train, tmp_path):
     """The rate falls to a tenth after every lr_decay_schedule episodes, in the curve as in the optimizer."""
     assert train("--num_episodes", "201", "--lr_decay_schedule", "100")[0] == 0
