@@ -6,12 +6,13 @@ word is among them. All randomness comes from a generator that the caller hands 
 Source: Lake & Baroni 2023, "Human-like systematic generalization through a meta-learning neural network".
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
+from biml.copying import needs_function
 from biml.dice import Dice
 from biml.grammar import (
     INPUT_WORDS,
@@ -28,6 +29,7 @@ from common.errors import UserError
 
 MOST_REJECTED_GRAMMARS = 100  # in a row
 MOST_VAIN_DRAWS = 10_000  # in a row without a new example
+MOST_VAIN_QUERIES = 500  # the same where queries must need a function, which not every grammar has
 
 
 class Example(NamedTuple):
@@ -60,6 +62,7 @@ class EpisodeSizes:
     longest_output: int = 8  # words
     num_support: int = 14
     num_query: int = 10
+    longest_study: int | None = None  # words of a studied input; queries are then longer, and copying answers none
 
     def __post_init__(self) -> None:
         if not 1 <= self.primitives <= len(OUTPUT_WORDS):
@@ -73,6 +76,11 @@ class EpisodeSizes:
             )
         if self.num_support < 0 or min(self.longest_input, self.longest_output, self.num_query) < 1:
             raise UserError(f"expected lengths and a number of queries of at least 1, found {self}")
+        if self.longest_study is not None and not 1 <= self.longest_study < self.longest_input:
+            raise UserError(
+                f"expected study examples of at least 1 word and shorter than the longest input, {self.longest_input} "
+                f"words; found {self.longest_study}"
+            )
 
 
 PAPER_SIZES = EpisodeSizes()
@@ -111,7 +119,15 @@ def draw_input(dice: Dice, source: InputForms, longest: int) -> Words | None:
     return tuple(reversed(backwards))
 
 
-def draw_examples(dice: Dice, grammar: Grammar, count: int, longest_input: int, longest_output: int) -> list[Example]:
+def draw_examples(
+    dice: Dice,
+    grammar: Grammar,
+    count: int,
+    longest_input: int,
+    longest_output: int,
+    is_wanted: Callable[[Words, Words], bool] = lambda words, output: True,
+    most_vain: int = MOST_VAIN_DRAWS,
+) -> list[Example]:
     """Draw different examples; no output is too long, and none holds a word to which no rule applied.
 
     Raises:
@@ -124,11 +140,13 @@ def draw_examples(dice: Dice, grammar: Grammar, count: int, longest_input: int, 
         words = draw_input(dice, source, longest_input)
         interpretation = None if words is None or words in examples else interpret(words)
         if words is not None and interpretation is not None and interpretation.is_complete:
-            examples[words] = interpretation.output
-            vain = 0
-            continue
+            output = interpretation.output
+            if is_wanted(words, output):
+                examples[words] = output
+                vain = 0
+                continue
         vain += 1
-        if vain == MOST_VAIN_DRAWS:
+        if vain == most_vain:
             raise UserError(
                 f"found only {len(examples)} of {count} different examples with inputs of at most {longest_input} and "
                 f"outputs of at most {longest_output} words; ask for fewer examples or longer ones"
@@ -147,11 +165,36 @@ def sample_episode(
     dice = Dice(rng)
     for _ in range(MOST_REJECTED_GRAMMARS):
         grammar = draw_grammar(dice, sizes.primitives, sizes.functions)
-        if not is_mini_scan(grammar) and grammar.identifier not in excluded:
-            break
-    else:
-        raise UserError(f"{MOST_REJECTED_GRAMMARS} grammars in a row were excluded; ask for fewer validation episodes")
+        if is_mini_scan(grammar) or grammar.identifier in excluded:
+            continue
+        if sizes.longest_study is None:
+            return _alike(dice, grammar, sizes)
+        episode = _with_longer_queries(dice, grammar, sizes, sizes.longest_study)
+        if episode is not None:
+            return episode
+    advice = "ask for fewer validation episodes" + (" or fewer queries" if sizes.longest_study is not None else "")
+    raise UserError(f"{MOST_REJECTED_GRAMMARS} grammars in a row were excluded; {advice}")
+
+
+def _alike(dice: Dice, grammar: Grammar, sizes: EpisodeSizes) -> Episode:
+    """Draw study examples and queries together."""
     count = sizes.num_support + sizes.num_query
     examples = draw_examples(dice, grammar, count, sizes.longest_input, sizes.longest_output)
     order = tuple(dice.shuffled(examples))
     return Episode(order[: sizes.num_support], order[sizes.num_support :], grammar)
+
+
+def _with_longer_queries(dice: Dice, grammar: Grammar, sizes: EpisodeSizes, longest_study: int) -> Episode | None:
+    """Draw study examples, and queries that are longer than any and need a function; None if there seem to be none."""
+    study = draw_examples(dice, grammar, sizes.num_support, longest_study, sizes.longest_output)
+
+    def is_wanted(words: Words, output: Words) -> bool:
+        return len(words) > longest_study and needs_function(words, output, study, grammar)
+
+    try:
+        query = draw_examples(
+            dice, grammar, sizes.num_query, sizes.longest_input, sizes.longest_output, is_wanted, MOST_VAIN_QUERIES
+        )
+    except UserError:
+        return None  # a function that changes nothing, or makes every answer too long
+    return Episode(tuple(dice.shuffled(study)), tuple(dice.shuffled(query)), grammar)

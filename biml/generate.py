@@ -31,6 +31,7 @@ SIZES_HELP = {
     "longest_output": "words of an output",
     "num_support": "study examples of an episode",
     "num_query": "queries of an episode",
+    "longest_study": "words of a studied input; queries are then longer, and copying answers none (default: all alike)",
 }
 REPORTS = 10  # lines of progress for a split
 

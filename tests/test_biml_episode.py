@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from biml import episode as episode_module
+from biml.copying import is_copy, is_part_by_part, is_word_by_word, needs_function
 from biml.dice import Dice
 from biml.episode import (
     MOST_REJECTED_GRAMMARS,
@@ -32,7 +33,10 @@ from biml.grammar import (
 )
 
 PILOT_SIZES = EpisodeSizes(3, 2, 5, 5, 8, 4)
-BOTH_SIZES = pytest.mark.parametrize("sizes", [PAPER_SIZES, PILOT_SIZES], ids=["paper", "pilot"])
+LONGER_QUERIES = EpisodeSizes(2, 1, 5, 6, 6, 3, longest_study=4)
+ALL_SIZES = pytest.mark.parametrize(
+    "sizes", [PAPER_SIZES, PILOT_SIZES, LONGER_QUERIES], ids=["paper", "pilot", "longer"]
+)
 N_EPISODES = 150
 
 
@@ -48,7 +52,7 @@ def episodes():
 # Episodes
 
 
-@BOTH_SIZES
+@ALL_SIZES
 def test_examples_are_different_short_and_follow_from_the_grammar(sizes):
     """As many as asked for; interpreting an input again gives its output; none holds a word that was left."""
     for seed in range(40):
@@ -219,6 +223,8 @@ def test_outputs_that_are_always_too_long_are_an_error():
         {"longest_output": 0},
         {"num_support": -1},
         {"num_query": 0},
+        {"longest_study": 0},
+        {"longest_study": 8},
     ],
 )
 def test_impossible_sizes_are_refused(sizes):
@@ -230,3 +236,49 @@ def test_impossible_sizes_are_refused(sizes):
 def test_episodes_differ(episodes):
     """Neighbouring streams have nothing in common."""
     assert all(one.grammar != other.grammar for one, other in pairwise(episodes))
+
+
+# Queries that copying cannot answer
+
+
+def test_longer_queries_need_a_function():
+    """Each has more words than any study example, and an answer that is neither copied nor put together from copies."""
+    for seed in range(60):
+        episode = drawn(seed, LONGER_QUERIES)
+        outputs = {output for _, output in episode.support}
+        colours = {rule.left[0]: rule.right for rule in episode.grammar.rules if rule.is_primitive}
+        assert max(len(words) for words, _ in episode.support) <= 4
+        for words, output in episode.query:
+            assert len(words) == 5 and output not in outputs
+            assert output != tuple(colour for word in words for colour in colours.get(word, ()))
+            assert needs_function(words, output, episode.support, episode.grammar)
+
+
+def test_grammars_without_a_need_for_functions_are_an_error():
+    """Where there is no function every answer is that of the words, one after the other."""
+    with pytest.raises(ValueError, match=r"100 grammars in a row .* or fewer queries"):
+        drawn(0, EpisodeSizes(2, 0, 3, 6, 2, 1, longest_study=2))
+
+
+TAUGHT = parse_grammar(["dax -> RED", "wif -> PINK", "u1 lug -> [u1] [u1]", "u1 x1 -> [u1] [x1]"])
+STUDY = [(("dax",), ("RED",)), (("wif", "lug"), ("PINK", "PINK")), (("dax", "wif"), ("RED", "PINK"))]
+
+
+@pytest.mark.parametrize(
+    ("query", "copy", "word_by_word", "part_by_part"),
+    [
+        ("dax wif", True, True, True),
+        ("wif wif", True, True, False),
+        ("wif dax", False, True, False),
+        ("dax wif lug", False, False, True),
+        ("dax wif dax", False, True, True),
+        ("dax lug", False, False, False),
+        ("wif dax lug", False, False, False),
+    ],
+)
+def test_shortcuts_are_told_apart(query, copy, word_by_word, part_by_part):
+    """By hand; a query needs the function if none of them answers it."""
+    words = tuple(query.split())
+    about = (words, TAUGHT.interpret(words), STUDY, TAUGHT)
+    assert (is_copy(*about), is_word_by_word(*about), is_part_by_part(*about)) == (copy, word_by_word, part_by_part)
+    assert needs_function(*about) == (not (copy or word_by_word or part_by_part))

@@ -20,7 +20,7 @@ from script_runs import contents, run_file
 from biml.episode import PAPER_SIZES, Episode, EpisodeSizes, Example, sample_episode
 from biml.episode_files import format_episode, read_episode
 from biml.episode_sets import PART, EpisodeSet, generate, identifiers
-from biml.grammar import INPUT_WORDS, MINI_SCAN, OUTPUT_WORDS
+from biml.grammar import INPUT_WORDS, MINI_SCAN, OUTPUT_WORDS, parse_grammar
 from biml.packed_episodes import join, load_packed, pack, save_packed
 from biml.vocabulary import Language, Vocabulary
 
@@ -434,6 +434,11 @@ MISTAKES = {  # the command line and what the message must say
         "--primitives 1 --functions 0 --longest_input 3 --num_support 3 --num_query 1 --num_val 300 --jobs 2",
         ["only 3 of 4 different examples"],
     ),
+    "no function to ask for": (
+        "--primitives 1 --functions 0 --longest_input 3 --longest_study 2 --num_support 1 --num_query 1 --num_val 1",
+        ["100 grammars in a row were excluded", "or fewer queries"],
+    ),
+    "study examples as long as queries": ("--longest_study 8", ["shorter than the longest input, 8", "found 8"]),
     "every grammar taken": (
         "--primitives 1 --functions 0 --num_support 1 --num_query 1 --num_val 600 --num_train 1",
         ["100 grammars in a row were excluded"],
@@ -467,6 +472,34 @@ def test_a_mistake_is_one_line_and_changes_nothing(world, case):
     assert err.startswith("generate.py: error: ") and err.endswith("\n") and err.count("\n") == 1
     assert all(text in err for text in said), err
     assert contents(world) == before
+
+
+def run_shortcuts(*arguments):
+    return run_file(ROOT / "biml" / "shortcuts.py", *arguments)
+
+
+def test_shortcuts_are_counted_over_episodes(tmp_path):
+    """Means over the validation episodes of the shares of their queries; the lines, and JSON."""
+    study = (example("dax : RED"), example("dax lug : RED RED"))
+    asked = [("dax dax : RED RED", "lug : PINK"), ("dax lug lug : RED RED RED",), ("dax dax lug : RED RED RED",)]
+    grammar = parse_grammar(["dax -> RED", "u1 lug -> [u1] [u1]", "u1 x1 -> [u1] [x1]"])
+    episodes = [Episode(study, tuple(map(example, queries)), grammar) for queries in asked]
+    save_packed(tmp_path / "data_algebraic" / "val.npz", pack(episodes, {}))
+    code, out, err = run_shortcuts("--data_dir", tmp_path, "--fn_out_results", tmp_path / "found.json")
+    assert (code, err) == (0, "")
+    copied, by_word, by_part = 100 * 0.5 / 3, 100 * 0.5 / 3, 100 * (0.5 + 1) / 3
+    shown = f"a study example's answer: {copied:.2f} %\nthe colours of its words: {by_word:.2f} %\n"
+    assert f"of 3 validation episodes that could be answered by\n{shown}" in out
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert list(found["percent"].values()) == pytest.approx([copied, by_word, by_part, by_part])
+    assert found["n_episodes"] == 3 and "commit" in found["provenance"]
+
+
+def test_episodes_without_new_queries_have_no_shortcuts(tmp_path):
+    """One line says so."""
+    save_packed(tmp_path / "data_algebraic" / "val.npz", pack([Episode((example("dax : RED"),), (), None)], {}))
+    code, _, err = run_shortcuts("--data_dir", tmp_path)
+    assert (code, err) == (2, "shortcuts.py: error: the episodes have no new queries\n")
 
 
 def test_overwriting_has_to_be_asked_for(world):
@@ -528,5 +561,6 @@ def test_paper_sizes_are_the_default():
     code, out, err = run_generate("-h")
     assert (code, err) == (0, "")
     for name, size in asdict(PAPER_SIZES).items():
-        assert re.search(rf"--{name} N\s+[^(]*\(default:\s+{size}\)", out), name
+        shown = "all alike" if size is None else size
+        assert re.search(rf"--{name} N\s+[^(]*\(default:\s+{shown}\)", out), name
     assert re.search(r"--num_train N\s+[^(]*\(default:\s+100000\)", out)

@@ -1,0 +1,72 @@
+"""Tell how many new queries could be answered without using a function: what copying can come to.
+
+    python -m biml.shortcuts --data_dir data/pilot
+
+asks of each new query of the validation episodes whether its answer is
+
+- a study example's, whichever: the most that copying whole answers can get right;
+- the colours of its words, one after the other: what knowing the words' colours can get right;
+- answers of study examples whose inputs, one after the other, are the query: the most that copying by parts can.
+
+Shares are means over episodes, as those of biml.eval are.
+"""
+
+import argparse
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+from biml.copying import SHORTCUTS, Shortcut, needs_function
+from biml.episode import Episode
+from biml.episode_types import load_random
+from common.command_line import OneLineParser, json_path, run_script
+from common.errors import UserError
+from common.files import save_json
+from common.provenance import provenance
+
+
+def percent(gives: Shortcut, episodes: Sequence[Episode]) -> float:
+    """Compute the share of new queries to which something gives the right answer."""
+    return 100 * statistics.fmean(
+        statistics.fmean(gives(*query, episode.support, episode.grammar) for query in episode.query)
+        for episode in episodes
+    )
+
+
+def shares(episodes: Sequence[Episode]) -> dict[str, float]:
+    """Compute the share of new queries that each shortcut answers, and that any of them does, in percent.
+
+    Raises:
+        UserError: if there are no new queries.
+    """
+    asked = [episode for episode in episodes if episode.query]
+    if not asked:
+        raise UserError("the episodes have no new queries")
+    found = {name: percent(gives, asked) for name, gives in SHORTCUTS.items()}
+    return {**found, "any of these": 100 - percent(needs_function, asked)}
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = OneLineParser(__doc__)
+    help_text = "folder with data_algebraic/ (of biml.generate)"
+    parser.add_argument("--data_dir", type=Path, default=Path("data"), metavar="DIR", help=help_text)
+    parser.add_argument("--fn_out_results", type=json_path, metavar="PATH.json", help="also write the results")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Count, print, write."""
+    args = parse_arguments()
+    packed = load_random(args.data_dir, "val")
+    found = shares([packed.episode(index) for index in range(len(packed))])
+    print(f"new queries of {len(packed)} validation episodes that could be answered by")
+    for name, share in found.items():
+        print(f"{name}: {share:.2f} %")
+    if args.fn_out_results:
+        save_json(args.fn_out_results, {"percent": found, "n_episodes": len(packed), "provenance": provenance()})
+        print(f"written to {args.fn_out_results}")
+
+
+if __name__ == "__main__":
+    run_script(main)
