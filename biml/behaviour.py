@@ -6,6 +6,7 @@ nothing and sets of answers can be added up.
 Source: Lake & Baroni 2023, Results and Methods ("Behavioural methods").
 """
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -81,13 +82,45 @@ def is_iconic_error(query: Words, answer: Words, right: Words) -> bool:
     return REVERSING in query and answer != right and answer == right[::-1]
 
 
-def item_correlation(first: FewShot, second: FewShot) -> float | None:
-    """Correlate the accuracies of the queries that both have answers to (Pearson); None if that is undefined."""
+class Correlation(NamedTuple):
+    """How the accuracies of the queries go together."""
+
+    r: float  # Pearson
+    n: int  # queries
+    p: float | None  # two-sided: how likely so large an r is without any relation; None of two queries
+
+
+def item_correlation(first: FewShot, second: FewShot) -> Correlation | None:
+    """Correlate the accuracies of the queries that both have answers to; None if that is undefined.
+
+    p takes r sqrt((n - 2) / (1 - r^2)) to be Student's t with n - 2 degrees of freedom.
+    """
     pairs = [(first.items[query].percent, second.items[query].percent) for query in GOLD_QUERIES]
     known = [(x, y) for x, y in pairs if x is not None and y is not None]
     if len({x for x, _ in known}) < 2 or len({y for _, y in known}) < 2:
         return None
-    return statistics.correlation(*zip(*known, strict=True))
+    r = max(-1.0, min(1.0, statistics.correlation(*zip(*known, strict=True))))
+    freedom = len(known) - 2
+    if not freedom:
+        return Correlation(r, len(known), None)
+    t = math.inf if abs(r) == 1 else r * math.sqrt(freedom / (1 - r * r))
+    return Correlation(r, len(known), two_sided_p(t, freedom))
+
+
+def two_sided_p(t: float, freedom: int) -> float:
+    """Compute how likely Student's t is to be at least that far from 0: finite sums for whole degrees of freedom.
+
+    Source: Abramowitz and Stegun 1964, 26.7.3 and 26.7.4.
+    """
+    angle = math.atan2(abs(t), math.sqrt(freedom))
+    sine, cosine = math.sin(angle), math.cos(angle)
+    is_odd = freedom % 2
+    term, total = (cosine, 0.0) if is_odd else (1.0, 0.0)
+    for k in range(1 + is_odd, freedom, 2):
+        total += term
+        term *= cosine**2 * k / (k + 1)
+    within = 2 / math.pi * (angle + sine * total) if is_odd else sine * total
+    return max(0.0, 1 - within)
 
 
 class OpenEnded(NamedTuple):

@@ -1,27 +1,30 @@
-"""Files of sampled answers, which are analysed later, and the pages that show them.
+"""Sampled answers, in files that are analysed later, and people's published ones in the same form.
 
 JSON: about the network and the run, and for each episode a list of [query, answer] in the benchmark's own symbols.
 """
 
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from biml.behaviour import FewShot, OpenEnded, analyse_few_shot, analyse_open_ended
-from biml.benchmarks import GOLD_QUERIES
+from biml.behaviour import FewShot, OpenEnded, analyse_few_shot, analyse_open_ended, with_roles
+from biml.benchmarks import GOLD_QUERIES, split
+from biml.episode_types import few_shot_answers, participants
 from biml.grammar import Words
 from common.errors import UserError
 
 FEW_SHOT = ("few_shot_gold", "few_shot_human", "few_shot_human_mult10")
 OPEN_ENDED = "open_end_freeform"
 LISTED = "episodes"  # the key of the answers
+PEOPLE = "people"
 
 
 class AnswerFile(NamedTuple):
-    """Sampled answers and where they are from."""
+    """Answers and where they are from."""
 
-    name: str  # of the network
+    name: str  # of the network, or PEOPLE
     episode_type: str
     episodes: list[list[tuple[Words, Words]]]  # query and answer
 
@@ -73,6 +76,35 @@ def read_answers(path: Path) -> AnswerFile:
             f"{path}: expected answers written by biml.eval --sample_html or --sample_iterative ({reason})"
         ) from None
     return answers
+
+
+def people_few_shot(data_dir: Path) -> AnswerFile:
+    """Read people's answers to the gold queries.
+
+    Raises:
+        UserError: if they are not there, or are answers to other queries.
+    """
+    episodes = [[(one.input, one.output) for one in episode.query] for episode in few_shot_answers(data_dir)]
+    strange = {" ".join(query) for query, _ in itertools.chain(*episodes)} - {*GOLD_QUERIES}
+    if strange:
+        raise UserError(f"{data_dir}: expected answers to the gold queries; found one to {min(strange)!r}")
+    return AnswerFile(PEOPLE, "few_shot_human", episodes)
+
+
+def people_open_ended(data_dir: Path) -> AnswerFile:
+    """Read people's answers to the open-ended instructions, an episode a participant, in roles for the words.
+
+    Raises:
+        UserError: if they are not there, or are answers to other instructions; the message tells whose.
+    """
+    episodes = []
+    for number, participant in enumerate(participants(data_dir)):
+        try:
+            answers = with_roles([(one.input, one.output) for one in participant.query])
+        except ValueError as error:
+            raise UserError(f"participant {number} of data_human/open_ended_all: {error}") from None
+        episodes.append([(split(query), answer) for query, answer in answers.items()])
+    return AnswerFile(PEOPLE, OPEN_ENDED, episodes)
 
 
 def _pair(pair: Any) -> tuple[Words, Words]:

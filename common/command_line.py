@@ -134,6 +134,13 @@ def png_path(text: str) -> Path:
     return Path(text)
 
 
+def html_path(text: str) -> Path:
+    """Parse the path of a page, in .html so that no other file is overwritten."""
+    if Path(text).suffix != ".html":
+        raise argparse.ArgumentTypeError(f"expected PATH.html, found {text!r}")
+    return Path(text)
+
+
 def add_model_folder(group: argparse._ActionsContainer) -> None:
     """Add --dir_model."""
     group.add_argument("--dir_model", type=Path, default=Path("out_models"), metavar="DIR", help="folder of the models")

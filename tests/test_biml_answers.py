@@ -36,7 +36,7 @@ from biml.episode import Episode, Example
 from biml.episode_files import format_episode
 from biml.grammar import INPUT_WORDS, MINI_SCAN, OUTPUT_WORDS
 from biml.kinds_text import few_shot_table, open_ended_table
-from biml.pages import few_shot_page, listing, open_ended_page
+from biml.pages import few_shot_comparison, few_shot_page, listing, open_ended_comparison, open_ended_page
 from biml.sampled_files import LISTED, AnswerFile, listed, read_answers
 from biml.scoring import LAPSES, fit_lapse
 from biml.symbolic import answer_probability, likelihood, of_grammar, of_grammar_and_heuristics
@@ -250,6 +250,54 @@ def test_every_round_stands_on_its_page(rounds):
     for note, kind in zip(notes, kinds, strict=True):
         for name, holds in kind._asdict().items():
             assert (name.replace("_", "-") in note) == holds
+
+
+def tables_of(page):
+    """The rows of every table; a row is its cells, each the text and the tiles in it."""
+    tables = []
+    for tag, kind, text in page.found():
+        if tag == "table":
+            tables.append([])
+        elif tag == "tr":
+            tables[-1].append([])
+        elif tag in ("td", "th"):
+            tables[-1][-1].append((text, []))
+        elif kind == "tile" and tables and tables[-1][-1][-1][0] == "":
+            tables[-1][-1][-1][1].append(text)
+    return tables
+
+
+def test_people_and_a_network_stand_side_by_side_on_the_few_shot_page():
+    """A row an answer, a column of counts each, the answers of the highest shares first; nothing for never."""
+    query = GOLD_QUERIES[0]  # its answer is DAX 3
+    right, iconic = GOLD[query], GOLD[query][::-1]
+    columns = {"people": {query: [right] * 3 + [iconic]}, "net <b>": {query: [right, ("1",)]}, "idle": {}}
+    text = few_shot_comparison("a title", "a table", columns)
+    assert_safe(text)
+    page = Page(text)
+    assert [text.partition(" →")[0] for text in page.texts("h2")] == list(GOLD_QUERIES)
+    heads, *rows = tables_of(page)[0]
+    assert [text for text, _ in heads] == ["answer", "people", "net <b>", "idle", ""]
+    assert [(tuple(row[0][1]), [text for text, _ in row[1:]]) for row in rows] == [
+        (right, ["3 (75.0 %)", "1 (50.0 %)", "", "right"]),
+        (("1",), ["", "1 (50.0 %)", "", ""]),
+        (iconic, ["1 (25.0 %)", "", "", "iconic"]),
+    ]
+    assert [kind for tag, kind, _ in page.found() if tag == "tr"].count("right") == 1
+
+
+def test_open_ended_answers_that_differ_in_colours_alone_are_one_row():
+    """Counted by column, told with colours in the order in which they come up, and with the biases that they follow."""
+    people = [spoken([[c] for c in colours]) for colours in ("ABCDE", "EDCBA", "AACDE")]
+    text = open_ended_comparison("a title", "a table", {"people": people, "net": people[2:]})
+    assert_safe(text)
+    page = Page(text)
+    ((heads, *rows),) = tables_of(page)
+    assert [text for text, _ in heads] == ["people", "net", *OPEN_ENDED, "follows"]
+    named = spoken([[c] for c in ("c1", "c2", "c3", "c4", "c5")])
+    assert {tuple(text for text, _ in row[:2]) for row in rows} == {("2 (66.7 %)", ""), ("1 (33.3 %)", "1 (100.0 %)")}
+    (perfect,) = (row for row in rows if row[-1][0].endswith("perfect"))
+    assert [tuple(tiles) for _, tiles in perfect[2:-1]] == [named[query] for query in OPEN_ENDED]
 
 
 @pytest.mark.parametrize("symbol", NASTY[:5])
@@ -672,11 +720,11 @@ def test_networks_and_people_stand_side_by_side(world, tmp_path):
     read = [read_answers(world / f"{name}.json").few_shot() for name in ("gold", "sloppy")]
     columns = dict(zip(("people", "net_gold", "net_sloppy"), (people, *read), strict=True))
     assert few_shot_table(columns) in outcome.out
-    r = item_correlation(people, read[1])
+    one = item_correlation(people, read[1])
     assert "people and net_gold: r = undefined\n" in outcome.out  # always right
-    assert f"people and net_sloppy: r = {r:.3f}\n" in outcome.out
+    assert f"people and net_sloppy: r = {one.r:.3f}, p = {one.p:.4f} (t, 10 queries)\n" in outcome.out
     report = json.loads(result.read_text())
-    assert report["correlation_with_people"] == {"net_gold": None, "net_sloppy": pytest.approx(r)}
+    assert report["correlation_with_people"] == {"net_gold": None, "net_sloppy": pytest.approx(one._asdict())}
     for name, one in columns.items():
         found = report["kinds"][name]
         assert found.keys() == set(FewShot._fields)
@@ -698,6 +746,22 @@ def test_open_ended_answers_of_people_have_words_of_their_own(world, tmp_path):
     assert open_ended_table(columns) in outcome.out
     report = json.loads(result.read_text())
     assert report["kinds"] == {name: [one._asdict() for one in many] for name, many in columns.items()}
+
+
+@pytest.mark.parametrize("task", ["few-shot", "open-ended"])
+def test_a_page_shows_people_beside_networks(world, tmp_path, task):
+    """The answers of both, in the columns of the table that is printed."""
+    page = tmp_path / "new" / "page.html"
+    name = {"few-shot": "sloppy", "open-ended": "open"}[task]
+    outcome = run(biml.analyse, world, f"{{world}}/{name}.json --data_dir {{world}}", "--fn_out_page", page)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out.endswith(f"written to {page}\n")
+    shown = Page(page.read_text())
+    assert all(line in outcome.out for line in shown.texts("pre")[0].splitlines())
+    heads, *rows = tables_of(shown)[0]
+    names = [text for text, _ in heads]
+    assert [one for one in names if one in ("people", f"net_{name}")] == ["people", f"net_{name}"]
+    assert all(any(row[names.index(one)][0] for row in rows) for one in ("people", f"net_{name}"))
 
 
 @pytest.mark.parametrize("names", ["gold", "sloppy gold", "open more"])
@@ -757,6 +821,7 @@ MISTAKES = {  # the script, its command line, and what the message must say
     "damaged people": (biml.analyse, "{world}/gold.json --data_dir {world}/damaged", ["00.txt:4: expected 'IN:"]),
     "six instructions": (biml.analyse, "{world}/open.json --data_dir {world}/damaged", ["seven open-ended"]),
     "results of another kind": (biml.analyse, "{world}/gold.json --fn_out_results r.csv", ["PATH.json", "r.csv"]),
+    "a page of another kind": (biml.analyse, "{world}/gold.json --fn_out_page p.htm", ["PATH.html", "p.htm"]),
     "results into a file": (biml.analyse, "{world}/gold.json --fn_out_results {world}/file/r.json", ["file"]),
     "unknown option": (biml.analyse, "{world}/gold.json --speed 3", ["--speed"]),
     "no answers to score": (biml.symbolic, "--data_dir {world}/empty", ["data_human", "--data_dir"]),

@@ -1,12 +1,21 @@
 """Kinds of answers: hand-made ones are told apart, and the shares are of what they say."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from biml.behaviour import Share, analyse_few_shot, analyse_open_ended, is_one_to_one, item_correlation
+from biml.behaviour import (
+    Share,
+    analyse_few_shot,
+    analyse_open_ended,
+    is_one_to_one,
+    item_correlation,
+    two_sided_p,
+)
 from biml.benchmarks import GOLD_QUERIES, OPEN_ENDED, gold_episode, split
 from biml.grammar import OUTPUT_WORDS
+from paper.comparison import T_QUANTILES
 
 GOLD = {" ".join(one.input): one.output for one in gold_episode().query}
 MEANINGS = st.lists(st.lists(st.sampled_from(OUTPUT_WORDS), min_size=1, max_size=3), min_size=5, max_size=5)
@@ -56,13 +65,45 @@ def test_one_to_one_answers_have_a_symbol_a_word(query, answer, expected):
 
 
 def test_the_correlation_is_that_of_item_accuracies():
-    """One with itself, minus one with its opposite, undefined where one does not vary."""
+    """One with itself, minus one with its opposite, both of them hardly by chance; undefined where one is all alike."""
     up = analyse_few_shot({query: [GOLD[query]] * k + [()] * (9 - k) for k, query in enumerate(GOLD_QUERIES)})
     down = analyse_few_shot({query: [()] * k + [GOLD[query]] * (9 - k) for k, query in enumerate(GOLD_QUERIES)})
     flat = analyse_few_shot({query: [GOLD[query]] for query in GOLD_QUERIES})
-    assert item_correlation(up, up) == pytest.approx(1)
-    assert item_correlation(up, down) == pytest.approx(-1)
+    assert item_correlation(up, up) == pytest.approx((1, 10, 0), abs=1e-6)
+    assert item_correlation(up, down) == pytest.approx((-1, 10, 0), abs=1e-6)
     assert item_correlation(up, flat) is None
+
+
+def test_two_queries_have_a_correlation_without_p():
+    """There is a line through any two points."""
+    two = analyse_few_shot({query: [GOLD[query]] * k + [()] for k, query in enumerate(GOLD_QUERIES[:2])})
+    assert item_correlation(two, two) == (pytest.approx(1), 2, None)
+
+
+@pytest.mark.parametrize("freedom", range(1, 31))
+def test_p_is_a_twentieth_at_the_quantiles_of_t(freedom):
+    """As tabled, to four digits; on either side."""
+    t = T_QUANTILES[freedom - 1]
+    assert two_sided_p(t, freedom) == pytest.approx(0.05, abs=1e-4)
+    assert two_sided_p(-t, freedom) == two_sided_p(t, freedom)
+
+
+def test_p_of_known_values():
+    """The published correlation of .788 over ten queries has p = .007; and some that can be worked out by hand."""
+    assert two_sided_p(0.788 * (8 / (1 - 0.788**2)) ** 0.5, 8) == pytest.approx(0.00678, abs=1e-5)
+    assert two_sided_p(1, 1) == pytest.approx(0.5)
+    assert two_sided_p(1, 2) == pytest.approx(1 - 3**-0.5)
+    assert (two_sided_p(0, 7), two_sided_p(float("inf"), 8)) == (1, 0)
+
+
+@pytest.mark.parametrize("r", [0.3, 0.7])
+def test_p_is_how_often_unrelated_numbers_go_together_as_well(r):
+    """Of 20,000 samples of ten normal numbers, beside ten others."""
+    samples = np.random.default_rng(0).normal(size=(20_000, 10))
+    samples -= samples.mean(axis=1, keepdims=True)
+    line = np.arange(10) - 4.5
+    found = samples @ line / np.linalg.norm(samples, axis=1) / np.linalg.norm(line)
+    assert two_sided_p(r * (8 / (1 - r**2)) ** 0.5, 8) == pytest.approx((abs(found) >= r).mean(), abs=0.01)
 
 
 @given(MEANINGS)
