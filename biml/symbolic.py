@@ -1,26 +1,28 @@
-"""Symbolic baselines: how likely people's answers are for someone who knows the gold grammar, and lapses.
+"""Symbolic baselines: how likely people's answers are for someone who follows rules, and lapses.
 
     python -m biml.symbolic --data_dir data
 
-One knows nothing but the grammar; the other also answers a fifth of the queries by the heuristics that networks are
-trained with. Both lapse: with some probability a symbol, the end included, is drawn at random instead. Answers are in
-canonical symbols; what has no canonical name counts as a colour like any other. Nothing is sampled: sums are exact.
+Few-shot: one knows nothing but the gold grammar; the other also answers a fifth of the queries by the heuristics that
+networks are trained with. Open-ended: a participant answers one to one, with any colour for each word; or iconically
+too, with the same colour wherever a word stands; or mutually exclusively too, with a colour of its own for each word.
+All lapse: with some probability a symbol, the end included, is drawn at random instead. What has no canonical name
+counts as a colour like any other. Nothing is sampled: sums over what may be intended are exact.
 
-Source: Lake & Baroni 2023, Results ("symbolic" models).
+Source: Lake & Baroni 2023, Results ("symbolic" models, and the three biases).
 """
 
 import argparse
 import functools
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from biml.benchmarks import GOLD_QUERIES, gold_episode
-from biml.episode import Episode, Example
-from biml.episode_types import few_shot_answers
+from biml.benchmarks import gold_episode, split
+from biml.episode import Example
 from biml.grammar import MINI_SCAN, OUTPUT_WORDS, Words
+from biml.sampled_files import people_few_shot, people_open_ended
 from biml.scoring import Likelihood, fit_lapse
 from biml.views import HEURISTIC, interpret_flipped
 from common.command_line import OneLineParser, json_path, positive_float, run_script
@@ -100,6 +102,69 @@ def likelihood(intend: Callable[[Words], list[Intention]], answers: Sequence[Exa
     return Likelihood(total, None, n_symbols, total / n_symbols)
 
 
+Meanings = list[list[float]]
+"""For each word of a participant, and each colour: how likely it makes all that stands in the word's places."""
+
+
+def any_colours(meanings: Meanings) -> float:
+    """Let each word mean any colour, whatever the others mean."""
+    return math.prod(sum(by_colour) / N_COLOURS for by_colour in meanings)
+
+
+def own_colours(meanings: Meanings) -> float:
+    """Let each word mean a colour of its own; all ways are as likely."""
+    ways = list(itertools.permutations(range(N_COLOURS), len(meanings)))
+    return sum(math.prod(map(list.__getitem__, meanings, way)) for way in ways) / len(ways)
+
+
+class Biases(NamedTuple):
+    """What a participant's answers to the open-ended instructions have in common."""
+
+    is_iconic: bool  # a word means the same colour wherever it stands
+    share: Callable[[Meanings], float]  # how the words share the colours
+
+
+OPEN_ENDED_MODELS = {
+    "one-to-one and lapses": Biases(False, any_colours),
+    "one-to-one, iconic and lapses": Biases(True, any_colours),
+    "one-to-one, iconic, mutually exclusive and lapses": Biases(True, own_colours),
+}
+
+
+def round_log_p(biases: Biases, answers: Mapping[str, Words], lapse: float) -> float:
+    """Compute the log-probability of all answers of one participant together, in nats.
+
+    Raises:
+        UserError: if they are made of more colours than there are.
+    """
+    seen = sorted({symbol for answer in answers.values() for symbol in answer})
+    if len(seen) > N_COLOURS:
+        raise UserError(f"expected answers of {N_COLOURS} colours, found {', '.join(seen)}")
+    colours = [*seen, *[None] * (N_COLOURS - len(seen))]
+    miss = lapse / (N_COLOURS + 1)
+    hit = 1 - lapse + miss
+    log_p = 0.0
+    places: dict[tuple[object, ...], list[str]] = {}  # what stands where the same is meant
+    for query, answer in answers.items():
+        for number, (word, symbol) in enumerate(_aligned(split(query), answer)):
+            if word == END:
+                log_p += math.log(hit if symbol == END else miss)
+            else:
+                places.setdefault((word,) if biases.is_iconic else (query, number), []).append(symbol)
+    meanings = [
+        [math.prod(hit if symbol == colour else miss for symbol in symbols) for colour in colours]
+        for symbols in places.values()
+    ]
+    return log_p + math.log(biases.share(meanings))
+
+
+def open_ended_likelihood(biases: Biases, rounds: Sequence[Mapping[str, Words]], lapse: float) -> Likelihood:
+    """Compute the log-likelihood of participants' answers, in nats."""
+    total = math.fsum(round_log_p(biases, answers, lapse) for answers in rounds)
+    n_symbols = sum(len(answer) + 1 for answers in rounds for answer in answers.values())
+    return Likelihood(total, None, n_symbols, total / n_symbols)
+
+
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = OneLineParser(__doc__)
@@ -114,24 +179,42 @@ def parse_arguments() -> argparse.Namespace:
     return args
 
 
-def main() -> None:
-    """Score people's answers by each model and by chance, print, write."""
-    args = parse_arguments()
-    episodes: list[Episode] = few_shot_answers(args.data_dir)
-    answers = [answer for episode in episodes for answer in episode.query]
-    strange = {" ".join(answer.input) for answer in answers} - {*GOLD_QUERIES}
-    if strange:
-        raise UserError(f"{args.data_dir}: expected answers to the gold queries; found one to {min(strange)!r}")
+def scored(models: Mapping[str, Callable[[float], Likelihood]], given_lapse: float | None) -> dict[str, Any]:
+    """Score answers by each model, with the lapse given or the best; print."""
     report = {}
-    for name, intend in MODELS.items():
-        score = functools.partial(likelihood, functools.cache(intend), answers)  # many answers, few queries
-        lapse, best = fit_lapse(score) if args.ll_p_lapse is None else (args.ll_p_lapse, score(args.ll_p_lapse))
+    for name, score in models.items():
+        lapse, best = fit_lapse(score) if given_lapse is None else (given_lapse, score(given_lapse))
         report[name] = {"lapse": lapse, **best._asdict()}
         print(f"{name}: lapse {lapse}, log-likelihood {best.total:.2f} nats, {best.per_symbol:.4f} a symbol")
-    n_symbols = sum(len(answer.output) + 1 for answer in answers)
+    return report
+
+
+def print_chance(answers: Sequence[Words]) -> None:
+    """Print how likely answers are if every symbol is drawn at random."""
+    n_symbols = sum(len(answer) + 1 for answer in answers)
     print(f"chance alone: {-n_symbols * math.log(N_COLOURS + 1):.2f} nats; {len(answers)} answers, {n_symbols} symbols")
+
+
+def main() -> None:
+    """Score people's answers to both tasks by each model and by chance, print, write."""
+    args = parse_arguments()
+    answers = [Example(*pair) for episode in people_few_shot(args.data_dir).episodes for pair in episode]
+    rounds = people_open_ended(args.data_dir).rounds()
+    print("few-shot")  # many answers, few queries: what is intended is worked out once
+    few_shot = {name: functools.partial(likelihood, functools.cache(model), answers) for name, model in MODELS.items()}
+    report = scored(few_shot, args.ll_p_lapse)
+    print_chance([answer.output for answer in answers])
+    print(f"open-ended, {len(rounds)} participants")
+    open_ended = {
+        name: functools.partial(open_ended_likelihood, model, rounds) for name, model in OPEN_ENDED_MODELS.items()
+    }
+    open_report = scored(open_ended, args.ll_p_lapse)
+    print_chance([answer for each in rounds for answer in each.values()])
     if args.fn_out_results:
-        save_json(args.fn_out_results, {"models": report, "n_answers": len(answers), "provenance": provenance()})
+        counts = {"n_answers": len(answers), "n_participants": len(rounds)}
+        save_json(
+            args.fn_out_results, {"models": report, "open_ended": open_report, **counts, "provenance": provenance()}
+        )
         print(f"written to {args.fn_out_results}")
 
 

@@ -37,9 +37,17 @@ from biml.episode_files import format_episode
 from biml.grammar import INPUT_WORDS, MINI_SCAN, OUTPUT_WORDS
 from biml.kinds_text import few_shot_table, open_ended_table
 from biml.pages import few_shot_comparison, few_shot_page, listing, open_ended_comparison, open_ended_page
-from biml.sampled_files import LISTED, AnswerFile, listed, read_answers
+from biml.sampled_files import LISTED, AnswerFile, listed, people_open_ended, read_answers
 from biml.scoring import LAPSES, fit_lapse
-from biml.symbolic import answer_probability, likelihood, of_grammar, of_grammar_and_heuristics
+from biml.symbolic import (
+    OPEN_ENDED_MODELS,
+    answer_probability,
+    likelihood,
+    of_grammar,
+    of_grammar_and_heuristics,
+    open_ended_likelihood,
+    round_log_p,
+)
 from biml.views import HEURISTIC, UNDEFINED, one_to_one, role_flip
 from biml.vocabulary import VANILLA
 from common.files import save_json
@@ -660,6 +668,63 @@ def test_the_likelihood_of_answers_is_a_product(intend, given_answers, lapse):
     assert (found.total_sd, found.n_symbols, found.per_symbol) == (None, n, pytest.approx(math.log(p) / n))
 
 
+BIASES = pytest.mark.parametrize("biases", OPEN_ENDED_MODELS.values(), ids=OPEN_ENDED_MODELS)
+
+
+@BIASES
+@pytest.mark.parametrize("lapse", [0.05, 0.6])
+@pytest.mark.parametrize(("queries", "longest"), [(("p1", "p1 p2"), (2, 3)), (("p1", "p1", "p2 p1"), (1, 1, 2))])
+def test_the_probabilities_of_all_rounds_add_up(biases, lapse, queries, longest):
+    """Over all with answers of up to so many symbols, one is missing but the chance of longer ones."""
+    rounds = itertools.product(
+        *(
+            [answer for length in range(most + 1) for answer in itertools.product(COLOURS, repeat=length)]
+            for most in longest
+        )
+    )
+    names = [query + " " * number for number, query in enumerate(queries)]  # the same instruction may come twice
+    total = math.fsum(math.exp(round_log_p(biases, dict(zip(names, one, strict=True)), lapse)) for one in rounds)
+    expected = 1.0
+    for query, most in zip(queries, longest, strict=True):
+        n_within = min(len(split(query)), most + 1)
+        expected *= 1 - (1 - lapse / 7) ** n_within * (6 * lapse / 7) ** (most + 1 - n_within)
+    assert total == pytest.approx(expected, abs=1e-12)
+
+
+def test_each_bias_has_its_share():
+    """By hand, without lapses to speak of: a colour for each of 15 places, for each of 5 words, or of what is left."""
+    perfect, alike = (spoken([[c] for c in colours]) for colours in ("ABCDE", "AACDE"))
+    other_place = perfect | {"p1 p1": ("A", "F")}
+    one_to_one, iconic, exclusive = OPEN_ENDED_MODELS.values()
+    n_words = sum(len(split(query)) for query in OPEN_ENDED)
+    assert n_words == 16
+    for biases, answers, expected in (
+        *((one_to_one, answers, 6.0**-16) for answers in (perfect, alike, other_place)),
+        *((iconic, answers, 6.0**-5) for answers in (perfect, alike)),
+        (exclusive, perfect, 1 / 720),
+        (exclusive, alike, 0),
+        (iconic, other_place, 0),
+    ):
+        p = math.exp(round_log_p(biases, answers, 1e-9))
+        assert p == pytest.approx(expected, abs=1e-8 if expected == 0 else 0, rel=1e-6)
+
+
+@BIASES
+@given(st.lists(st.lists(st.sampled_from("ABCDEF"), max_size=4).map(tuple), min_size=7, max_size=7))
+def test_participants_who_always_lapse_know_nothing(biases, answers):
+    """Each symbol, and each end, has the chance of one in seven."""
+    n_symbols = sum(len(answer) + 1 for answer in answers)
+    log_p = round_log_p(biases, dict(zip(OPEN_ENDED, answers, strict=True)), 1.0)
+    assert log_p == pytest.approx(-n_symbols * math.log(7))
+
+
+def test_more_colours_than_there_are_are_refused():
+    """Six of them, besides the end."""
+    answers = spoken([[c] for c in "ABCDE"]) | {"p1": ("F", "G")}
+    with pytest.raises(ValueError, match="expected answers of 6 colours, found A, B, C, D, E, F, G"):
+        round_log_p(OPEN_ENDED_MODELS["one-to-one and lapses"], answers, 0.1)
+
+
 # The scripts
 
 MEANINGS = {"perfect": "A B C D E", "alike": "A A C D E", "long": "AA B C D E"}
@@ -794,6 +859,14 @@ def test_symbolic_models_are_scored_at_their_best_lapse(world, tmp_path):
         f"chance alone: {-N_SYMBOLS * math.log(7):.2f} nats; {len(PEOPLE)} answers, {N_SYMBOLS} symbols" in outcome.out
     )
     assert report["n_answers"] == len(PEOPLE) and "commit" in report["provenance"]
+    rounds = people_open_ended(world).rounds()
+    n_open = sum(len(answer) + 1 for one in rounds for answer in one.values())
+    assert report["open_ended"].keys() == OPEN_ENDED_MODELS.keys() and report["n_participants"] == len(rounds) == 2
+    for name, biases in OPEN_ENDED_MODELS.items():
+        lapse, found = fit_lapse(functools.partial(open_ended_likelihood, biases, rounds))
+        assert report["open_ended"][name] == pytest.approx({"lapse": lapse, **found._asdict()})
+        assert f"{name}: lapse {lapse}, log-likelihood {found.total:.2f} nats" in outcome.out
+    assert f"chance alone: {-n_open * math.log(7):.2f} nats; 14 answers, {n_open} symbols" in outcome.out
 
 
 @pytest.mark.parametrize("lapse", [0.03, 1.0])
