@@ -33,7 +33,7 @@ from biml.grammar import (
 )
 
 PILOT_SIZES = EpisodeSizes(3, 2, 5, 5, 8, 4)
-LONGER_QUERIES = EpisodeSizes(2, 1, 5, 6, 6, 3, longest_study=4)
+LONGER_QUERIES = EpisodeSizes(2, 1, 4, 6, 4, 2, longest_study=3)
 ALL_SIZES = pytest.mark.parametrize(
     "sizes", [PAPER_SIZES, PILOT_SIZES, LONGER_QUERIES], ids=["paper", "pilot", "longer"]
 )
@@ -247,9 +247,9 @@ def test_longer_queries_need_a_function():
         episode = drawn(seed, LONGER_QUERIES)
         outputs = {output for _, output in episode.support}
         colours = {rule.left[0]: rule.right for rule in episode.grammar.rules if rule.is_primitive}
-        assert max(len(words) for words, _ in episode.support) <= 4
+        assert max(len(words) for words, _ in episode.support) <= 3
         for words, output in episode.query:
-            assert len(words) == 5 and output not in outputs
+            assert len(words) == 4 and output not in outputs
             assert output != tuple(colour for word in words for colour in colours.get(word, ()))
             assert needs_function(words, output, episode.support, episode.grammar)
 
