@@ -41,6 +41,7 @@ from common.provenance import provenance
 from common.run_loop import (
     ANEW,
     add_overwrite,
+    begin_anew,
     cannot_go_on,
     claimed,
     differing_arguments,
@@ -303,8 +304,8 @@ class Training:
 def train(trainings: Sequence[Training], learner: Learner | LockStep, replaced: Iterable[Path]) -> None:
     """Train runs, one or several in lock step, to their last episode, logging and saving on the way.
 
-    A new run is saved before its first episode. Then the networks go that later runs of the command are to replace, so
-    that none of them is taken for a state of such a run. Ctrl-C and SIGTERM wait for the end of the episode, and save.
+    `replaced` are the networks that later runs of the command are to replace. Ctrl-C and SIGTERM wait for the end of the
+    episode, and save.
     """
     args, seeds = trainings[0].args, [one.args.seed for one in trainings]
     names = [f"seed {seed}: " if len(seeds) > 1 else "" for seed in seeds]
@@ -312,11 +313,9 @@ def train(trainings: Sequence[Training], learner: Learner | LockStep, replaced: 
         one.company = list(dict.fromkeys([*one.company, *seeds]))
     curves = [one.open_curve() for one in trainings]
     episode = trainings[0].episode
+    if episode == 0:
+        begin_anew(lambda: save_all(trainings, learner), replaced)
     with interrupts_noticed() as is_interrupted:
-        if episode == 0:
-            save_all(trainings, learner)
-        for path in replaced:
-            path.unlink(missing_ok=True)
         while episode < args.num_episodes and not is_interrupted():
             lr = learner.lr
             learner.step([one.draw() for one in trainings])

@@ -2,9 +2,9 @@
 
     python -m biml.train --episode_type algebraic+biases --fn_out_model net_BIML.tar
 
-writes <dir_model>/<fn_out_model> after every epoch and beside it the learning curve as .csv. A run is determined by its
-arguments: interrupted and started again it ends with the very weights of an uninterrupted run (same
-machine, CPU). Episodes of random grammars come from `python -m biml.generate`.
+writes <dir_model>/<fn_out_model> before the first and after every epoch, and beside it the learning curve as .csv. A
+run is determined by its arguments: interrupted and started again it ends with the very weights of an uninterrupted run
+(same machine, CPU). Episodes of random grammars come from `python -m biml.generate`.
 
 The command that goes on may have another --nepochs, as long as the learning rates have been the same up to now.
 """
@@ -38,13 +38,6 @@ def files_beside(path: Path, args: argparse.Namespace) -> list[Path]:
     return [best_path(path)] * args.save_best + [weights_path(path)] * args.save_weights
 
 
-def is_left_by(args: argparse.Namespace, best: Path, device: torch.device) -> bool:
-    """Say whether a best network is one that this very command kept before it was stopped in its first epoch."""
-    trained = load_network(best, device)
-    differing = differing_arguments(trained.arguments, vars(args), PLACES, make_parser().get_default)
-    return not differing and not trained.saved.get("is_between_epochs", True) and trained.epoch == 0
-
-
 def find_earlier_run(path: Path, args: argparse.Namespace, device: torch.device) -> TrainedNetwork | None:
     """Load the checkpoint that this command goes on from, if there is one.
 
@@ -55,8 +48,6 @@ def find_earlier_run(path: Path, args: argparse.Namespace, device: torch.device)
         return None
     if not path.exists():
         for other in (one for one in files_beside(path, args) if one.exists()):
-            if other == best_path(path) and is_left_by(args, other, device):
-                continue  # the run begins anew and comes to the same network
             raise UserError(f"{other} exists, without {path.name}; {ANEW}")
         return None
     trained = load_network(path, device)
@@ -100,7 +91,8 @@ def main() -> None:
         training.check_data(path, earlier)
     go_on = None if earlier is None else lambda: training.go_on_from(earlier)
     beside = files_beside(path, args)
-    run_or_go_on(path, args, args.nepochs, "epoch", lambda: training.epoch, lambda: training.run(path), go_on, beside)
+    save, run = (lambda: training.save(path)), (lambda: training.run(path))
+    run_or_go_on(path, args, args.nepochs, "epoch", lambda: training.epoch, save, run, go_on, beside)
 
 
 if __name__ == "__main__":

@@ -137,12 +137,25 @@ def interruption_explained(command: str, unit: str, saved: Callable[[], int]) ->
         raise KeyboardInterrupt(f"interrupted; {command} goes on from {unit} {saved()}") from None
 
 
+def begin_anew(save: Callable[[], None], replaced: Iterable[Path]) -> None:
+    """Write a new run's checkpoint before its first step, and only then do away with the networks that it replaces.
+
+    So there is a network at any time, and none of an earlier run is taken for a state of this one. A run that cannot be
+    saved leaves everything as it is.
+    """
+    with interrupts_noticed():
+        save()
+        for path in replaced:
+            path.unlink(missing_ok=True)
+
+
 def run_or_go_on(
     path: Path,
     args: argparse.Namespace,
     total: int,
     unit: str,
     done: Callable[[], int],
+    save: Callable[[], None],
     run: Callable[[], None],
     go_on: Callable[[], None] | None,
     beside: Iterable[Path] = (),
@@ -151,11 +164,11 @@ def run_or_go_on(
 
     Args:
         path: the checkpoint.
-        args: the command; with `overwrite` what earlier runs left at `path` and `beside` goes before the first step, so
-            that nothing of it is taken for a state of the new run.
+        args: the command; with `overwrite` a new run takes the place of what earlier ones left at `path` and `beside`.
         total: epochs or steps wanted.
         unit: "epoch" or "step".
         done: tells how many are in the checkpoint.
+        save: writes the checkpoint as it is before the first one.
         run: trains to the last one.
         go_on: takes over what the checkpoint holds; None for a new run.
         beside: further networks that the run writes.
@@ -170,11 +183,12 @@ def run_or_go_on(
         if done() == total:
             print(f"{path} is finished ({total} {unit}s); --overwrite trains it anew")
             return
-        print(f"going on from {unit} {done()}", flush=True)
+        if done() > 0:  # before its first one a run is what its arguments make it
+            print(f"going on from {unit} {done()}", flush=True)
     with (
         claimed([path], "choose another --fn_out_model"),
         interruption_explained(same_command(args), unit, done),
     ):
-        for one in (path, *beside) if args.overwrite else ():
-            one.unlink(missing_ok=True)
+        if go_on is None:
+            begin_anew(save, beside if args.overwrite else ())
         run()

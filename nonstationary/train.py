@@ -77,7 +77,8 @@ def main() -> None:
     trained = sum(parameter.numel() for parameter in training.network.parameters() if parameter.requires_grad)
     print(f"{args.model} ({trained} weights) on {args.data_distribution}, {describe_device(device)}, to {path}")
     go_on = None if earlier is None else lambda: training.go_on_from(earlier)
-    run_or_go_on(path, args, args.train_steps, "step", lambda: training.saved_step, lambda: training.run(path), go_on)
+    save, run = (lambda: training.save(path)), (lambda: training.run(path))
+    run_or_go_on(path, args, args.train_steps, "step", lambda: training.saved_step, save, run, go_on)
 
 
 if __name__ == "__main__":

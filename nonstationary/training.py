@@ -14,6 +14,7 @@ from common.devices import describe_device, restore_torch_states, torch_states
 from common.errors import UserError
 from common.learning_curve import Curve
 from common.provenance import provenance
+from common.run_loop import interrupts_noticed
 from nonstationary.network_file import TrainedNetwork, save_network
 from nonstationary.networks import make_network
 from nonstationary.options import source_of
@@ -139,22 +140,26 @@ class Training:
         return any(step % every == 0 for every in (self.args.log_every, self.args.eval_every))
 
     def run(self, path: Path) -> None:
-        """Train to the last step, logging and saving on the way."""
+        """Train to the last step, logging and saving on the way; Ctrl-C and SIGTERM wait for a step's end, and save."""
         args = self.args
         yardstick = Yardstick(args, self.source, self.device)
         print(yardstick.shown(), flush=True)
         curve = Curve(path.with_suffix(".csv"), [field.name for field in fields(Row)], self.step, self.is_logged)
-        while self.step < args.train_steps:
-            result = self.train_one()
-            is_last = self.step == args.train_steps
-            if self.is_logged(self.step) or is_last:
-                row = self.measured(result, yardstick, self.step % args.eval_every == 0 or is_last)
-                print(row.printed(yardstick.reference), flush=True)
-                curve.add(astuple(row))
-                if self.is_logged(self.step):
-                    self.loss_sum.zero_()
-                    self.loss_count = 0
-            if self.step % args.save_every == 0 or is_last:
+        with interrupts_noticed() as is_over:
+            while self.step < args.train_steps and not is_over():
+                result = self.train_one()
+                is_last = self.step == args.train_steps
+                if self.is_logged(self.step) or is_last:
+                    row = self.measured(result, yardstick, self.step % args.eval_every == 0 or is_last)
+                    print(row.printed(yardstick.reference), flush=True)
+                    curve.add(astuple(row))
+                    if self.is_logged(self.step):
+                        self.loss_sum.zero_()
+                        self.loss_count = 0
+                if self.step % args.save_every == 0 or is_last:
+                    self.check_finite(result)
+                    self.save(path)
+            if self.saved_step < self.step:
                 self.check_finite(result)
                 self.save(path)
 

@@ -367,12 +367,12 @@ def test_losses_of_the_skipped_epochs_are_not_the_lowest(train, tmp_path):
 
 
 def test_the_same_command_goes_on_after_a_best_network_of_the_first_epoch(train, tmp_path):
-    """It is there before the run's own file; only what this very command left may be replaced."""
+    """The run's own file, of its beginning, is there before it; another command is refused."""
     options = ("--save_best", "--save_best_skip", 0)
     assert train("whole", *options).code == 0
     assert train("broken", *options, stop_in=3).code == 130
-    assert set(contents(tmp_path)) >= {"broken_best.tar"} and not (tmp_path / "broken.tar").exists()
-    assert_one_line(train("broken", *options, "--seed", 2), "train.py", "broken_best.tar exists", "--overwrite")
+    assert load_network(tmp_path / "broken_best.tar", CPU).saved["step"] == 1
+    assert_one_line(train("broken", *options, "--seed", 2), "train.py", "broken.tar was trained with", "--overwrite")
     assert train("broken", *options).code == 0
     assert_same_run(tmp_path / "whole", tmp_path / "broken")
     assert_same_run(tmp_path / "whole", tmp_path / "broken", "_best")
@@ -460,18 +460,30 @@ def test_a_finished_run_is_left_alone(train, tmp_path, finished):
 
 
 def test_overwriting_starts_anew(train, tmp_path, whole, finished):
-    """Whatever is there; stopped before its first epoch was saved it leaves nothing that could be gone on from."""
+    """Whatever is there; stopped before its first epoch was saved it leaves the new run's beginning and nothing else."""
     for name in ("net.tar", "net_best.tar", "net_weights.tar"):
         tmp_path.joinpath(name).write_bytes(finished)
     beside = ("--save_best", "--save_weights")
     stopped = train("net", "--overwrite", *beside, stop_in=2)
     assert stopped.code == 130 and "the same command without --overwrite goes on from epoch 0\n" in stopped.err
-    assert not list(tmp_path.glob("*.tar"))
+    (path,) = tmp_path.glob("*.tar")
+    assert (path.name, load_network(path, CPU).epoch) == ("net.tar", 0)
     tmp_path.joinpath("net.tar").write_bytes(finished)
     assert train("net", "--overwrite").code == 0
     assert_same_run(whole / "net", tmp_path / "net")
     again = train("net", "--overwrite", stop_in=STEPS + 1)
     assert again.code == 130 and "going on" not in again.out
+
+
+def test_overwriting_loses_nothing_if_the_new_run_cannot_be_saved(train, tmp_path, finished):
+    """The old networks stay until the first file of the new run is there."""
+    for name in ("net.tar", "net_best.tar"):
+        tmp_path.joinpath(name).write_bytes(finished)
+    before = contents(tmp_path)
+    full = OSError(28, "No space left on device", str(tmp_path / "net.tar"))
+    with mock.patch("biml.network_file.save_plain", side_effect=full):
+        assert_one_line(train("net", "--overwrite", "--save_best"), "train.py", "net.tar: No space left")
+    assert contents(tmp_path) == before
 
 
 def test_resume_asks_for_what_happens_anyway(train, tmp_path, whole):

@@ -2,6 +2,8 @@
 
 import itertools
 import math
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from unittest import mock
@@ -15,6 +17,7 @@ from torch.nn.utils import parameters_to_vector
 
 import nonstationary.training
 from nonstationary.network_config import NetworkConfig
+from nonstationary.network_file import load_network
 from nonstationary.networks import make_network
 from nonstationary.regret import estimate, exact_predictor, expected_entropy, fixed_sequences, network_predictor, score
 from nonstationary.sources import Source, sample
@@ -319,16 +322,47 @@ def test_a_finished_run_is_left_alone(train, tmp_path):
 
 
 def test_overwriting_starts_anew(train, tmp_path, finished):
-    """Whatever is there; stopped before its first checkpoint it leaves nothing that could be gone on from."""
+    """Whatever is there; stopped in its first step it leaves the new run's beginning."""
     assert train("whole").code == 0
     tmp_path.joinpath("net.tar").write_bytes(finished)
     stopped = train("net", "--overwrite", stop_in=2)
     assert stopped.code == 130 and "the same command without --overwrite goes on from step 0\n" in stopped.err
-    assert not (tmp_path / "net.tar").exists()
+    assert load_network(tmp_path / "net.tar", CPU).step == 0
+    assert train("net").code == 0
+    assert_same_run(tmp_path, "whole", "net")
     tmp_path.joinpath("net.tar").write_bytes(finished)
     assert train("net", "--overwrite").code == 0
     assert_same_run(tmp_path, "whole", "net")
     assert "going on" not in train("net", "--overwrite").out
+
+
+def test_overwriting_loses_nothing_if_the_new_run_cannot_be_saved(train, tmp_path, finished):
+    """The old network stays until the first file of the new run is there."""
+    tmp_path.joinpath("net.tar").write_bytes(finished)
+    before = contents(tmp_path)
+    full = OSError(28, "No space left on device", str(tmp_path / "net.tar"))
+    with mock.patch("nonstationary.network_file.save_plain", side_effect=full):
+        assert_one_line(train("net", "--overwrite"), "train.py", "net.tar: No space left")
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_waits_for_the_end_of_the_step_and_saves(train, tmp_path, number):
+    """Between two checkpoints no step is lost."""
+    taken = []
+
+    def step(*given):
+        taken.append(given)
+        if len(taken) == 3:
+            os.kill(os.getpid(), number)
+        return train_on_batch(*given)
+
+    assert train("whole").code == 0
+    stopped = train("net", step=step)
+    assert stopped.code == 130 and "the same command goes on from step 3\n" in stopped.err
+    assert load_network(tmp_path / "net.tar", CPU).step == 3
+    assert train("net").code == 0
+    assert_same_run(tmp_path, "whole", "net")
 
 
 def test_the_names_of_earlier_code_mean_the_same(train, tmp_path):
