@@ -1,17 +1,24 @@
 """A trained network's file: what a checkpoint holds, and a network from it, of the original release's files too."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from common.errors import UserError
-from common.plain_files import DIVERGED, check_finite, check_format, load_plain, save_plain
+from common.plain_files import (
+    DIVERGED,
+    check_finite,
+    check_format,
+    check_sizes,
+    load_plain,
+    network_of,
+    read_from,
+    save_plain,
+)
 from episode_batch import Vocabulary, episode_from_items, items_of, vocabularies_of
 from generate_episode import EXPERIMENTS, Episode, Experiment, experiment_on_files, find_experiment
 from model import MetaSeq2Seq, ModelConfig, make_network
@@ -119,19 +126,17 @@ def load_checkpoint(path: Path, device: torch.device, mask_padding: bool | None 
     is_original = "encoder_state_dict" in saved
     if not is_original:
         check_format(path, saved, FORMAT, FORMAT_VERSION)
-    with _read_from(path):
+    with read_from(path):
         plain = _from_original(saved) if is_original else saved
-        config = _checked(ModelConfig(**plain["model_config"]), plain["model_state"])
+        config, state = ModelConfig(**plain["model_config"]), plain["model_state"]
+        check_sizes(config)
         experiment, validation = _experiment_of(plain)
         num_episodes, max_length_eval = _counts_of(plain)
         vocabularies = Vocabulary(tuple(plain["input_words"])), Vocabulary(tuple(plain["output_words"]))
-    check_finite(path, plain["model_state"], DIVERGED)
+        arguments, episode = plain["arguments"], plain["episode"]
     if mask_padding is not None:
         config = replace(config, mask_padding=mask_padding)
-    model = make_network(config)  # what goes wrong here is no fault of the file
-    with _read_from(path):
-        model.load_state_dict(plain["model_state"])
-    arguments, episode = plain["arguments"], plain["episode"]
+    model = network_of(path, lambda: make_network(config), state, config.nlayers)
     return Checkpoint(
         model.eval().to(device),
         *vocabularies,
@@ -144,37 +149,6 @@ def load_checkpoint(path: Path, device: torch.device, mask_padding: bool | None 
         plain,
         is_original,
     )
-
-
-@contextmanager
-def _read_from(path: Path) -> Iterator[None]:
-    """Turn whatever an ill-formed file leads to into a line about the file."""
-    try:
-        yield
-    except Exception as error:
-        reason = f"no entry {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
-        raise UserError(f"{path}: not a usable checkpoint of this project or the original release: {reason}") from None
-
-
-def _checked(config: ModelConfig, state: Mapping[str, Tensor]) -> ModelConfig:
-    """Make sure that a network can be made of it, and that it is not larger than its weights."""
-    for field in fields(config):
-        value = getattr(config, field.name)
-        kinds = (int, float) if field.type is float else (field.type,)
-        if type(value) not in kinds or (field.type is int and value < 1):
-            raise UserError(f"its {field.name} is {value!r}")
-    if not 0 <= config.dropout < 1:
-        raise UserError(f"its dropout is {config.dropout}")
-    width = state["input_encoder.embedding.weight"].shape[1]
-    n_layers = sum(name.startswith("decoder.lstm.weight_hh_l") for name in state)
-    if (config.emb_size, config.nlayers) != (width, n_layers):
-        raise UserError(
-            f"its weights are of {n_layers} layers of {width} units, not of {config.nlayers} of {config.emb_size}"
-        )
-    sizes = len(state["input_encoder.embedding.weight"]), len(state["decoder.embedding.weight"])
-    if (config.input_size, config.output_size) != sizes:
-        raise UserError(f"its weights are for {sizes} symbols, not {config.input_size, config.output_size}")
-    return config
 
 
 def _experiment_of(plain: dict[str, Any]) -> tuple[Experiment, list[Episode]]:

@@ -304,8 +304,8 @@ class Training:
 def train(trainings: Sequence[Training], learner: Learner | LockStep, replaced: Iterable[Path]) -> None:
     """Train runs, one or several in lock step, to their last episode, logging and saving on the way.
 
-    `replaced` are the networks that later runs of the command are to replace. Ctrl-C and SIGTERM wait for the end of the
-    episode, and save.
+    `replaced` are the networks that later runs of the command are to replace. Ctrl-C and SIGTERM wait for the end of
+    the episode, and save.
     """
     args, seeds = trainings[0].args, [one.args.seed for one in trainings]
     names = [f"seed {seed}: " if len(seeds) > 1 else "" for seed in seeds]

@@ -17,6 +17,7 @@ from torch.nn import functional
 from common.errors import UserError
 
 LONGEST = 5000  # positions in the table of encodings
+ACTIVATIONS = ("gelu", "relu")  # of the feed-forward layers
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,21 @@ class ModelConfig:
     nlayers_decoder: int = 3
     ff_mult: int = 4  # width of the feed-forward layers, in E
     dropout: float = 0.1
-    act: str = "gelu"  # or relu
+    act: str = ACTIVATIONS[0]
+
+
+def check_config(config: ModelConfig) -> None:
+    """Make sure that sizes fit one another.
+
+    Raises:
+        UserError: if the heads cannot share the width, or if there is no such activation; the message names the flag.
+    """
+    if config.emb_size % config.nheads:
+        raise UserError(f"--emb_size {config.emb_size} is no multiple of the {config.nheads} attention heads")
+    if config.emb_size % 2:
+        raise UserError(f"--emb_size {config.emb_size} is odd: there is a sine for each cosine")
+    if config.act not in ACTIVATIONS:
+        raise UserError(f"--act: expected {' or '.join(ACTIVATIONS)}, found {config.act}")
 
 
 class PositionalEncoding(nn.Module):

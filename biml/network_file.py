@@ -3,15 +3,23 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
-from biml.model import BIML, ModelConfig
+from biml.model import BIML, ModelConfig, check_config
 from biml.vocabulary import MAIN, VANILLA, Language
-from common.command_line import in_one_line
 from common.errors import UserError
-from common.plain_files import DIVERGED, check_finite, check_format, load_plain, save_plain
+from common.plain_files import (
+    DIVERGED,
+    check_finite,
+    check_format,
+    check_sizes,
+    load_plain,
+    network_of,
+    read_from,
+    save_plain,
+)
 
 FORMAT = "biml"
 PUBLISHED = {
@@ -63,37 +71,52 @@ def load_network(path: Path, device: torch.device) -> TrainedNetwork:
         UserError: if the file is missing, damaged, or something else; nothing in it is run.
     """
     saved = load_plain(path, "train one with `python -m biml.train` or look at --dir_model")
-    try:
-        own = saved.get("format") == FORMAT
-        trained = _from_own(path, saved, device) if own else _from_published(path, saved, device)
-        check_finite(path, trained.model.state_dict(), DIVERGED)
-        return trained
-    except Exception as error:  # whatever an ill-formed file leads to
-        if isinstance(error, ValueError) and str(path) in str(error):
-            raise
-        raise UserError(f"{path}: damaged, or of a code that has changed since ({in_one_line(error)})") from None
+    with read_from(path):
+        is_own = saved.get("format") == FORMAT
+        read = _from_own(path, saved) if is_own else _from_published(path, saved)
+        check_sizes(read.config)
+        check_config(read.config)
+        if not isinstance(read.epoch, int) or read.epoch < 0:
+            raise UserError(f"its epoch is {read.epoch!r}")
+        language = _language_of(path, read.config)
+        if not is_own:
+            _check_numbers(path, saved, language)
+    n_layers = read.config.nlayers_encoder + read.config.nlayers_decoder
+    model = network_of(path, lambda: BIML(read.config), read.state, n_layers)
+    episode_type = read.arguments.get("episode_type")
+    return TrainedNetwork(model.to(device), language, episode_type, read.epoch, read.arguments, read.saved)
 
 
-def _from_own(path: Path, saved: Mapping[str, Any], device: torch.device) -> TrainedNetwork:
+class _Read(NamedTuple):
+    """What a file says."""
+
+    config: ModelConfig
+    state: Mapping[str, torch.Tensor]
+    epoch: int
+    arguments: dict[str, Any]
+    saved: dict[str, Any]
+
+
+def _from_own(path: Path, saved: Mapping[str, Any]) -> _Read:
     """Read a file of this project.
 
     Raises:
         UserError: if it is of another version.
     """
     check_format(path, saved, FORMAT, FORMAT_VERSION)
-    model = BIML(ModelConfig(**saved["model_config"]))
-    model.load_state_dict(saved["model_state"])
-    language, arguments = _language_of(path, model.config), saved["arguments"]
-    return TrainedNetwork(model.to(device), language, arguments["episode_type"], saved["epoch"], arguments, dict(saved))
+    config, arguments = ModelConfig(**saved["model_config"]), saved["arguments"]
+    if not isinstance(arguments["episode_type"], str):
+        raise UserError(f"its episode_type is {arguments['episode_type']!r}")
+    return _Read(config, saved["model_state"], saved["epoch"], arguments, dict(saved))
 
 
-def _from_published(path: Path, saved: Mapping[str, Any], device: torch.device) -> TrainedNetwork:
+def _from_published(path: Path, saved: Mapping[str, Any]) -> _Read:
     """Read the published weights, wherever in the file they stand.
 
     What the file says of itself counts; what it does not say follows from its training command, and sizes from shapes.
 
     Raises:
-        UserError: if there are none, or if they are for other symbols.
+        UserError: if there are none.
     """
     held = [value for value in saved.values() if isinstance(value, dict)]
     nested = [inner for value in held for inner in value.values() if isinstance(inner, dict)]
@@ -118,12 +141,8 @@ def _from_published(path: Path, saved: Mapping[str, Any], device: torch.device) 
         ff_mult=wide // emb_size,
         act=arguments.get("act", "gelu"),
     )
-    language, episode_type = _language_of(path, config), arguments.get("episode_type")
-    _check_numbers(path, saved, language)
-    model = BIML(config)
-    model.load_state_dict(state)
     contents = {**saved, "history": saved.get("train_tracker", saved.get("history"))}
-    return TrainedNetwork(model.to(device), language, episode_type, saved.get("epoch", 0), arguments, contents)
+    return _Read(config, state, saved.get("epoch", 0), arguments, contents)
 
 
 def _plain(arguments: Mapping[str, Any]) -> dict[str, Any]:

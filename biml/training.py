@@ -19,7 +19,7 @@ from torch import Tensor
 
 from biml.batch import QueryArrays
 from biml.episode_types import TRAINED, ViewSet
-from biml.model import BIML, LONGEST, ModelConfig
+from biml.model import ACTIVATIONS, BIML, LONGEST, ModelConfig, check_config
 from biml.network_file import TrainedNetwork, save_network
 from biml.stream import batches, evaluation_batches, fingerprint
 from biml.training_step import learning_rate, make_optimizer, total_loss, train_on_batch
@@ -68,7 +68,7 @@ def make_parser(description: str | None = None) -> OneLineParser:
     add("--emb_size", type=positive_int, default=default.emb_size, metavar="E", help="width, a multiple of 8")
     add("--ff_mult", type=positive_int, default=default.ff_mult, metavar="N", help="width of feed-forward layers, in E")
     add("--dropout", type=dropout_probability, default=default.dropout, metavar="P", help="in training")
-    add("--act", choices=("gelu", "relu"), default=default.act, help="activation of the feed-forward layers")
+    add("--act", choices=ACTIVATIONS, default=default.act, help="activation of the feed-forward layers")
     group = parser.add_argument_group("files")
     add = group.add_argument
     add("--fn_out_model", type=checkpoint_name, required=True, metavar="NAME.tar", help="the checkpoint")
@@ -98,8 +98,7 @@ def model_config(args: argparse.Namespace, views: ViewSet) -> ModelConfig:
     """
     given = {field.name: getattr(args, field.name) for field in fields(ModelConfig) if hasattr(args, field.name)}
     config = ModelConfig(len(views.language.source), len(views.language.target), **given)
-    if config.emb_size % config.nheads:
-        raise UserError(f"--emb_size {config.emb_size} is no multiple of the {config.nheads} attention heads")
+    check_config(config)
     return config
 
 

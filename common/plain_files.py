@@ -5,18 +5,25 @@ were published with the papers name two classes, which stand for inert container
 """
 
 import argparse
+import types
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import torch
+from torch import nn
 
+from common.command_line import in_one_line
 from common.errors import UserError
 from common.files import written_whole
 
+Network = TypeVar("Network", bound=nn.Module)
+
 DIVERGED = "the training has diverged; try a smaller --lr"
+LARGEST = 2**18  # of a network's sizes; more is no size but a damaged file, and its products overflow
 
 
 def save_plain(path: Path, contents: Mapping[str, Any]) -> None:
@@ -81,3 +88,71 @@ def check_format(path: Path, saved: Mapping[str, Any], name: str, version: int) 
         raise UserError(f"{path} holds no network of {name}; other checkpoints have scripts of their own")
     if saved.get("format_version") != version:
         raise UserError(f"{path} has format version {saved.get('format_version')}; this code reads {version}")
+
+
+@contextmanager
+def read_from(path: Path) -> Iterator[None]:
+    """Turn whatever an ill-formed file leads to into a line about the file.
+
+    Only for taking its contents apart. Making a network of them stays outside, behind `check_sizes` and with
+    `network_of`: what goes wrong there is no fault of the file but a bug of ours, and keeps its traceback.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, UserError) and str(path) in str(error):
+            raise
+        reason = str(error) if isinstance(error, UserError) else in_one_line(error)
+        raise UserError(f"{path}: not a usable checkpoint: damaged, or of a code that has changed ({reason})") from None
+
+
+def check_sizes(config: Any) -> None:
+    """Make sure that what a file says of a network, a dataclass, can be: each field of its type, and within bounds.
+
+    Raises:
+        UserError: if not; the message names the field.
+    """
+    for name, kind in get_type_hints(type(config)).items():
+        value = getattr(config, name)
+        if not _is_of(kind, value) or (name == "dropout" and not 0 <= value < 1):
+            raise UserError(f"its {name} is {str(value)[:50]!r}")
+
+
+def _is_of(kind: Any, value: Any) -> bool:
+    if isinstance(kind, types.UnionType):
+        return any(_is_of(one, value) for one in get_args(kind))
+    if get_origin(kind) is tuple:
+        return isinstance(value, tuple) and all(_is_of(get_args(kind)[0], one) for one in value)
+    if kind is int:
+        return type(value) is int and 1 <= value <= LARGEST
+    return type(value) is kind or (kind is float and type(value) is int)
+
+
+def network_of(path: Path, make: Callable[[], Network], state: Mapping[str, torch.Tensor], n_layers: int) -> Network:
+    """Make a network and load a file's weights into it.
+
+    It is made without memory first, so that a file cannot ask for more than it holds.
+
+    Args:
+        path: the file, for messages.
+        make: makes the network, its sizes checked.
+        state: the weights.
+        n_layers: how many layers it is to have.
+    Raises:
+        UserError: if the weights are not those of such a network, or no numbers.
+    """
+    with read_from(path):
+        found = {name: tuple(weight.shape) for name, weight in state.items()}
+        if n_layers > len(found):
+            raise UserError(f"it has {len(found)} tensors for {n_layers} layers")
+    with torch.device("meta"):
+        expected = {name: tuple(weight.shape) for name, weight in make().state_dict().items()}
+    for name in {**expected, **found}:
+        shapes = [shown.get(name, "missing") for shown in (found, expected)]
+        if shapes[0] != shapes[1]:
+            wrong = f"its {name} is {shapes[0]}, of a network of its sizes {shapes[1]}"
+            raise UserError(f"{path}: not a usable checkpoint: damaged, or of a code that has changed ({wrong})")
+    check_finite(path, state, DIVERGED)
+    network = make()
+    network.load_state_dict(state)
+    return network

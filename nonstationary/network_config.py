@@ -41,6 +41,11 @@ FIELDS_OF = {
 }
 
 
+def n_layers_of(config: NetworkConfig) -> int:
+    """Say how many layers a network has beside embedding, recurrent core and output."""
+    return config.nlayers if config.model == "transformer" else len(config.before_mlp) + len(config.after_mlp)
+
+
 def check_unused(config: NetworkConfig) -> None:
     """Raise UserError, naming the flag, if a size differs from its default although the network has no use for it."""
     used = {

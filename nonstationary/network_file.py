@@ -8,10 +8,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from common.command_line import in_one_line
 from common.errors import UserError
-from common.plain_files import DIVERGED, check_finite, check_format, load_plain, save_plain
-from nonstationary.network_config import NetworkConfig
+from common.plain_files import (
+    DIVERGED,
+    check_finite,
+    check_format,
+    check_sizes,
+    load_plain,
+    network_of,
+    read_from,
+    save_plain,
+)
+from nonstationary.network_config import NetworkConfig, check_network, n_layers_of
 from nonstationary.networks import make_network
 from nonstationary.sources import Source, check_source
 
@@ -66,16 +74,14 @@ def load_network(path: Path, device: torch.device) -> TrainedNetwork:
     """
     saved = load_plain(path, "train one with `python -m nonstationary.train` or look at --dir_model")
     check_format(path, saved, FORMAT, FORMAT_VERSION)
-    try:
+    with read_from(path):
         config, source = NetworkConfig(**saved["network_config"]), Source(**saved["source"])
-        counts = {"step": saved["step"], "--seq_length": saved["arguments"]["seq_length"]}
-        for name, value in counts.items():
+        state, step, arguments = saved["network_state"], saved["step"], saved["arguments"]
+        for name, value in {"step": step, "--seq_length": arguments["seq_length"]}.items():
             if not isinstance(value, int) or value < 0:
                 raise UserError(f"its {name} is {value!r}")
         check_source(source)
-        network = make_network(config, seed=0)
-        network.load_state_dict(saved["network_state"])
-    except Exception as error:  # whatever an ill-formed file leads to
-        raise UserError(f"{path}: damaged, or of a code that has changed since ({in_one_line(error)})") from None
-    check_finite(path, network.state_dict(), DIVERGED)
-    return TrainedNetwork(network.to(device), config, source, saved["step"], saved["arguments"], saved)
+        check_sizes(config)
+        check_network(config)
+    network = network_of(path, lambda: make_network(config, seed=0), state, n_layers_of(config))
+    return TrainedNetwork(network.to(device), config, source, step, arguments, saved)

@@ -31,6 +31,7 @@ from biml.stream import batches, evaluation_batches
 from biml.training_step import learning_rate, make_optimizer, total_loss, train_on_batch
 from biml.views import rename, view_of
 from biml.vocabulary import MAIN, VANILLA
+from common.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 CPU = torch.device("cpu")
@@ -460,7 +461,7 @@ def test_a_finished_run_is_left_alone(train, tmp_path, finished):
 
 
 def test_overwriting_starts_anew(train, tmp_path, whole, finished):
-    """Whatever is there; stopped before its first epoch was saved it leaves the new run's beginning and nothing else."""
+    """Whatever is there; stopped before its first epoch was saved it leaves the new run's beginning alone."""
     for name in ("net.tar", "net_best.tar", "net_weights.tar"):
         tmp_path.joinpath(name).write_bytes(finished)
     beside = ("--save_best", "--save_weights")
@@ -837,6 +838,43 @@ def test_a_strange_file_is_one_message_with_its_name(published, case):
     with pytest.raises(ValueError, match=r"net-published\.pt") as error:
         load_network(path, CPU)
     assert "\n" not in str(error.value)
+
+
+DAMAGED = {  # what is wrong with a file of ours
+    "no weights": {"model_state": None},
+    "weights of another size": {"model_state": state_of(emb_size=8)},
+    "more than its weights": {"model_config": {"emb_size": 2**17, "ff_mult": 2**17}},
+    "more layers than its weights": {"model_config": {"nlayers_decoder": 2**17}},
+    "more than any network": {"model_config": {"emb_size": 8**30}},
+    "a size in words": {"model_config": {"emb_size": "eight"}},
+    "an activation of later code": {"model_config": {"act": "tanh"}},
+    "no head": {"model_config": {"nheads": 0}},
+    "all dropped": {"model_config": {"dropout": 1.0}},
+    "part of an epoch": {"epoch": -1},
+    "no arguments": {"arguments": None},
+}
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_a_damaged_file_is_one_message_with_its_name(tmp_path, case):
+    """Whatever it says of its network, nothing larger than its weights is made."""
+    path = tmp_path / "net.tar"
+    save_network(path, tiny_network(), 3, {"episode_type": "algebraic"}, {})
+    saved, changes = torch.load(path, weights_only=True), dict(DAMAGED[case])
+    changes["model_config"] = {**saved["model_config"], **changes.get("model_config", {})}
+    torch.save(saved | changes, path)
+    with pytest.raises(UserError, match=r"net\.tar: not a usable checkpoint") as error:
+        load_network(path, CPU)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("method", ["__init__", "load_state_dict"])
+def test_a_bug_in_the_network_is_not_taken_for_a_bad_file(tmp_path, finished, monkeypatch, method):
+    """It keeps its traceback, whatever file is loaded."""
+    (tmp_path / "net.tar").write_bytes(finished)
+    monkeypatch.setattr(BIML, method, lambda self, given: len(*given))
+    with pytest.raises(TypeError):
+        load_network(tmp_path / "net.tar", CPU)
 
 
 def test_a_file_with_other_numbers_for_its_symbols_is_refused(published):

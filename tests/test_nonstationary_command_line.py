@@ -247,6 +247,10 @@ WRONG_FILES = {  # each turns a network's file into something else; the message 
     "a period of none": (lambda path: other_source(path, name="regular", shift_period=0), "damaged"),
     "a longest segment of none": (lambda path: other_source(path, name="random_uniform", max_segment=0), "damaged"),
     "an alphabet in words": (lambda path: other_source(path, num_symbols="two"), "damaged"),
+    "more than its weights": (lambda path: other_config(path, hidden_size=2**17), "damaged"),
+    "more than any network": (lambda path: other_config(path, hidden_size=8**30), "damaged"),
+    "more layers than its weights": (lambda path: other_config(path, model="transformer", nlayers=2**17), "damaged"),
+    "widths in words": (lambda path: other_config(path, before_mlp="three"), "damaged"),
     "infinite weights": (infinite_weight, "no numbers"),
     "a size of later code": (lambda path: other_config(path, width=7), "damaged"),
 }
@@ -264,6 +268,14 @@ def test_what_is_no_network_is_refused(world, command, kind):
     assert_one_line(run_module(name, *arguments), f"{name}.py", str(path), said)
     assert contents(world) == before
     assert not path.with_name("trace").exists()
+
+
+@pytest.mark.parametrize("method", ["__init__", "load_state_dict"])
+def test_a_bug_in_a_network_is_not_taken_for_a_bad_file(world, monkeypatch, method):
+    """It keeps its traceback, whatever file is loaded."""
+    monkeypatch.setattr(RecurrentNetwork, method, lambda self, *given: len(*given, *given))
+    with pytest.raises(TypeError):
+        load_network(world / "models" / "lstm.tar", torch.device("cpu"))
 
 
 # Training
