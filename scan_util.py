@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from common.command_line import OneLineParser, run_script
+from common.command_line import OneLineParser, folder_path, run_script
 from common.errors import UserError
 from common.files import digest, written_whole
 
@@ -250,7 +250,7 @@ def typed_items(text: str) -> list[Item]:
 def add_data_folder(group: argparse._ActionsContainer) -> None:
     """Add --data_dir."""
     help_text = "folder of the SCAN files, which are written there if missing"
-    group.add_argument("--data_dir", type=Path, default=Path("data"), metavar="DIR", help=help_text)
+    group.add_argument("--data_dir", type=folder_path, default=Path("data"), metavar="DIR", help=help_text)
 
 
 def main() -> None:

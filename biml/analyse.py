@@ -16,7 +16,7 @@ from biml.behaviour import Correlation, FewShot, item_correlation
 from biml.kinds_text import few_shot_table, open_ended_table
 from biml.pages import few_shot_comparison, open_ended_comparison
 from biml.sampled_files import OPEN_ENDED, PEOPLE, AnswerFile, people_few_shot, people_open_ended, read_answers
-from common.command_line import OneLineParser, html_path, json_path, run_script
+from common.command_line import OneLineParser, folder_path, html_path, json_path, run_script
 from common.errors import UserError
 from common.files import save_json, written_whole
 
@@ -26,7 +26,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = OneLineParser(__doc__)
     parser.add_argument("answers", type=Path, nargs="+", metavar="ANSWERS.json", help="files of sampled answers")
     help_text = "folder with data_human/, your own download of the published data (default: without people)"
-    parser.add_argument("--data_dir", type=Path, metavar="DIR", help=help_text)
+    parser.add_argument("--data_dir", type=folder_path, metavar="DIR", help=help_text)
     parser.add_argument("--fn_out_results", type=json_path, metavar="PATH.json", help="also write the results")
     help_text = "also write a page of all the answers, side by side"
     parser.add_argument("--fn_out_page", type=html_path, metavar="PATH.html", help=help_text)

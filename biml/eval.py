@@ -30,6 +30,7 @@ from common.command_line import (
     OneLineParser,
     add_model_folder,
     dropout_probability,
+    folder_path,
     json_path,
     natural_int,
     positive_int,
@@ -66,7 +67,7 @@ def parse_arguments() -> argparse.Namespace:
     help_text = f"what to evaluate on (default: the network's own type): {', '.join((*TRAINED, *EVALUATED_ONLY))}"
     add("--episode_type", choices=(*TRAINED, *EVALUATED_ONLY), metavar="TYPE", help=help_text)
     help_text = "folder with data_algebraic/ (of biml.generate) and data_human/ (your own download)"
-    add("--data_dir", type=Path, default=Path("data"), metavar="DIR", help=help_text)
+    add("--data_dir", type=folder_path, default=Path("data"), metavar="DIR", help=help_text)
     add("--batch_size", type=positive_int, metavar="B", help="episodes at a time (default: as in training)")
     add("--seed", type=natural_int, default=0, help="of study orders, names and samples")
     add = parser.add_argument_group("what to do, one or more").add_argument
@@ -88,7 +89,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--verbose", action="store_true", help="print every answer")
     add("--fn_out_results", type=json_path, metavar="PATH.json", help="also write the results")
     help_text = "folder of what --sample_html and --sample_iterative write"
-    add("--results_dir", "--dir_html", type=Path, default=Path("html_output"), metavar="DIR", help=help_text)
+    add("--results_dir", "--dir_html", type=folder_path, default=Path("html_output"), metavar="DIR", help=help_text)
     add_device_options(parser)
     args = parser.parse_args()
     if not any(getattr(args, mode) for mode in MODES):

@@ -20,7 +20,7 @@ from biml.episode import EpisodeSizes
 from biml.episode_files import episode_paths, format_episode, read_episode
 from biml.episode_sets import EpisodeSet, generate, identifiers
 from biml.packed_episodes import PackedEpisodes, pack, save_packed
-from common.command_line import OneLineParser, natural_int, positive_int, run_script
+from common.command_line import OneLineParser, folder_path, natural_int, positive_int, run_script
 from common.errors import UserError
 from common.files import failure_named
 
@@ -49,10 +49,10 @@ def parse_arguments() -> argparse.Namespace:
     group.add_argument("--text", action="store_true", help="also write a text file for each episode")
     group.add_argument("--jobs", type=positive_int, default=1, metavar="N", help="processes that share the work")
     help_text = "pack text files below this folder, instead of drawing episodes"
-    parser.add_argument("--from_text", type=Path, metavar="DIR", help=help_text)
+    parser.add_argument("--from_text", type=folder_path, metavar="DIR", help=help_text)
     group = parser.add_argument_group("files")
     default = Path("data/data_algebraic")
-    group.add_argument("--dir_out", type=Path, default=default, metavar="DIR", help="folder of the packed files")
+    group.add_argument("--dir_out", type=folder_path, default=default, metavar="DIR", help="folder of the packed files")
     group.add_argument("--overwrite", action="store_true", help="replace files that are there")
     args = parser.parse_args()
     drawing = ("seed", "num_train", "num_val", *SIZES_HELP, "text", "jobs")

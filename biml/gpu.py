@@ -36,7 +36,7 @@ from typing import Any
 import torch
 
 from biml.episode_types import load_random
-from common.command_line import OneLineParser, nonnegative_float, run_script
+from common.command_line import OneLineParser, folder_path, nonnegative_float, run_script
 from common.devices import choose_device, describe_device
 from common.files import save_json, written_whole
 from common.session import PACKING_SECONDS, Session, add_session_options, check_folder, logged_session
@@ -89,8 +89,8 @@ def parse_arguments() -> argparse.Namespace:
     parser = OneLineParser(__doc__)
     add_session_options(parser, PARTS)
     help_text = "folder with data_algebraic/ (drawn if it is not there) and data_human/ (your own download)"
-    parser.add_argument("--data_dir", type=Path, default=Path("data"), metavar="DIR", help=help_text)
-    parser.add_argument("--work", type=Path, metavar="DIR", help="for what is large (default: OUT/work)")
+    parser.add_argument("--data_dir", type=folder_path, default=Path("data"), metavar="DIR", help=help_text)
+    parser.add_argument("--work", type=folder_path, metavar="DIR", help="for what is large (default: OUT/work)")
     help_text = "of a later call, which are counted on for further epochs"
     parser.add_argument("--more_minutes", type=nonnegative_float, default=0.0, metavar="M", help=help_text)
     parser.add_argument("--cpu", action="store_true", help="try the script out, at a tiny size")

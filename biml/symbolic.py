@@ -25,7 +25,7 @@ from biml.grammar import MINI_SCAN, OUTPUT_WORDS, Words
 from biml.sampled_files import people_few_shot, people_open_ended
 from biml.scoring import Likelihood, fit_lapse
 from biml.views import HEURISTIC, interpret_flipped
-from common.command_line import OneLineParser, json_path, positive_float, run_script
+from common.command_line import OneLineParser, folder_path, json_path, positive_float, run_script
 from common.errors import UserError
 from common.files import save_json
 from common.provenance import provenance
@@ -169,7 +169,7 @@ def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = OneLineParser(__doc__)
     help_text = "folder with data_human/, your own download of the published data"
-    parser.add_argument("--data_dir", type=Path, default=Path("data"), metavar="DIR", help=help_text)
+    parser.add_argument("--data_dir", type=folder_path, default=Path("data"), metavar="DIR", help=help_text)
     help_text = "chance that a symbol is drawn at random instead (default: the one that makes the answers likeliest)"
     parser.add_argument("--ll_p_lapse", type=positive_float, metavar="P", help=help_text)
     parser.add_argument("--fn_out_results", type=json_path, metavar="PATH.json", help="also write the results")

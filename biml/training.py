@@ -29,6 +29,7 @@ from common.command_line import (
     add_model_folder,
     checkpoint_name,
     dropout_probability,
+    folder_path,
     natural_int,
     positive_float,
     positive_int,
@@ -74,7 +75,7 @@ def make_parser(description: str | None = None) -> OneLineParser:
     add("--fn_out_model", type=checkpoint_name, required=True, metavar="NAME.tar", help="the checkpoint")
     add_model_folder(group)
     help_text = "folder with data_algebraic/ (of biml.generate) and data_human/ (your own download)"
-    add("--data_dir", type=Path, default=Path("data"), metavar="DIR", help=help_text)
+    add("--data_dir", type=folder_path, default=Path("data"), metavar="DIR", help=help_text)
     add("--save_weights", action="store_true", help="also keep what using the network takes, NAME_weights.tar")
     add("--save_best", action="store_true", help="also keep the network with the lowest validation loss, NAME_best.tar")
     help_text = "fraction of the epochs, the first ones, whose losses do not count as the lowest"

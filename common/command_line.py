@@ -141,15 +141,26 @@ def html_path(text: str) -> Path:
     return Path(text)
 
 
+def folder_path(text: str) -> Path:
+    """Parse the path of a folder, which need not be there yet."""
+    for path in (Path(text), *Path(text).parents):
+        if path.exists() and not path.is_dir():
+            which = "" if path == Path(text) else f"{text}: "
+            raise argparse.ArgumentTypeError(f"{which}{path} is a file, not a folder")
+    return Path(text)
+
+
 def add_model_folder(group: argparse._ActionsContainer) -> None:
     """Add --dir_model."""
-    group.add_argument("--dir_model", type=Path, default=Path("out_models"), metavar="DIR", help="folder of the models")
+    group.add_argument(
+        "--dir_model", type=folder_path, default=Path("out_models"), metavar="DIR", help="folder of the models"
+    )
 
 
 def add_results_folder(group: argparse._ActionsContainer) -> None:
     """Add --results_dir for scripts that write beside the network."""
     help_text = "folder of what is written (default: that of the models)"
-    group.add_argument("--results_dir", type=Path, metavar="DIR", help=help_text)
+    group.add_argument("--results_dir", type=folder_path, metavar="DIR", help=help_text)
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

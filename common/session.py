@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from common.command_line import name_list, natural_int, positive_float
+from common.command_line import folder_path, name_list, natural_int, positive_float
 from common.errors import UserError
 from common.provenance import COMMIT_VARIABLE
 
@@ -22,7 +22,7 @@ PATIENCE = 15.0  # seconds that a command gets to end when it is told to
 
 def add_session_options(parser: argparse.ArgumentParser, parts: Sequence[str]) -> None:
     """Add --out, --minutes, --gpu, --commit, and --parts, of which the parts are all."""
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where everything is written")
+    parser.add_argument("--out", type=folder_path, required=True, metavar="DIR", help="where everything is written")
     help_text = "after which nothing new is begun and what runs is stopped"
     parser.add_argument("--minutes", type=positive_float, default=9.0, metavar="M", help=help_text)
     parser.add_argument("--gpu", type=natural_int, default=0, metavar="N", help="which GPU")

@@ -16,7 +16,15 @@ from typing import Any
 
 import torch
 
-from common.command_line import OneLineParser, add_model_folder, checkpoint_name, json_path, positive_int, run_script
+from common.command_line import (
+    OneLineParser,
+    add_model_folder,
+    checkpoint_name,
+    folder_path,
+    json_path,
+    positive_int,
+    run_script,
+)
 from common.devices import choose_device, describe_device
 from common.errors import UserError
 from common.files import save_json
@@ -73,7 +81,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--units", choices=list(NATS_IN), default="bits", help="of regrets")
     where = group.add_mutually_exclusive_group()
     help_text = f"folder of the result file <network or exact>_<source>_<T>.json (default: <dir_model>/{FOLDER})"
-    where.add_argument("--results_dir", type=Path, metavar="DIR", help=help_text)
+    where.add_argument("--results_dir", type=folder_path, metavar="DIR", help=help_text)
     help_text = "the result file itself, whatever its folder and name"
     where.add_argument("--fn_out_results", type=json_path, metavar="PATH.json", help=help_text)
     add_device_options(parser)

@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from common.command_line import OneLineParser, run_script
+from common.command_line import OneLineParser, folder_path, run_script
 from common.errors import UserError
 from common.files import written_whole
 from nonstationary.closed_form import mean_segments, oracle_regret
@@ -63,7 +63,7 @@ def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = OneLineParser(__doc__)
     help_text = "folder of the result files, and the report's"
-    parser.add_argument("--results_dir", type=Path, default=RESULTS, metavar="DIR", help=help_text)
+    parser.add_argument("--results_dir", type=folder_path, default=RESULTS, metavar="DIR", help=help_text)
     return parser.parse_args()
 
 

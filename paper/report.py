@@ -10,7 +10,7 @@ needs no trained network.
 import argparse
 from pathlib import Path
 
-from common.command_line import OneLineParser, run_script
+from common.command_line import OneLineParser, folder_path, run_script
 from common.files import written_whole
 from paper.report_text import FIGURES, main_lines, write_report
 from paper.run_results import read_results
@@ -22,7 +22,7 @@ def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = OneLineParser(__doc__)
     help_text = "folder of the result files, and the report's"
-    parser.add_argument("--results_dir", type=Path, default=Path("results"), metavar="DIR", help=help_text)
+    parser.add_argument("--results_dir", type=folder_path, default=Path("results"), metavar="DIR", help=help_text)
     return parser.parse_args()
 
 

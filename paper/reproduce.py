@@ -23,6 +23,7 @@ from pathlib import Path
 
 from common.command_line import (
     OneLineParser,
+    folder_path,
     name_list,
     natural_int,
     positive_float,
@@ -30,7 +31,6 @@ from common.command_line import (
     run_script,
     seed_list,
 )
-from common.errors import UserError
 from paper.board import Board
 from paper.cells import CELLS, SEEDS, Cell
 from paper.cluster import run_on_ray
@@ -55,7 +55,7 @@ def parse_arguments(cells: Mapping[str, Cell]) -> argparse.Namespace:
     help_text = "after --: further flags of train.py for every cell, whose name then says so"
     group.add_argument("flags", nargs="*", metavar="FLAG", help=help_text)
     help_text = "where the results go, and where finished ones are looked for"
-    group.add_argument("--results_dir", type=Path, default=RESULTS, metavar="DIR", help=help_text)
+    group.add_argument("--results_dir", type=folder_path, default=RESULTS, metavar="DIR", help=help_text)
     group.add_argument("--dry_run", action="store_true", help="print the command lines, one run a line, and do nothing")
     group = parser.add_argument_group("on this machine", "The first GPU if there is one, else the CPU.")
     group.add_argument("--jobs", type=positive_int, metavar="N", help="runs at once; they share the cores (default: 1)")
@@ -139,8 +139,6 @@ def main(cells: Mapping[str, Cell] = CELLS) -> None:
     """Do, or print, what has no result yet; exits with 1 if a run failed."""
     args = parse_arguments(cells)
     folder = Path.cwd()
-    if args.results_dir.exists() and not args.results_dir.is_dir():
-        raise UserError(f"--results_dir: {args.results_dir} is no folder")
     selected = select_runs(args.only, args.seeds, args.results_dir)
     runs = [run for run in selected if result_of(run, folder) is None]
     status = f"{len(selected) - len(runs)} of {len(selected)} runs have a result in {args.results_dir}{os.sep}"

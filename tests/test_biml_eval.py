@@ -940,7 +940,7 @@ MISTAKES = {  # the command line and what the message must say
     ),
     "pages into a file": (
         "--fn_in_model main.tar --sample_html --episode_type few_shot_gold --results_dir {world}/file",
-        ["file", "directory"],
+        ["file is a file, not a folder"],
     ),
 }
 

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import pickle
+import re
 import shlex
 import shutil
 import signal
@@ -42,6 +43,26 @@ def run_process(script, *arguments):
     """Run a script in a process of its own."""
     done = subprocess.run(command(script, *arguments), capture_output=True, text=True, timeout=300)
     return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+SCRIPTS = sorted(
+    path.relative_to(ROOT).as_posix()
+    for folder in (".", "biml", "nonstationary", "paper", "tools")
+    for path in (ROOT / folder).glob("*.py")
+    if "run_script(main)" in path.read_text(encoding="utf-8")
+)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_file_is_no_folder(script, tmp_path):
+    """Every option that names a folder says so of a file, or of a path below one, before anything is looked for."""
+    (tmp_path / "file").touch()
+    options = re.findall(r"^  (?:--\w+ DIR, )?(--\w+) DIR\b", run_here(script, "-h").out, re.MULTILINE)
+    for option in options:
+        for path in (tmp_path / "file", tmp_path / "file" / "below"):
+            said = f"{tmp_path / 'file'} is a file, not a folder"
+            assert_one_line(run_here(script, option, path), Path(script).name, option, said)
+    assert options or "DIR" not in run_here(script, "-h").out
 
 
 TRAIN = ("--cpu", "--emb_size", "4", "--num_episodes", "2", "--fn_out_model", "net_ME.tar")
@@ -150,7 +171,7 @@ MISTAKES = {  # the command line and what the message must say
     # folders and data
     "train: folder below a file": ("train.py --dir_model {world}/file/models", ["file/models"]),
     "train: folder is a file": ("train.py --dir_model {world}/file", ["file"]),
-    "test: folder is a file": ("test.py --dir_model {world}/file", ["no checkpoint at", "file/net_ME.tar"]),
+    "test: folder is a file": ("test.py --dir_model {world}/file", ["--dir_model", "file is a file, not a folder"]),
     "train: data below a file": (
         f"train.py {AROUND} scan_around_right --data_dir {{world}}/file/data",
         ["file"],
