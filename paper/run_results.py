@@ -2,9 +2,9 @@
 
 A run is `<results_dir>/<cell>/seed<k>.json`, what `test.py` counted or the error it ended in, with its learning curve
 beside it as .csv. Everything is checked while it is read, so that whoever takes it from here need not: the runs of a
-folder are of one recipe, in a folder with a cell's name the cell's, and none is there twice. Others are left out, and
-named. Only runs of earlier code, which kept Adam's moments when the learning rate dropped, may still lie in a cell's
-folder: marked, they stand in for the cell's own runs as long as there are none.
+folder are of one recipe and on the same data, in a folder with a cell's name those of the cell and of SCAN, and none is
+there twice. Others are left out, and named. Only runs of earlier code, which kept Adam's moments when the learning rate
+dropped, may still lie in a cell's folder: marked, they stand in for the cell's own runs as long as there are none.
 """
 
 import json
@@ -19,6 +19,7 @@ from common.errors import UserError
 from common.learning_curve import read_rows
 from common.run_loop import with_what_was_done
 from paper.cells import CELLS, NOT_THE_RECIPE, differing, recipe_of, shown_flags, unlike_recipe
+from scan_util import SplitFile
 
 TAKEN_OFF = 99.0  # percent of the validation queries from which on a run counts as taken off
 ATTENTION_CELLS = ("me", "jump_perm")  # of the paper's Figures A.1 and A.2
@@ -26,6 +27,7 @@ KEPT_MOMENTS = "kept moments"  # marks runs that kept Adam's moments, though the
 NO_RECIPE = "no run that tells its flags"
 FINDING = "finding.md"  # in a cell's folder: what there is to say about its results, in Markdown
 CURVE_COLUMNS = ("episode", "lr", "train_loss", "retrieval", "generalize")
+DATA = ("scan_files", "training_scan_files")  # what a result says of the data that it was scored and trained on
 NUMBER = int | float
 EXPECTED: dict[str, Any] = {  # of a run that did not fail; "?" marks what may be missing or null
     "correct": int,
@@ -43,6 +45,8 @@ EXPECTED: dict[str, Any] = {  # of a run that did not fail; "?" marks what may b
     "training_provenance?": dict,
     "command?": list,
     "breakdown?": dict,
+    "scan_files?": list,
+    "training_scan_files?": list,
 }
 
 
@@ -113,6 +117,12 @@ class Run:
         """Whether it kept Adam's moments when the learning rate dropped, though its cell does not say so."""
         is_asked_to = self.cell in CELLS and "--keep_moments" in CELLS[self.cell].flags
         return self.error is None and "keep_moments" in self.arguments and not is_asked_to
+
+    @property
+    def other_data(self) -> dict[str, str]:
+        """The files of data, scored or trained on, whose lines are not the published ones: a digest by name."""
+        files = [file for part in DATA for file in self.result.get(part) or []]
+        return {file["name"]: file["sha256"] for file in files if file["difference"]}
 
     def group_percents(self, table: str) -> dict[str, float]:
         """Accuracy in percent by the groups of one table of the breakdown, empty if there is no such table."""
@@ -205,6 +215,9 @@ def check_result(result: Mapping[str, Any], path: Path) -> None:
             continue
         if not isinstance(value, kind) or isinstance(value, bool):
             refuse(path, f"'{name.removesuffix('?')}' of type {getattr(kind, '__name__', 'number')}", repr(value))
+    for file in (one for part in DATA for one in result.get(part) or []):
+        if not isinstance(file, dict) or not all(isinstance(file.get(name), str) for name in SplitFile._fields):
+            refuse(path, f"{' and '.join(DATA)} to tell of files", repr(file)[:60])
     counts = [(result["correct"], result["total"])]
     if result.get("train_total") is not None:
         counts.append((result.get("train_correct", -1), result["train_total"]))
@@ -220,9 +233,11 @@ def check_result(result: Mapping[str, Any], path: Path) -> None:
 
 
 def unlike_cell(run: Run) -> str:
-    """Say how a run of a cell was trained otherwise than the cell says, except for kept moments; empty if not."""
+    """Say how a run of a cell was made otherwise than the cell says, except for kept moments; empty if not."""
     if run.cell not in CELLS or run.error is not None:
         return ""
+    if run.other_data:
+        return f"{' and '.join(run.other_data)} did not hold the published lines"
     cell, done = CELLS[run.cell], run.all_arguments
     names = unlike_recipe(cell, done)
     if names == ["keep_moments"] and run.has_kept_moments:
@@ -241,9 +256,12 @@ def there_already(run: Run, others: Sequence[Run]) -> str:
 
 
 def check_one_recipe(runs: Sequence[Run], folder: Path) -> None:
-    """Refuse runs of one folder that differ in their recipe."""
+    """Refuse runs of one folder that differ in their recipe or their data."""
     trained = [run for run in runs if run.error is None]
     for run in trained[1:]:
+        if run.other_data != trained[0].other_data:
+            path, other_path = (folder / f"seed{each.seed}.json" for each in (trained[0], run))
+            raise UserError(f"{path} and {other_path} are of other data, so they have no mean; move one away")
         for name in differing(trained[0].arguments, run.arguments):
             path, other_path = (folder / f"seed{each.seed}.json" for each in (trained[0], run))
             values = f"{trained[0].arguments.get(name)} and {run.arguments.get(name)}"

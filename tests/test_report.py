@@ -472,6 +472,39 @@ def test_a_run_that_is_not_of_its_cell_changes_nothing_and_is_named(tmp_path, ce
     assert text == write_report(read_results(tmp_path)).replace("\n\n## Compute", f"\n\n{line}\n\n## Compute")
 
 
+def on_other_data(cell, seed, difference="3 of 9 are missing, 2 others are there", part="training_scan_files"):
+    files = [{"name": "tasks_train_length.txt", "sha256": f"of {difference}", "difference": difference}]
+    return result(cell, seed, 1, **{part: files})
+
+
+@pytest.mark.parametrize("part", ["scan_files", "training_scan_files"])
+def test_a_run_on_other_data_than_the_published_is_named_and_left_out(tmp_path, part):
+    """Its recipe may be the cell's; lines in another order are the same data."""
+    save(tmp_path, on_other_data("length", 1, "", part))
+    save(tmp_path, on_other_data("length", 2, part=part))
+    results = read_results(tmp_path)
+    assert [run.seed for run in results.runs["length"]] == [1]
+    assert results.left_out == ["length/seed2.json: tasks_train_length.txt did not hold the published lines"]
+
+
+def test_runs_of_ones_own_have_one_kind_of_data(tmp_path):
+    """Whatever it is; runs on several have no mean."""
+    for seed in (1, 2):
+        save(tmp_path, on_other_data("mine", seed))
+    assert len(read_results(tmp_path).runs["mine"]) == 2
+    save(tmp_path, on_other_data("mine", 3, "4 of 9 are missing, 2 others are there"))
+    code, _, err = run_report(tmp_path)
+    assert (code, err.count("\n"), "mine/seed3.json are of other data" in err) == (2, 1, True)
+
+
+@pytest.mark.parametrize("files", [3, ["tasks_train_length.txt"], [{"name": "tasks_train_length.txt"}]])
+def test_damaged_records_of_data_are_refused(tmp_path, files):
+    """One line that names the result."""
+    save(tmp_path, result("length", 1, scan_files=files))
+    code, _, err = run_report(tmp_path)
+    assert (code, err.count("\n"), "length/seed1.json: expected" in err) == (2, 1, True)
+
+
 @pytest.mark.parametrize("cell", ["me", "me_decay7500"])
 @pytest.mark.parametrize("seeds", [(1, 2), (2, 1)])
 def test_two_files_of_one_run_count_once(tmp_path, cell, seeds):
