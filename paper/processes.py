@@ -22,6 +22,11 @@ PATIENCE = 10.0  # seconds that a process gets to end when it is told to
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
+def recorded(command: Sequence[str]) -> str:
+    """Write a command as a user in the project's folder types it, wherever that is and wherever the command ran."""
+    return shlex.join(["python", *command])
+
+
 def typed(command: Sequence[str], folder: Path) -> str:
     """Write a command as a user in `folder` types it."""
     script, *arguments = command
@@ -33,27 +38,29 @@ def with_relative_paths(text: str, folder: Path) -> str:
     return text.replace(f"{HERE}{os.sep}", "").replace(f"{folder}{os.sep}", "")
 
 
-def wait_for_lock(log: IO[bytes]) -> Generator[None, None, None]:
-    """Wait until no other process works on the run whose log this is.
+def wait_for_lock(log: IO[bytes]) -> Generator[str | None, None, None]:
+    """Wait until no other process works on the run whose log this is; the first yield says so, for people.
 
     The processes that write to a log share the lock on it, so it also keeps us from a train.py that outlived the
     process that had started it. Some network file systems have no locks; there it is up to the user.
     """
+    note: str | None = "waits until another process that works on it has ended"
     while True:
         try:
             fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            yield
+            yield note
+            note = None
         except OSError:
             return
         else:
             return
 
 
-def execute(command: Sequence[str], folder: Path, log: IO[bytes]) -> Generator[None, None, int]:
+def execute(command: Sequence[str], folder: Path, log: IO[bytes]) -> Generator[str | None, None, int]:
     """Run a script as a process that writes to the log, and return its exit code; closing stops the process."""
     now = time.strftime("%Y-%m-%d %H:%M:%S")
-    log.write(f"\n# {now} on {platform.node()}\n$ {typed(command, folder)}\n".encode())
+    log.write(f"\n# {now} on {platform.node()}\n$ {recorded(command)}\n".encode())
     log.flush()
     process = subprocess.Popen(
         [sys.executable, str(HERE / command[0]), *command[1:]],

@@ -109,7 +109,7 @@ def device_flags(args: argparse.Namespace) -> list[str]:
 
 def run_here(groups: Iterable[list[Run]], jobs: int, device: Sequence[str], board: Board, folder: Path) -> None:
     """Do the runs on this machine, some groups at once."""
-    waiting, active = deque(groups), list[dict[Run, Generator[None, None, str]]]()
+    waiting, active = deque(groups), list[dict[Run, Generator[str | None, None, str]]]()
     with noticed_signals() as check:
         try:
             while waiting or active:
@@ -123,7 +123,9 @@ def run_here(groups: Iterable[list[Run]], jobs: int, device: Sequence[str], boar
                 for works in active:
                     for run, work in list(works.items()):
                         try:
-                            next(work)
+                            note = next(work)
+                            if note:
+                                board.say(f"{run.name} {note}")
                         except StopIteration as end:
                             del works[run]
                             board.end(run, end.value)

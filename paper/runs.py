@@ -13,7 +13,7 @@ from typing import IO, Any, NamedTuple
 
 from common.files import save_json, written_whole
 from paper.cells import Cell, recipe_of, unlike_recipe
-from paper.processes import TICK, execute, typed, wait_for_lock, with_relative_paths
+from paper.processes import TICK, execute, recorded, wait_for_lock, with_relative_paths
 from paper.run_logs import end_of_log
 
 RESULTS = Path("my_results")  # where results go unless told otherwise; results/ are those that come with the code
@@ -124,7 +124,7 @@ class Company:
         self._expected = set(self._runs)
         self._code: int | None = None  # of the process, once it has ended
 
-    def wait_for_turn(self, run: Run) -> Generator[None, None, None]:
+    def wait_for_turn(self, run: Run) -> Generator[str | None, None, None]:
         """Wait until every run before this one has come or gone."""
         before = self._runs[: self._runs.index(run)]
         while not self._expected.isdisjoint(before):
@@ -138,7 +138,7 @@ class Company:
         """What trains the runs that have come."""
         return training_command(self._here, device)
 
-    def train(self, run: Run, device: Sequence[str], folder: Path, log: IO[bytes]) -> Generator[None, None, str]:
+    def train(self, run: Run, device: Sequence[str], folder: Path, log: IO[bytes]) -> Generator[str | None, None, str]:
         """Train this run with the others; returns what went wrong."""
         self._here.append(run)
         self._expected.discard(run)
@@ -158,8 +158,8 @@ class Company:
 
 def work_on(
     run: Run, device: Sequence[str], folder: Path, company: Company | None = None
-) -> Generator[None, None, str]:
-    """Train, score, and write the result or the error; yields while it waits.
+) -> Generator[str | None, None, str]:
+    """Train, score, and write the result or the error; yields while it waits, at times with something to say.
 
     Closing the generator stops the process that it has started.
 
@@ -211,7 +211,7 @@ def failure(script: str, code: int, run: Run, folder: Path) -> str:
 
 def train_and_score(
     run: Run, device: Sequence[str], folder: Path, log: IO[bytes], company: Company
-) -> Generator[None, None, str]:
+) -> Generator[str | None, None, str]:
     """Run a run's commands and gather what they wrote, the result last; returns what went wrong."""
     models, results = folder / run.models, (folder / run.result).parent
     error = yield from company.train(run, device, folder, log)
@@ -233,7 +233,7 @@ def train_and_score(
     report.pop("wrong", None)  # long, and it stays in out_models
     since = time.monotonic() - trained  # the training may have had several sittings, which its checkpoint has added up
     report["wall_seconds"] = round(report["training_seconds"] + since, 2)
-    report["command"] = [typed(command, folder) for command in (company.command(device), *commands)]
+    report["command"] = [recorded(command) for command in (company.command(device), *commands)]
     save_json(folder / run.result, {"cell": run.cell.name, "seed": run.seed, **report})
     return ""
 

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from unittest import mock
@@ -245,7 +246,10 @@ def test_a_mistake_is_one_line_before_anything_starts(start, world, arguments, s
 
 
 def test_a_result_holds_what_test_py_wrote_but_for_the_wrong_answers(start, world):
-    """Cell, seed, commands and times are added; learning curve and attention weights lie beside it."""
+    """Cell, seed, commands and times are added; learning curve and attention weights lie beside it.
+
+    The commands are those of the project's folder, though the run was made elsewhere.
+    """
     code, out, err = start(table(cell("me", "--lr", "0.1")), "--seeds", "1,2", "--jobs", "2", "--cpu")
     assert (code, err) == (0, "")
     assert out.splitlines()[-1] == "2 of 2 runs done, 0 failed"
@@ -256,7 +260,7 @@ def test_a_result_holds_what_test_py_wrote_but_for_the_wrong_answers(start, worl
     assert result == {
         "cell": "me", "seed": 1, "accuracy": 50.0, "correct": 1, "total": 2, "training_seconds": 5.0
     }  # fmt: skip
-    assert [shlex.split(command)[1] for command in commands] == ["../scripts/train.py"] + ["../scripts/test.py"] * 3
+    assert [shlex.split(command)[1] for command in commands] == ["train.py"] + ["test.py"] * 3
     for number, query in enumerate(PICTURES["me", 1], start=1):
         assert json.loads((world / f"my_results/me/attention_seed1_{number}.json").read_text()) == {"query": query}
     assert sorted(path.name for path in (world / "my_results/me").iterdir()) == [
@@ -497,12 +501,11 @@ def test_a_folder_in_the_way_stops_one_run_alone(start, world):
 
 
 def test_two_processes_do_not_work_on_the_same_run(world):
-    """The second one waits, and does nothing once there is a result."""
+    """The second one says that it waits, does, and does nothing once there is a result."""
     run = Run(cell("one"), 1)
     first, second = work_on(run, LONG, world), work_on(run, [], world)
     wait_until(lambda: next(first) or says(world / run.log, "waiting"))
-    for _ in range(10):
-        next(second)
+    assert [next(second) for _ in range(10)] == ["waits until another process that works on it has ended", *[None] * 9]
     assert (world / run.log).read_text().count("train.py") == 1
     save_json(world / run.result, a_result(run.cell))
     first.close()  # stops the process, which gives the lock back
@@ -510,6 +513,20 @@ def test_two_processes_do_not_work_on_the_same_run(world):
         next(second)
     assert end.value.value == ""
     assert (world / run.log).read_text().count("train.py") == 1
+
+
+def test_a_second_start_says_what_it_waits_for(start, world):
+    """One line for each run that somebody else works on."""
+    run = Run(cell("one"), 1)
+    first = work_on(run, [], world)
+    next(first)
+    ended = threading.Timer(2.0, lambda: [None for _ in first])
+    ended.start()
+    code, out, err = start(table(cell("one")), "--seeds", "1", "--cpu")
+    ended.join()
+    assert (code, err) == (0, "")
+    assert out.count("one seed 1 waits until another process that works on it has ended\n") == 1
+    assert out.endswith("1 of 1 runs done, 0 failed\n")
 
 
 # Stopping
