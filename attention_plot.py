@@ -12,12 +12,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from common.errors import UserError
-from common.files import save_json, written_whole
+from common.files import json_bytes, save_unless_other
+from common.pictures import png
 
+DOTS_AN_INCH = 150
 CELL = 0.3  # inches of a picture for one row or column
 
 
-def draw_attention(labelled: dict[str, Any], path: Path) -> None:
+def draw_attention(labelled: dict[str, Any]) -> bytes:
     """Draw labelled weights as a PNG: the memory's on the left, the decoder's on the right."""
     panels = [
         (labelled[name], title, axis)
@@ -37,14 +39,16 @@ def draw_attention(labelled: dict[str, Any], path: Path) -> None:
         _draw_panel(ax, panel, title, names)
     figure.colorbar(axes[-1].images[0], ax=list(axes), label="attention weight", shrink=0.8)
     figure.suptitle(f"{labelled['query']}\n→ {_shortened(labelled['output'], 110)}", fontsize=10)
-    with written_whole(path) as file:
-        figure.savefig(file, format="png", dpi=150)
+    return png(figure, DOTS_AN_INCH)
 
 
-def save_attention(labelled: dict[str, Any], path: Path) -> None:
-    """Draw labelled weights as a PNG and write them beside it as JSON."""
-    draw_attention(labelled, path)
-    save_json(path.with_suffix(".json"), labelled)
+def save_attention(labelled: dict[str, Any], path: Path, overwrite: bool) -> None:
+    """Draw labelled weights as a PNG and write them beside it as JSON.
+
+    Raises:
+        UserError: if there are others under that name, and `overwrite` is not set.
+    """
+    save_unless_other({path: draw_attention(labelled), path.with_suffix(".json"): json_bytes(labelled)}, overwrite)
 
 
 def _draw_panel(ax: Axes, panel: dict[str, Any], title: str, axis_names: tuple[str, str]) -> None:

@@ -14,6 +14,7 @@ from checkpoint import Checkpoint, load_checkpoint, short_name
 from common.command_line import OneLineParser, add_model_folder, add_results_folder, checkpoint_name, run_script
 from common.devices import add_device_options, choose_device
 from common.errors import UserError
+from common.files import in_name
 from evaluate import ask, explain, in_words
 from scan_util import Item, typed_items
 
@@ -28,10 +29,10 @@ def parse_arguments() -> argparse.Namespace:
     add_model_folder(parser)
     help_text = "what the network is shown: 'input words -> output words; ...'; not for one without memory"
     parser.add_argument("--support", type=typed_items, default=(), metavar="ITEMS", help=help_text)
-    parser.add_argument(
-        "--plot", action="store_true", help="also draw <results_dir>/query_<name>.png and write its JSON"
-    )
+    help_text = "also draw <results_dir>/query_<name>_<query and support>.png and write its JSON"
+    parser.add_argument("--plot", action="store_true", help=help_text)
     add_results_folder(parser)
+    parser.add_argument("--overwrite", action="store_true", help="replace another picture of that name")
     add_device_options(parser)
     args = parser.parse_args()
     if args.plot and args.query is None:
@@ -105,8 +106,10 @@ def main() -> None:
         from attention_plot import save_attention  # here alone: matplotlib takes long
 
         labelled = explain(checkpoint, support, args.query)
-        picture_path = (args.results_dir or args.dir_model) / f"query_{short_name(path)}.png"
-        save_attention(labelled, picture_path)
+        shown = [f"{'+'.join(item.input)}={'+'.join(item.output)}" for item in args.support]
+        asked = in_name(",".join(["+".join(args.query.split()), *shown]))
+        picture_path = (args.results_dir or args.dir_model) / f"query_{short_name(path)}_{asked}.png"
+        save_attention(labelled, picture_path, args.overwrite)
         print(labelled["output"])
         print(f"written to {picture_path} and {picture_path.with_suffix('.json')}")
     else:

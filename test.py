@@ -3,12 +3,12 @@
     python test.py --fn_in_model net_scan_prim_permutation.tar
 
 prints a report and writes <results_dir>/res_test_scan_prim_permutation.json. With --split or --support it is another
-test, and they are in the name of what is written.
+test, and they are in the name of what is written. What is there is not replaced by the result of a network that was
+trained otherwise or on other data, nor a picture by another one, unless --overwrite is given.
 """
 
 import argparse
-import hashlib
-import re
+import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,12 +21,13 @@ from common.command_line import (
     add_results_folder,
     checkpoint_name,
     natural_int,
+    png_path,
     positive_int,
     run_script,
 )
 from common.devices import add_device_options, choose_device, describe_device
 from common.errors import UserError
-from common.files import digest, save_json
+from common.files import digest, in_name, save_json
 from common.provenance import provenance
 from evaluate import (
     QUERIES_AT_ONCE,
@@ -43,7 +44,7 @@ from evaluate import (
 from generate_episode import EXPERIMENTS, scan_files
 from scan_util import TESTED_SPLITS, Item, SplitFile, add_data_folder, describe_split, typed_items
 
-LONGEST_LABEL = 80  # characters of a file's name that tell a support set
+DATA = ("scan_files", "training_scan_files", "data_files")  # what a result tells of the data, with their digests
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -54,6 +55,8 @@ def parse_arguments() -> argparse.Namespace:
     add_model_folder(group)
     add_results_folder(group)
     add_data_folder(group)
+    help_text = "replace a result of another network, or another picture, that is there under the same name"
+    group.add_argument("--overwrite", action="store_true", help=help_text)
     add = parser.add_argument_group("scoring").add_argument
     help_text = "must agree with the checkpoint's, which is taken if this is left out"
     add("--episode_type", choices=list(EXPERIMENTS), metavar="TYPE", help=help_text)
@@ -72,10 +75,14 @@ def parse_arguments() -> argparse.Namespace:
     add("--plot_attention", metavar="QUERY", help="draw the attention weights for this query instead of scoring")
     help_text = "for the picture: the number of the episode whose support set is in memory"
     add("--support_set", type=natural_int, metavar="K", help=f"{help_text} (default: 0)")
+    help_text = "the picture's file (default: <results_dir>/attention_<name>_<query>.png); its JSON goes beside it"
+    add("--fn_out_plot", type=png_path, metavar="PATH.png", help=help_text)
     add_device_options(parser)
     args = parser.parse_args()
     if args.support_set is not None and args.plot_attention is None:
         parser.error("--support_set goes with --plot_attention; scoring uses every support set")
+    if args.fn_out_plot is not None and args.plot_attention is None:
+        parser.error("--fn_out_plot goes with --plot_attention")
     if (args.split is not None or args.support) and args.plot_attention is not None:
         parser.error("--split and --support go with scoring; query.py --plot draws the attention to any support items")
     args.support_set = args.support_set or 0
@@ -98,10 +105,38 @@ def result_name(name: str, split: str | None, support: Sequence[Item]) -> str:
         parts += ["on", f"{Path(split).stem}-{digest(Path(split))[:8]}" if is_file else split]
     if support:
         shown = ",".join(f"{'+'.join(item.input)}={'+'.join(item.output)}" for item in support)
-        readable = re.sub(r"[^\w=+,.-]", "-", shown)[:LONGEST_LABEL]
-        sign = "" if readable == shown else f"-{hashlib.sha256(shown.encode()).hexdigest()[:8]}"
-        parts += ["shown", readable + sign]
+        parts += ["shown", in_name(shown)]
     return "_".join(parts) + ".json"
+
+
+def picture_name(name: str, query: str, support_set: int) -> str:
+    """Name the picture of a network's attention; another query or support set has another name."""
+    which = [f"set{support_set}"] if support_set else []
+    return "_".join(["attention", name, *which, in_name("+".join(query.split()))]) + ".png"
+
+
+def check_same_network(path: Path, about: dict[str, Any]) -> None:
+    """Keep a result from being replaced by that of another network, or on other data; more episodes are no other.
+
+    Raises:
+        UserError: if the file holds one, or something else.
+    """
+    if not path.exists():
+        return
+    try:
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        earlier = None
+    if not isinstance(earlier, dict) or not isinstance(earlier.get("arguments"), dict):
+        raise UserError(f"{path} does not say of which network it is; pass --overwrite to replace it")
+    told = earlier, json.loads(json.dumps(about))
+    both = [{**one["arguments"], **{name: one[name] for name in DATA if name in one}} for one in told]
+    names = {*both[0]} & {*both[1]} - {"num_episodes"}
+    differing = sorted(name for name in names if both[0][name] != both[1][name])
+    if differing:
+        raise UserError(
+            f"{path} is of another network or test ({', '.join(differing)}); pass --overwrite to replace it"
+        )
 
 
 def report_of(
@@ -200,7 +235,15 @@ def score(checkpoint: Checkpoint, args: argparse.Namespace, path: Path) -> None:
     result_path = args.results_dir / result_name(
         "_".join([short_name(path), *unlike_training(checkpoint, args)]), args.split, args.support
     )
-    files = files_of_test(checkpoint, args)
+    about = {
+        "arguments": without_places(checkpoint.arguments),
+        "scan_files": [file._asdict() for file in files_of_test(checkpoint, args)],
+        "training_scan_files": checkpoint.saved.get("scan_files", []),
+    }
+    if checkpoint.experiment.files is not None:
+        about["data_files"] = [file._asdict() for file in checkpoint.experiment.files]
+    if not args.overwrite:
+        check_same_network(result_path, about)
     started = time.monotonic()
     answered = answer_episodes(checkpoint, episodes, args.batch_size)
     training = find_training_commands(checkpoint, args.data_dir) if args.split is None else None
@@ -208,12 +251,9 @@ def score(checkpoint: Checkpoint, args: argparse.Namespace, path: Path) -> None:
     report = report_of(checkpoint, split, answered, on_training, time.monotonic() - started)
     if args.support:
         report["support"] = [" -> ".join(item) for item in in_words(args.support)]
-    if checkpoint.experiment.files is not None:
-        report["data_files"] = [file._asdict() for file in checkpoint.experiment.files]
-    if args.split is not None and not files:
+    if args.split is not None and not about["scan_files"]:
         report["split_sha256"] = digest(Path(args.split))
-    report["scan_files"] = [file._asdict() for file in files]
-    report["training_scan_files"] = checkpoint.saved.get("scan_files", [])
+    report |= about
     wrong = [
         {"support_set": one.support_set, "query": one.query, "output": one.output, "target": one.target}
         for one in answered
@@ -234,7 +274,7 @@ def plot(checkpoint: Checkpoint, args: argparse.Namespace, picture_path: Path) -
     labelled = explain(checkpoint, in_words(supports[args.support_set]), args.plot_attention)
     from attention_plot import save_attention  # here alone: matplotlib takes long
 
-    save_attention(labelled, picture_path)
+    save_attention(labelled, picture_path, args.overwrite)
     print(f"{labelled['query']}  ->  {labelled['output']}")
     print(f"written to {picture_path} and {picture_path.with_suffix('.json')}")
 
@@ -251,7 +291,9 @@ def main() -> None:
             f"{path} was trained on {checkpoint.experiment.name}, not on --episode_type {args.episode_type}"
         )
     if args.plot_attention is not None:
-        plot(checkpoint, args, args.results_dir / f"attention_{short_name(path)}.png")
+        name = "_".join([short_name(path), *unlike_training(checkpoint, args)])
+        default = args.results_dir / picture_name(name, args.plot_attention, args.support_set)
+        plot(checkpoint, args, args.fn_out_plot or default)
     else:
         score(checkpoint, args, path)
 

@@ -18,7 +18,7 @@ from biml.pages import few_shot_comparison, open_ended_comparison
 from biml.sampled_files import OPEN_ENDED, PEOPLE, AnswerFile, people_few_shot, people_open_ended, read_answers
 from common.command_line import OneLineParser, folder_path, html_path, json_path, run_script
 from common.errors import UserError
-from common.files import save_json, written_whole
+from common.files import json_bytes, save_unless_other
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -30,6 +30,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--fn_out_results", type=json_path, metavar="PATH.json", help="also write the results")
     help_text = "also write a page of all the answers, side by side"
     parser.add_argument("--fn_out_page", type=html_path, metavar="PATH.html", help=help_text)
+    parser.add_argument("--overwrite", action="store_true", help="replace files that are there and are others")
     return parser.parse_args()
 
 
@@ -86,13 +87,14 @@ def main() -> None:
         people = people_open_ended(args.data_dir) if is_open else people_few_shot(args.data_dir)
         files = {PEOPLE: people, **files}
     report, page = compare_open_ended(files) if is_open else compare_few_shot(files)
+    written = {}
     if args.fn_out_results:
-        save_json(args.fn_out_results, report)
-        print(f"written to {args.fn_out_results}")
+        written[args.fn_out_results] = json_bytes(report)
     if args.fn_out_page:
-        with written_whole(args.fn_out_page) as file:
-            file.write(page.encode())
-        print(f"written to {args.fn_out_page}")
+        written[args.fn_out_page] = page.encode()
+    save_unless_other(written, args.overwrite)
+    for path in written:
+        print(f"written to {path}")
 
 
 if __name__ == "__main__":

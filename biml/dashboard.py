@@ -6,7 +6,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from common.files import written_whole
+from common.files import save_unless_other
+from common.pictures import png
 
 TRAINING, VALIDATION = "#0072B2", "#D55E00"  # Okabe and Ito's, which the colour-blind tell apart
 DOTS_AN_INCH = 120
@@ -32,12 +33,15 @@ def draw_training(figure: Figure, history: History, title: str) -> None:
     figure.suptitle(title, fontsize=11)
 
 
-def save_training(path: Path, history: History, title: str) -> None:
-    """Write the picture as PNG."""
+def save_training(path: Path, history: History, title: str, overwrite: bool) -> None:
+    """Write the picture as PNG.
+
+    Raises:
+        UserError: if there is another one under that name, and `overwrite` is not set.
+    """
     figure = Figure()
     draw_training(figure, history, title)
-    with written_whole(path) as file:
-        figure.savefig(file, format="png", dpi=DOTS_AN_INCH)
+    save_unless_other({path: png(figure, DOTS_AN_INCH)}, overwrite)
 
 
 def show_training(history: History, title: str) -> None:

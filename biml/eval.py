@@ -4,8 +4,9 @@
     python -m biml.eval --fn_in_model net_BIML.tar --episode_type few_shot_gold --max --verbose
     python -m biml.eval --fn_in_model net_BIML.tar --episode_type few_shot_gold --sample_html
 
-Prints and, with --fn_out_results, writes JSON. --ll tells how likely the targets are (natural logarithm): of the types
-named human these are people's answers.
+Prints and, with --fn_out_results, writes JSON. Nothing that is there is replaced by what is of another network or
+question, nor a picture by another one, unless --overwrite is given. --ll tells how likely the targets are (natural
+logarithm): of the types named human these are people's answers.
 """
 
 import argparse
@@ -90,6 +91,8 @@ def parse_arguments() -> argparse.Namespace:
     add("--fn_out_results", type=json_path, metavar="PATH.json", help="also write the results")
     help_text = "folder of what --sample_html and --sample_iterative write"
     add("--results_dir", "--dir_html", type=folder_path, default=Path("html_output"), metavar="DIR", help=help_text)
+    help_text = "replace answers, results and pictures that are there under the same names and are others"
+    add("--overwrite", action="store_true", help=help_text)
     add_device_options(parser)
     args = parser.parse_args()
     if not any(getattr(args, mode) for mode in MODES):
@@ -214,14 +217,16 @@ def check_places(args: argparse.Namespace, about: dict[str, Any], stem: str) -> 
     """Make sure, before any work, that nothing of another network or evaluation would be replaced.
 
     Raises:
-        UserError: if something would be.
+        UserError: if something would be, and --overwrite is not given.
     """
+    if args.overwrite:
+        return
     if args.fn_out_results:
-        advice = "name another --fn_out_results, or move it away"
+        advice = "name another --fn_out_results, or pass --overwrite"
         check_replaceable(args.fn_out_results, about, (*DETERMINING, "asked"), advice)
     if args.sample_html or args.sample_iterative:
         path = args.results_dir / about["episode_type"] / f"{stem}.json"
-        check_replaceable(path, about, DETERMINING, "name another --results_dir, or move it away")
+        check_replaceable(path, about, DETERMINING, "name another --results_dir, or pass --overwrite")
 
 
 def answers_stem(args: argparse.Namespace, trained: TrainedNetwork) -> str:
@@ -281,7 +286,7 @@ def draw_history(args: argparse.Namespace, trained: TrainedNetwork) -> None:
         raise UserError(f"{args.fn_in_model} holds no history of its training; --dashboard has nothing to draw")
     path = args.dir_model / f"{Path(args.fn_in_model).stem}_dashboard.png"
     title = f"{args.fn_in_model}, {trained.episode_type}"
-    save_training(path, history, title)
+    save_training(path, history, title, args.overwrite)
     print(f"written to {path}", flush=True)
     show_training(history, title)
 

@@ -27,7 +27,7 @@ from biml.scoring import Likelihood, fit_lapse
 from biml.views import HEURISTIC, interpret_flipped
 from common.command_line import OneLineParser, folder_path, json_path, positive_float, run_script
 from common.errors import UserError
-from common.files import save_json
+from common.files import json_bytes, save_unless_other
 from common.provenance import provenance
 
 END = "the end"  # follows every answer, and itself
@@ -173,6 +173,7 @@ def parse_arguments() -> argparse.Namespace:
     help_text = "chance that a symbol is drawn at random instead (default: the one that makes the answers likeliest)"
     parser.add_argument("--ll_p_lapse", type=positive_float, metavar="P", help=help_text)
     parser.add_argument("--fn_out_results", type=json_path, metavar="PATH.json", help="also write the results")
+    parser.add_argument("--overwrite", action="store_true", help="replace results that are there and are others")
     args = parser.parse_args()
     if args.ll_p_lapse is not None and args.ll_p_lapse > 1:
         parser.error(f"--ll_p_lapse: expected a probability, found {args.ll_p_lapse}")
@@ -212,9 +213,8 @@ def main() -> None:
     print_chance([answer for each in rounds for answer in each.values()])
     if args.fn_out_results:
         counts = {"n_answers": len(answers), "n_participants": len(rounds)}
-        save_json(
-            args.fn_out_results, {"models": report, "open_ended": open_report, **counts, "provenance": provenance()}
-        )
+        contents = {"models": report, "open_ended": open_report, **counts, "provenance": provenance()}
+        save_unless_other({args.fn_out_results: json_bytes(contents)}, args.overwrite)
         print(f"written to {args.fn_out_results}")
 
 

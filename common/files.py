@@ -6,10 +6,14 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from common.errors import UserError
+
+LONGEST_IN_NAME = 80  # characters of a text that is part of a file's name
 
 
 @contextmanager
@@ -63,6 +67,26 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
+def save_unless_other(contents: Mapping[Path, bytes], overwrite: bool) -> None:
+    """Write files, but none of them if one would take the place of another one, unless that is asked for.
+
+    Raises:
+        UserError: if there is a file with other contents under one of the names, and `overwrite` is not set.
+    """
+    for path, content in contents.items():
+        if not overwrite and path.exists() and path.read_bytes() != content:
+            raise UserError(f"{path} is there already, and is another; pass --overwrite to replace it")
+    for path, content in contents.items():
+        with written_whole(path) as file:
+            file.write(content)
+
+
+def in_name(text: str) -> str:
+    """Write a text as a part of a file's name; what cannot be told from it is told by a digest behind it."""
+    readable = re.sub(r"[^\w=+,.-]", "-", text)[:LONGEST_IN_NAME]
+    return readable if readable == text else f"{readable}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
 def append(path: Path, content: bytes) -> None:
     """Add to a file's end; if there is no room for all of it, nothing is added."""
     with failure_named(path), path.open("ab", buffering=0) as file:
@@ -75,9 +99,14 @@ def append(path: Path, content: bytes) -> None:
             raise
 
 
-def save_json(path: Path, contents: Any) -> None:
-    """Write a result file, whole or not at all; a number that JSON does not have is an error."""
+def json_bytes(contents: Any) -> bytes:
+    """Write contents as JSON; a number that JSON does not have is an error."""
     text = json.dumps(contents, indent=1, allow_nan=False)
     text = re.sub(r"\[\n[^][{}\"]*\]", lambda numbers: " ".join(numbers[0].split()), text)  # a list of them on one line
+    return f"{text}\n".encode()
+
+
+def save_json(path: Path, contents: Any) -> None:
+    """Write a result file, whole or not at all."""
     with written_whole(path) as file:
-        file.write(f"{text}\n".encode())
+        file.write(json_bytes(contents))

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from common.files import written_whole
+from common.files import save_unless_other
+from common.pictures import png
 from nonstationary.result_files import exact_in_order, exact_kind, label, pooled, source_label
 from nonstationary.sources import SEGMENTS, Source, sample
 
@@ -151,7 +152,10 @@ def draw_partitions(length: int, seed: int) -> Figure:
     return figure
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a picture as PNG."""
-    with written_whole(path) as file:
-        figure.savefig(file, format="png", dpi=DOTS_AN_INCH)
+def save(figure: Figure, path: Path, overwrite: bool = True) -> None:
+    """Write a picture as PNG.
+
+    Raises:
+        UserError: if there is another one under that name, and `overwrite` is not set.
+    """
+    save_unless_other({path: png(figure, DOTS_AN_INCH)}, overwrite)

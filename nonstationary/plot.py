@@ -3,6 +3,8 @@
 python -m nonstationary.plot --what sequence out_models/nonstationary/net_lstm_ptw_ptw_256.json
 python -m nonstationary.plot --what bars out_models/nonstationary/*.json
 python -m nonstationary.plot --what partitions
+
+A picture that is there is not replaced by another one, unless --overwrite is given.
 """
 
 import argparse
@@ -23,6 +25,7 @@ def parse_arguments() -> argparse.Namespace:
     add("results", type=Path, nargs="*", metavar="RESULT.json", help="files written by evaluate.py; partitions: none")
     help_text = f"the picture's file (default: {RESULTS}/figures/<what>_<first result>.png)"
     add("--fn_out_plot", type=png_path, metavar="PATH.png", help=help_text)
+    add("--overwrite", action="store_true", help="replace another picture of that name")
     add("--seq_length", type=positive_int, default=256, metavar="T", help="partitions: steps of a sequence")
     add("--seed", type=natural_int, default=1, help="partitions: of the sequences")
     args = parser.parse_args()
@@ -53,7 +56,7 @@ def main() -> None:
         figure = pictures.draw_curves(results)
     stem = f"_{args.results[0].stem}" if args.results else ""
     path = args.fn_out_plot or RESULTS / "figures" / f"{args.what}{stem}.png"
-    pictures.save(figure, path)
+    pictures.save(figure, path, args.overwrite)
     print(f"written to {path}")
 
 

@@ -73,7 +73,7 @@ def execute(command: Sequence[str], folder: Path, log: IO[bytes]) -> Generator[s
     )
     try:
         while process.poll() is None:
-            yield
+            yield None
     finally:
         stop(process)
     return process.returncode

@@ -17,6 +17,7 @@ from matplotlib.patches import Patch
 
 from attention_plot import draw_attention
 from common.files import written_whole
+from common.pictures import png
 from paper.cells import CELLS
 from paper.comparison import TABLES, PaperTable, Summary, paper_summary, shown, summarize
 from paper.run_results import KEPT_MOMENTS, CurvePoint, Results, take_off
@@ -221,9 +222,13 @@ def draw_pictures(results: Results, folder: Path) -> None:
         draw_me_recipes(results.me_curves(), folder / "curves_me_recipes.png")
     draw_tables(results, folder / "tables.png")
     for name, labelled in results.attention.items():
-        draw_attention(labelled, folder / f"attention_{name}.png")
+        _write(draw_attention(labelled), folder / f"attention_{name}.png")
 
 
 def _save(figure: Figure, path: Path) -> None:
+    _write(png(figure, DOTS_AN_INCH), path)
+
+
+def _write(picture: bytes, path: Path) -> None:
     with written_whole(path) as file:
-        figure.savefig(file, format="png", dpi=DOTS_AN_INCH)
+        file.write(picture)

@@ -94,9 +94,16 @@ def training_command(runs: Sequence[Run], device: Sequence[str]) -> list[str]:
 
 def scoring_commands(run: Run, device: Sequence[str]) -> list[list[str]]:
     """Put together what scores a trained run and draws its pictures."""
-    test = ["test.py", "--fn_in_model", f"net_seed{run.seed}.tar", "--dir_model", str(run.models), *device]
+    model = ["--fn_in_model", f"net_seed{run.seed}.tar"]
+    test = ["test.py", *model, "--overwrite", "--dir_model", str(run.models), *device]  # a run owns its folder
     queries = PICTURES.get((run.cell.name, run.seed), ())
-    return [test, *([*test, "--plot_attention", query] for query in queries)]
+    plots = [["--plot_attention", one, "--fn_out_plot", str(picture_of(run, n))] for n, one in enumerate(queries, 1)]
+    return [test, *([*test, *plot] for plot in plots)]
+
+
+def picture_of(run: Run, number: int) -> Path:
+    """Name the picture of a run's attention to one of its queries, counted from 1."""
+    return run.models / f"attention_seed{run.seed}_{number}.png"
 
 
 def all_commands(runs: Sequence[Run], device: Sequence[str]) -> list[list[str]]:
@@ -128,7 +135,7 @@ class Company:
         """Wait until every run before this one has come or gone."""
         before = self._runs[: self._runs.index(run)]
         while not self._expected.isdisjoint(before):
-            yield
+            yield None
 
     def go_without(self, run: Run) -> None:
         """A run needs no training, or none any more."""
@@ -147,7 +154,7 @@ class Company:
             log.write(f"\ntrained with others, see {first.log.name}\n".encode())
             log.flush()
         while self._expected or (run is not first and self._code is None):
-            yield
+            yield None
         if run is first:
             try:
                 self._code = yield from execute(self.command(device), folder, log)
@@ -219,15 +226,13 @@ def train_and_score(
         return error
     trained = time.monotonic()
     commands = scoring_commands(run, device)
-    n_pictures = 0
     for command in commands:
         code = yield from execute(command, folder, log)
         if code != 0:
             return failure(command[0], code, run, folder)
-        if "--plot_attention" in command:  # each writes over the one before
-            n_pictures += 1
-            name = f"attention_seed{run.seed}"
-            copy_whole(models / f"{name}.json", results / f"{name}_{n_pictures}.json")
+    for number in range(1, len(commands)):
+        path = picture_of(run, number).with_suffix(".json")
+        copy_whole(folder / path, results / path.name)
     copy_whole(folder / run.curve, results / f"seed{run.seed}.csv")
     report = json.loads((models / f"res_test_seed{run.seed}.json").read_text(encoding="utf-8"))
     report.pop("wrong", None)  # long, and it stays in out_models

@@ -421,7 +421,7 @@ def test_the_picture_shows_losses_and_rate_by_step():
 @pytest.mark.parametrize("history", [HISTORY, HISTORY[:1]], ids=["whole", "one step"])
 def test_the_picture_is_written_without_a_display(tmp_path, history):
     """A PNG that is not empty, nothing beside it, and no figure left open."""
-    save_training(tmp_path / "new" / "net.png", history, "title")
+    save_training(tmp_path / "new" / "net.png", history, "title", False)
     assert contents(tmp_path).keys() == {"new/net.png"}
     pixels = matplotlib.image.imread(tmp_path / "new" / "net.png")
     assert pixels.ndim == 3 and min(pixels.shape[:2]) > 300

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import common.provenance
-from attention_plot import draw_attention
+from attention_plot import save_attention
 from common.devices import choose_device
 from common.files import save_json, written_whole
 from common.learning_curve import Curve
@@ -111,7 +111,7 @@ PANEL = {"rows": ["a"], "columns": ["b"], "weights": [[0.5]]}
 WRITERS = {
     "tensors": lambda path: save_plain(path, {"weights": torch.zeros(5000)}),
     "JSON": lambda path: save_json(path, list(range(5000))),
-    "picture": lambda path: draw_attention({"query": "", "output": "", "memory": PANEL, "decoder": PANEL}, path),
+    "picture": lambda path: save_attention({"query": "", "output": "", "memory": PANEL, "decoder": PANEL}, path, True),
     "SCAN": lambda path: write_items(path, all_items()),
     "new curve": lambda path: Curve(path, ["step" * 500], 0, lambda _: True).add([1]),
 }

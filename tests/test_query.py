@@ -99,9 +99,13 @@ def test_the_picture_and_its_weights_are_written(query, folder):
     """With --plot a PNG that holds a picture, and the weights as JSON."""
     code, out, _ = query(*SUPPORT, "lug dax", "--plot")
     assert code == 0
-    assert "query_me.png" in out
-    assert (folder / "query_me.png").read_bytes().startswith(b"\x89PNG")
-    assert (folder / "query_me.json").stat().st_size > 100
+    (picture,) = folder.glob("query_me_lug+dax,*.png")
+    assert picture.name in out
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert picture.with_suffix(".json").stat().st_size > 100
+    assert query(*SUPPORT[:1], "dax -> RED; lug -> GREEN", "lug dax", "--plot")[0] == 0
+    assert query(*SUPPORT, "dax lug", "--plot")[0] == 0
+    assert len(list(folder.glob("query_me_*.png"))) == 3
 
 
 @pytest.mark.parametrize(

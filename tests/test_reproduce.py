@@ -64,7 +64,8 @@ import json, pathlib, sys
 options = dict(zip(sys.argv, sys.argv[1:]))
 folder, seed = pathlib.Path(options["--dir_model"]), options["--fn_in_model"][8:-4]
 if "--plot_attention" in sys.argv:
-    (folder / f"attention_seed{seed}.json").write_text(json.dumps({"query": options["--plot_attention"]}))
+    picture = pathlib.Path(options["--fn_out_plot"])
+    picture.with_suffix(".json").write_text(json.dumps({"query": options["--plot_attention"]}))
 else:
     report = {"accuracy": 50.0, "correct": 1, "total": 2, "training_seconds": 5.0, "wrong": [{"query": "jump"}]}
     report["arguments"] = json.loads((folder / f"net_seed{seed}.json").read_text())
@@ -156,11 +157,13 @@ def test_a_dry_run_prints_what_a_user_types(start, tmp_path, monkeypatch):
     code, out, err = start(table_of_two, "--dry_run", "--seeds", "1,7", "--cpu", "--jobs", "1000")
     assert (code, err) == (0, "0 of 4 runs have a result in my_results/\n")
     train = "python train.py --episode_type ME --seed 1 --dir_model out_models/me --fn_out_model net_seed1.tar"
-    test = "python test.py --fn_in_model net_seed1.tar --dir_model out_models/me"
+    test = "python test.py --fn_in_model net_seed1.tar --overwrite --dir_model out_models/me"
     assert out.splitlines()[0] == (
         f"{train} --threads 1 --cpu && {test} --threads 1 --cpu"
         f" && {test} --threads 1 --cpu --plot_attention 'lug zup lug wif dax zup'"
+        " --fn_out_plot out_models/me/attention_seed1_1.png"
         f" && {test} --threads 1 --cpu --plot_attention 'lug dax dax wif lug'"
+        " --fn_out_plot out_models/me/attention_seed1_2.png"
     )
     assert [re.findall(r"--(?:dir_model|seed) (\S+)", line)[:2] for line in out.splitlines()] == [
         ["1", "out_models/me"],

@@ -79,7 +79,7 @@ def test_results_go_where_one_wants_them(run, folder, tmp_path):
     assert run("test.py", "--fn_in_model", "net_me.tar", *where)[0] == 0
     assert run("test.py", "--fn_in_model", "net_me.tar", "--plot_attention", "dax", *where)[0] == 0
     found = {path.name for path in (tmp_path / "mine").iterdir()}
-    assert found == {"res_test_me.json", "attention_me.png", "attention_me.json"}
+    assert found == {"res_test_me.json", "attention_me_dax.png", "attention_me_dax.json"}
     assert sorted(folder.iterdir()) == sorted([*before, tmp_path / "mine"])
 
 
@@ -125,14 +125,59 @@ def test_attention_is_drawn_and_written(run, folder):
     """A PNG and the same weights as JSON: rows of the memory are the query's steps, its columns the support items."""
     query = ["--plot_attention", "dax zup", "--support_set", "4"]
     assert run("test.py", "--fn_in_model", "net_me.tar", "--dir_model", folder, *query)[0] == 0
-    labelled = json.loads((folder / "attention_me.json").read_text())
+    labelled = json.loads((folder / "attention_me_set4_dax+zup.json").read_text())
     assert labelled["memory"]["rows"] == ["dax", "zup", "<EOS>"]
     assert len(labelled["memory"]["columns"]) == 3
     assert labelled["decoder"]["columns"] == ["dax", "zup", "<EOS>", "(padding)"]
     assert np.array(labelled["decoder"]["weights"]).sum(axis=1) == pytest.approx(1, abs=1e-3)
-    assert (folder / "attention_me.png").stat().st_size > 5000
+    assert (folder / "attention_me_set4_dax+zup.png").stat().st_size > 5000
     assert not (folder / "res_test_me.json").exists()
     assert run("test.py", "--fn_in_model", "net_me.tar", "--dir_model", folder, "--support_set", "1")[0] == 2
+
+
+def other_network(folder, name, seed=2, **arguments):
+    """Put another network in the place of one, trained with other arguments if some are given."""
+    saved = torch.load(folder / name, weights_only=True)
+    torch.manual_seed(seed)
+    model = MetaSeq2Seq(ModelConfig(**saved["model_config"]))
+    save_plain(
+        folder / name,
+        {**saved, "model_state": model.state_dict(), "arguments": {**saved["arguments"], **arguments}},
+    )
+
+
+def test_pictures_of_queries_and_networks_do_not_replace_each_other(run, folder):
+    """A query is in the name; another network under the same name takes --overwrite; the same picture is no other."""
+    draw = ("test.py", "--fn_in_model", "net_me.tar", "--dir_model", folder, "--plot_attention")
+    for query in ("dax zup", "zup dax", "dax zup"):
+        assert run(*draw, query)[0] == 0
+    before = {path: path.read_bytes() for path in folder.glob("attention_*")}
+    assert {path.name for path in before} == {
+        f"attention_me_{q}.{s}" for q in ("dax+zup", "zup+dax") for s in ("png", "json")
+    }
+    other_network(folder, "net_me.tar")
+    code, _, error = run(*draw, "dax zup")
+    assert (code, error.count("\n"), "--overwrite" in error) == (2, 1, True)
+    assert {path: path.read_bytes() for path in folder.glob("attention_*")} == before
+    assert run(*draw, "dax zup", "--overwrite")[0] == 0
+    assert run(*draw, "dax", "--fn_out_plot", folder / "mine.png")[0] == 0
+    assert (folder / "mine.json").exists()
+
+
+def test_a_result_of_another_network_is_not_replaced(run, folder, tmp_path):
+    """Of the same name in another folder, say; the same network trained further is no other."""
+    score = ("test.py", "--fn_in_model", "net_me.tar", "--dir_model", folder)
+    assert run(*score)[0] == 0
+    other_network(folder, "net_me.tar", num_episodes=7)
+    assert run(*score)[0] == 0
+    other_network(folder, "net_me.tar", lr=0.5)
+    assert run(*score)[0] == 0  # earlier code did not record it
+    before = (folder / "res_test_me.json").read_bytes()
+    other_network(folder, "net_me.tar", lr=0.25)
+    code, _, error = run(*score)
+    assert (code, error.count("\n"), "res_test_me.json is of another network or test (lr)" in error) == (2, 1, True)
+    assert (folder / "res_test_me.json").read_bytes() == before
+    assert run(*score, "--overwrite")[0] == 0
 
 
 def test_bench_measures_and_writes(run, tmp_path):

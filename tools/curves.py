@@ -2,7 +2,8 @@
 
     python -m tools.curves results/me/*.csv my_results/me_num_episodes2000/*.csv
 
-takes the .csv that train.py writes beside a network, and those of the siblings.
+takes the .csv that train.py writes beside a network, and those of the siblings. A picture that is there is not replaced
+by another one, unless --overwrite is given.
 """
 
 import argparse
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 
 from common.command_line import OneLineParser, png_path, run_script
 from common.errors import UserError
-from common.files import written_whole
+from common.files import save_unless_other
 from common.learning_curve import read_rows
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito's
@@ -107,6 +108,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("curves", type=Path, nargs="+", metavar="CURVE.csv", help="learning curves")
     out = Path("out_models/curves.png")
     parser.add_argument("--out", type=png_path, default=out, metavar="PATH.png", help="the picture")
+    parser.add_argument("--overwrite", action="store_true", help="replace another picture of that name")
     return parser.parse_args()
 
 
@@ -116,8 +118,9 @@ def main() -> None:
     paths = list(dict.fromkeys(args.curves))
     curves = [read_measures(path) for path in paths]
     figure = draw(dict(zip(short_names(paths), curves, strict=True)))
-    with written_whole(args.out) as file:
-        figure.savefig(file, format="png", dpi=DOTS_AN_INCH)
+    from common.pictures import png  # as in draw
+
+    save_unless_other({args.out: png(figure, DOTS_AN_INCH)}, args.overwrite)
     print(f"written to {args.out}")
 
 
