@@ -22,7 +22,7 @@ from biml.training_step import same_rates
 from common.command_line import run_script
 from common.devices import choose_device, describe_device
 from common.errors import UserError
-from common.run_loop import ANEW, differing_arguments, run_or_go_on
+from common.run_loop import ANEW, claimed, differing_arguments, run_or_go_on
 
 
 def may_end_elsewhere(trained: TrainedNetwork, args: argparse.Namespace) -> bool:
@@ -77,6 +77,12 @@ def main() -> None:
     check_workers(args.workers)
     device = choose_device(args.gpu, args.cpu, args.threads)
     path = args.dir_model / args.fn_out_model
+    with claimed([path], "choose another --fn_out_model"):
+        train(args, path, device)
+
+
+def train(args: argparse.Namespace, path: Path, device: torch.device) -> None:
+    """Train into a checkpoint that nobody else trains into."""
     earlier = find_earlier_run(path, args, device)
     views, validation = (
         training_views(args.episode_type, args.data_dir),

@@ -178,11 +178,12 @@ def run_script(main: Callable[[], None]) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a sign that it cannot show must not end a run
-    if os.environ.get("MPLBACKEND", "").startswith("module://"):
-        del os.environ["MPLBACKEND"]  # a notebook's, of use only there; elsewhere matplotlib may not even be imported
+    if os.environ.get("MPLBACKEND", "agg").lower() != "agg":
+        del os.environ["MPLBACKEND"]  # one that matplotlib does not know, as a notebook's, keeps it from being imported
     try:
         main()
-        sys.stdout.flush()
+        if sys.stdout is not None:  # as it is where it was closed before
+            sys.stdout.flush()
     except KeyboardInterrupt as interrupt:
         print(f"{script}: {' '.join(map(str, interrupt.args)) or 'interrupted'}", file=sys.stderr)
         sys.exit(130)

@@ -162,6 +162,8 @@ def run_or_go_on(
 ) -> None:
     """Run a training that writes one checkpoint, from the start or from where that is, and tell of it.
 
+    The checkpoint is claimed by the caller, who has looked whether it is there.
+
     Args:
         path: the checkpoint.
         args: the command; with `overwrite` a new run takes the place of what earlier ones left at `path` and `beside`.
@@ -173,7 +175,7 @@ def run_or_go_on(
         go_on: takes over what the checkpoint holds; None for a new run.
         beside: further networks that the run writes.
     Raises:
-        UserError: if the checkpoint cannot be trained further, or another process trains into it.
+        UserError: if the checkpoint cannot be trained further.
     """
     if go_on is not None:
         try:
@@ -185,10 +187,7 @@ def run_or_go_on(
             return
         if done() > 0:  # before its first one a run is what its arguments make it
             print(f"going on from {unit} {done()}", flush=True)
-    with (
-        claimed([path], "choose another --fn_out_model"),
-        interruption_explained(same_command(args), unit, done),
-    ):
+    with interruption_explained(same_command(args), unit, done):
         if go_on is None:
             begin_anew(save, beside if args.overwrite else ())
         run()

@@ -266,7 +266,7 @@ def main() -> None:
     text = write_report(results, drawn, "figures", left_out)
     with written_whole(folder / "RESULTS.md") as file:
         file.write(text.encode())
-    print(text)
+    print("".join(f"left out: {reason}\n" for reason in left_out), end="")
     print(f"written to {folder / 'RESULTS.md'}, pictures to {folder / 'figures'}")
 
 

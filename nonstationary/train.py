@@ -14,7 +14,7 @@ import torch
 from common.command_line import OneLineParser, add_model_folder, checkpoint_name, positive_int, run_script
 from common.devices import choose_device, describe_device
 from common.errors import UserError
-from common.run_loop import ANEW, add_overwrite, differing_arguments, run_or_go_on
+from common.run_loop import ANEW, add_overwrite, claimed, differing_arguments, run_or_go_on
 from nonstationary.network_file import TrainedNetwork, load_network
 from nonstationary.options import (
     add_device_options,
@@ -72,6 +72,12 @@ def main() -> None:
     check(args)
     device = choose_device(args.gpu, args.cpu, args.threads)
     path = args.dir_model / args.fn_out_model
+    with claimed([path], "choose another --fn_out_model"):
+        train(args, path, device)
+
+
+def train(args: argparse.Namespace, path: Path, device: torch.device) -> None:
+    """Train into a checkpoint that nobody else trains into."""
     earlier = find_earlier_run(path, args, device)
     training = Training(args, device, None if earlier is None else earlier.network)
     trained = sum(parameter.numel() for parameter in training.network.parameters() if parameter.requires_grad)

@@ -96,6 +96,23 @@ def test_a_stream_that_cannot_show_a_sign_does_not_end_a_run():
     assert (done.returncode, done.stdout, done.stderr) == (0, "1 \\xb1 2\n", "")
 
 
+def test_a_stream_that_is_closed_does_not_end_a_run(tmp_path):
+    """Standard output and errors that are not there cost nothing."""
+    script = "from pathlib import Path; from common.command_line import run_script\n"
+    script += f"run_script(lambda: (print(1), Path({str(tmp_path / 'done')!r}).touch()))"
+    done = subprocess.run(["sh", "-c", 'exec "$@" >&- 2>&-', "sh", sys.executable, "-c", script])
+    assert (done.returncode, (tmp_path / "done").exists()) == (0, True)
+
+
+@pytest.mark.parametrize("backend", ["module://no.such.backend", "nonsense"])
+def test_a_backend_that_matplotlib_does_not_know_does_no_harm(tmp_path, backend):
+    """Pictures go to files, whatever the environment says of windows."""
+    script = "from common.command_line import run_script\ndef main():\n    import matplotlib\nrun_script(main)"
+    environment = {**os.environ, "MPLBACKEND": backend}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @contextlib.contextmanager
 def files_of_at_most(n_bytes):
     """Stands for a disk that is full: no file grows beyond so many bytes."""

@@ -16,6 +16,7 @@ from torch.nn import functional
 from torch.nn.utils import parameters_to_vector
 
 import nonstationary.training
+from common.run_loop import claimed
 from nonstationary.network_config import NetworkConfig
 from nonstationary.network_file import load_network
 from nonstationary.networks import make_network
@@ -334,6 +335,17 @@ def test_overwriting_starts_anew(train, tmp_path, finished):
     assert train("net", "--overwrite").code == 0
     assert_same_run(tmp_path, "whole", "net")
     assert "going on" not in train("net", "--overwrite").out
+
+
+def test_what_another_process_trains_is_left_alone(train, tmp_path, finished):
+    """A second run is refused before it looks at what is there, which may be another run's by the time it begins."""
+    with claimed([tmp_path / "net.tar"], "try another"):
+        for argument in ((), ("--seed", 2), ("--overwrite",)):
+            outcome = train("net", *argument)
+            assert_one_line(outcome, "train.py", "another process is training", "net.tar")
+            assert outcome.out == "" and not (tmp_path / "net.tar").exists()
+        tmp_path.joinpath("net.tar").write_bytes(finished)
+        assert_one_line(train("net", "--seed", 2), "train.py", "another process is training", "net.tar")
 
 
 def test_overwriting_loses_nothing_if_the_new_run_cannot_be_saved(train, tmp_path, finished):
