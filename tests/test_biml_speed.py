@@ -116,7 +116,7 @@ def running(tmp_path, data):
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen([*map(str, command)], cwd=ROOT, env=environment, start_new_session=True, **pipes)
     until = time.monotonic() + 120
-    while not (tmp_path / "net.tar").exists() and time.monotonic() < until and process.poll() is None:
+    while not (tmp_path / "net.csv").exists() and time.monotonic() < until and process.poll() is None:
         time.sleep(0.1)
     yield process
     for number in group(process):
