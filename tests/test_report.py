@@ -827,4 +827,5 @@ def test_no_folder_of_results(tmp_path, kind):
         path.write_text("")
     code, _, err = run_report(path)
     assert code == 2
-    assert f"no folder {path}" in err and "--results_dir" in err and err.count("\n") == 1
+    said = f"{path} is a file, not a folder" if kind == "a file" else f"no folder {path}"
+    assert said in err and "--results_dir" in err and err.count("\n") == 1
