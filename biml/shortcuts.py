@@ -19,9 +19,9 @@ from pathlib import Path
 from biml.copying import SHORTCUTS, Shortcut, needs_function
 from biml.episode import Episode
 from biml.episode_types import load_random
-from common.command_line import OneLineParser, json_path, run_script
+from common.command_line import OneLineParser, folder_path, json_path, run_script
 from common.errors import UserError
-from common.files import save_json
+from common.files import json_bytes, save_unless_other
 from common.provenance import provenance
 
 
@@ -42,16 +42,17 @@ def shares(episodes: Sequence[Episode]) -> dict[str, float]:
     asked = [episode for episode in episodes if episode.query]
     if not asked:
         raise UserError("the episodes have no new queries")
-    found = {name: percent(gives, asked) for name, gives in SHORTCUTS.items()}
-    return {**found, "any of these": 100 - percent(needs_function, asked)}
+    shares_of = {name: percent(gives, asked) for name, gives in SHORTCUTS.items()}
+    return {**shares_of, "any of these": 100 - percent(needs_function, asked)}
 
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = OneLineParser(__doc__)
     help_text = "folder with data_algebraic/ (of biml.generate)"
-    parser.add_argument("--data_dir", type=Path, default=Path("data"), metavar="DIR", help=help_text)
+    parser.add_argument("--data_dir", type=folder_path, default=Path("data"), metavar="DIR", help=help_text)
     parser.add_argument("--fn_out_results", type=json_path, metavar="PATH.json", help="also write the results")
+    parser.add_argument("--overwrite", action="store_true", help="replace results that are there and are others")
     return parser.parse_args()
 
 
@@ -64,7 +65,8 @@ def main() -> None:
     for name, share in found.items():
         print(f"{name}: {share:.2f} %")
     if args.fn_out_results:
-        save_json(args.fn_out_results, {"percent": found, "n_episodes": len(packed), "provenance": provenance()})
+        contents = {"percent": found, "n_episodes": len(packed), "provenance": provenance()}
+        save_unless_other({args.fn_out_results: json_bytes(contents)}, args.overwrite)
         print(f"written to {args.fn_out_results}")
 
 
