@@ -1,6 +1,7 @@
 """Where torch computes: options, the choice of a device, and the states of torch's random generators there."""
 
 import argparse
+import ctypes
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -9,6 +10,9 @@ import torch
 
 from common.command_line import natural_int, positive_int
 from common.errors import UserError
+
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # glibc's numbers of these settings, in malloc.h
+LARGEST_THRESHOLDS = 2**30, 2**25  # bytes; the second is the most that older glibc takes
 
 
 def add_device_options(parser: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
@@ -36,6 +40,16 @@ def choose_device(gpu: int | None, cpu: bool, threads: int) -> torch.device:
         raise UserError(f"GPU {gpu}: this machine has {n_gpus or 'no'} usable GPU(s); ask for another or for the CPU")
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     return torch.device("cpu") if cpu or n_gpus == 0 else torch.device("cuda", gpu or 0)
+
+
+def keep_freed_memory() -> None:
+    """Have the CPU's memory that a step frees kept for the next one, where the C library is glibc.
+
+    It is else given back to the system, which hands it out again page by page, each filled with zeros.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    if mallopt is not None and any(mallopt(MMAP_THRESHOLD, size) for size in LARGEST_THRESHOLDS):
+        mallopt(TRIM_THRESHOLD, 2**31 - 1)
 
 
 def describe_device(device: torch.device) -> str:

@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional
 
 from common.command_line import OneLineParser, json_path, positive_int, run_script
-from common.devices import choose_device, describe_device
+from common.devices import choose_device, describe_device, keep_freed_memory
 from common.files import save_json
 from common.provenance import provenance
 from common.timing import medians
@@ -104,6 +104,7 @@ def main() -> None:
     """Measure, print, write."""
     args = parse_arguments()
     device = choose_device(args.gpu, args.cpu, args.threads)
+    keep_freed_memory()
     subjects = [(NetworkConfig("lstm", hidden_size=shape[2]), shape) for shape in SHAPES]
     subjects += [(NetworkConfig(name, hidden_size=SLOW_SHAPE[2]), SLOW_SHAPE) for name in RECURRENT if name != "lstm"]
     subjects += [(NetworkConfig("transformer", pos_enc=name), SLOW_SHAPE) for name in POSITIONS]

@@ -25,7 +25,7 @@ from common.command_line import (
     positive_int,
     run_script,
 )
-from common.devices import choose_device, describe_device
+from common.devices import choose_device, describe_device, keep_freed_memory
 from common.errors import UserError
 from common.files import save_json
 from common.provenance import provenance
@@ -268,6 +268,7 @@ def main() -> None:
     """Evaluate, print, write."""
     args = parse_arguments()
     device = choose_device(args.gpu, args.cpu, args.threads)
+    keep_freed_memory()
     trained = None if args.bayes_only else load_network(args.dir_model / args.fn_in_model, device)
     settings = settings_of(args, trained)
     stem = "exact" if trained is None else Path(args.fn_in_model).stem

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from common.command_line import OneLineParser, add_model_folder, checkpoint_name, positive_int, run_script
-from common.devices import choose_device, describe_device
+from common.devices import choose_device, describe_device, keep_freed_memory
 from common.errors import UserError
 from common.run_loop import ANEW, add_overwrite, claimed, differing_arguments, run_or_go_on
 from nonstationary.network_file import TrainedNetwork, load_network
@@ -71,6 +71,7 @@ def main() -> None:
     args = make_parser().parse_args()
     check(args)
     device = choose_device(args.gpu, args.cpu, args.threads)
+    keep_freed_memory()
     path = args.dir_model / args.fn_out_model
     with claimed([path], "choose another --fn_out_model"):
         train(args, path, device)

@@ -4,6 +4,7 @@ Without a GPU, torch's `meta` device, whose tensors have shapes but no values, s
 the host fails there by itself. The lengths of an episode stay on the CPU by design.
 """
 
+import subprocess
 import sys
 
 import numpy as np
@@ -171,3 +172,27 @@ def test_a_gpu_computes_what_the_cpu_does(data_dir, variant, dtype, rtol):
     for ours, theirs in zip(gradients, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=rtol * theirs.abs().max().item())
     assert answers == expected_answers
+
+
+FAULTS = """
+import resource, torch
+from common.devices import keep_freed_memory
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(3):
+        torch.ones(2**22).mul(2)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+usual = faults()
+keep_freed_memory()
+faults()
+print(usual, faults())
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="of glibc")
+def test_freed_memory_is_kept():
+    """What is freed is used again without the system's help: hardly a page is fetched anew."""
+    done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
+    usual, kept = map(int, done.stdout.split())
+    assert usual > 10000
+    assert kept < 100
