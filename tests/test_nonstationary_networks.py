@@ -15,8 +15,8 @@ from torch.nn import functional
 
 from nonstationary.network_config import POSITIONS, RECURRENT, NetworkConfig
 from nonstationary.networks import log_probs, make_network
-from nonstationary.recurrent import StackCore
-from nonstationary.transformer import alibi_slopes, attention_mask, relative_scores, sinusoids
+from nonstationary.recurrent import FusedCore, StackCore, relu_steps
+from nonstationary.transformer import alibi_slopes, attention_mask, sinusoids, turned_queries, widened
 
 K, B, T, BLOCK = 3, 2, 12, 4
 SMALL = NetworkConfig(num_symbols=K, hidden_size=5, n_stacks=2, stack_size=3, stack_cell_size=2)
@@ -241,6 +241,31 @@ def test_each_stack_pushes_pops_or_stays(model, first, second):
         torch.testing.assert_close(after[0, stack], expected[chosen])
 
 
+@pytest.mark.parametrize("with_state", [False, True])
+def test_the_relu_rnn_is_that_of_torch(with_state):
+    """The same states as torch.nn.RNN and the same gradients in inputs, weights and the state before, to rounding."""
+    core = FusedCore(3, replace(SMALL, model="rnn"), torch.Generator().manual_seed(1)).double()
+    inputs = torch.randn(7, 4, 3, dtype=torch.float64, requires_grad=True)
+    state = torch.rand(1, 4, 5, dtype=torch.float64, requires_grad=True)
+    pull = torch.randn(7, 4, 5, dtype=torch.float64), torch.randn(1, 4, 5, dtype=torch.float64)
+    given = [inputs, *core.rnn.parameters(), *([state] if with_state else [])]
+    steps, (last,) = core(inputs, (state,) if with_state else None)
+    plain_steps, plain_last = core.rnn(inputs, state if with_state else None)
+    torch.testing.assert_close(steps, plain_steps)
+    torch.testing.assert_close(last, plain_last)
+    found = torch.autograd.grad((steps, last), given, pull)
+    for one, expected in zip(found, torch.autograd.grad((plain_steps, plain_last), given, pull), strict=True):
+        torch.testing.assert_close(one, expected)
+
+
+def test_the_steps_of_the_relu_rnn_have_the_gradients_of_differences():
+    """Of all three inputs, one step included."""
+    for length in (1, 4):
+        shapes = (length, 2, 3), (2, 3), (3, 3)
+        given = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+        assert torch.autograd.gradcheck(relu_steps, given)
+
+
 def test_what_is_pushed_is_popped_last_in_first_out():
     """Three pushes and three pops give the values back in reverse, then zeros."""
     network = make_network(replace(WITH_STATE["stack_rnn"], n_stacks=1), 1)
@@ -362,21 +387,28 @@ def test_alibi_biases():
     falling = torch.tensor(
         [[0.0, hidden, hidden, hidden], [-0.5, 0, hidden, hidden], [-1.5, -0.5, 0, hidden], [-2.5, -1.5, -0.5, 0]]
     )
-    expected = torch.stack([falling / 16, falling / 256])
+    expected = torch.stack([falling / 16, falling / 256])[None]
     torch.testing.assert_close(attention_mask(4, config, torch.device("cpu")), expected)
 
 
-def test_relative_scores_are_those_of_a_double_loop():
-    """(q_i + v) r_{i-j+1} / sqrt(d) for all steps i >= j."""
-    generator = torch.Generator().manual_seed(0)
-    query = torch.randn(2, 3, 6, 4, generator=generator)
-    distances = torch.randn(1, 3, 6, 4, generator=generator)
-    scores = relative_scores(query, distances)
-    assert scores.shape == (2, 3, 6, 6)
+def test_turned_queries_ask_for_the_distance():
+    """Times the sinusoids of j a turned query gives what the query gives times those of i - j + 1, all i >= j."""
+    query = torch.randn(2, 3, 6, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    places = torch.stack([plain_sinusoid(position, 8) for position in range(7)])
+    turned = turned_queries(query, places[1:])
     for i in range(6):
         for j in range(i + 1):
-            expected = (query[:, :, i] * distances[:, :, i - j]).sum(2) / 2  # r_1 comes first
-            torch.testing.assert_close(scores[:, :, i, j], expected)
+            torch.testing.assert_close(turned[:, :, i] @ places[j], query[:, :, i] @ places[i - j + 1])
+
+
+@pytest.mark.parametrize(("width", "expected"), [(3, 16), (16, 16), (17, 32)])
+def test_heads_are_filled_up_with_zeros(width, expected):
+    """To the next width at which attention is fast; a narrower value is filled up to the width of the queries."""
+    part = torch.ones(1, 1, 2, 3)
+    filled = widened(part, width)
+    assert filled.shape == (1, 1, 2, expected)
+    assert torch.equal(filled[..., :3], part)
+    assert filled.sum() == part.sum()
 
 
 def test_sinusoids_are_sines_then_cosines():
