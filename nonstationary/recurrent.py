@@ -36,13 +36,15 @@ class RecurrentNetwork(nn.Module):
         core = StackCore if config.model.startswith("stack_") else FusedCore
         self.core = core(before[-1], config, generator)
         self.after = _layers(after, generator)
+        has_rectified = config.model.endswith("rnn") and not config.after_mlp  # its states are not negative
+        self.rectify = nn.Identity() if has_rectified else nn.ReLU()
         self.output = linear(after[-1], config.num_symbols, generator)
 
     def forward(self, symbols: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Predict what follows each symbol."""
         inputs = functional.one_hot(symbols.T, self.num_symbols).to(self.output.weight.dtype)  # (T, B, K)
         steps, state = self.core(self.before(inputs), state)
-        return self.output(self.after(steps).relu()).transpose(0, 1), state
+        return self.output(self.rectify(self.after(steps))).transpose(0, 1), state
 
 
 def _layers(widths: Sequence[int], generator: torch.Generator) -> nn.Sequential:
@@ -87,9 +89,8 @@ class FusedCore(nn.Module):
             return steps, (hidden, cell)
         if inputs.device.type == "cpu":  # torch's own takes twice as long there
             input_weight, hidden_weight, *biases = self.rnn.parameters()
-            given = functional.linear(inputs, input_weight, biases[0] + biases[1])
-            first = given.new_zeros(given.shape[1:]) if state is None else state[0][0]
-            steps = relu_steps(given, first, hidden_weight)
+            first = inputs.new_zeros(inputs.shape[1], self.rnn.hidden_size) if state is None else state[0][0]
+            steps = relu_steps(inputs, first, input_weight, hidden_weight, biases[0] + biases[1])
             return steps, (steps[-1:],)
         steps, hidden = self.rnn(inputs, None if state is None else state[0])
         return steps, (hidden,)
@@ -99,44 +100,50 @@ class _ReluSteps(torch.autograd.Function):
     """See relu_steps; what does not depend on the step before is one product over all steps, in both directions."""
 
     @staticmethod
-    def forward(ctx: Any, given: Tensor, first: Tensor, weight: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, inputs: Tensor, first: Tensor, input_weight: Tensor, hidden_weight: Tensor, bias: Tensor
+    ) -> Tensor:
         """Read T steps."""
-        states = given.new_empty(len(given) + 1, *first.shape)
+        states = inputs.new_empty(len(inputs) + 1, *first.shape)
         states[0] = first
-        rows, transposed = states.unbind(0), weight.T
-        for step, one in enumerate(given.unbind(0)):
-            torch.addmm(one, rows[step], transposed, out=rows[step + 1]).relu_()
-        ctx.save_for_backward(states, weight)
+        torch.addmm(bias, inputs.flatten(0, 1), input_weight.T, out=states[1:].flatten(0, 1))
+        transposed = hidden_weight.T
+        for before, now in itertools.pairwise(states.unbind(0)):
+            now.addmm_(before, transposed).relu_()
+        ctx.save_for_backward(inputs, states, input_weight, hidden_weight)
         return states[1:]
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, above: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(ctx: Any, above: Tensor) -> tuple[Tensor | None, Tensor, Tensor, Tensor, Tensor]:
         """Go back from the last step to the first; a step's gradient is what comes from above and from later steps."""
-        states, weight = ctx.saved_tensors
+        inputs, states, input_weight, hidden_weight = ctx.saved_tensors
         gradients = torch.empty_like(states)
-        gradients[-1] = above[-1]
-        rows, active = gradients.unbind(0), states.unbind(0)
-        for step in range(len(above), 0, -1):
-            torch.ops.aten.threshold_backward.grad_input(rows[step], active[step], 0, grad_input=rows[step])
-            if step > 1:
-                torch.addmm(above[step - 2], rows[step], weight, out=rows[step - 1])
-        torch.mm(rows[1], weight, out=rows[0])
-        of_given = gradients[1:]
-        return of_given, gradients[0], of_given.flatten(0, 1).T @ states[:-1].flatten(0, 1)
+        gradients[0], gradients[1:] = 0, above
+        steps = list(zip(gradients.unbind(0), states.unbind(0), strict=True))
+        for (now, state), (before, _) in itertools.pairwise(reversed(steps)):
+            torch.ops.aten.threshold_backward.grad_input(now, state, 0, grad_input=now)
+            before.addmm_(now, hidden_weight)
+        pulled = gradients[1:].flatten(0, 1)
+        of_inputs = (pulled @ input_weight).view_as(inputs) if ctx.needs_input_grad[0] else None
+        of_input_weight = (inputs.flatten(0, 1).T @ pulled).T  # faster than the other way round, as inputs are narrow
+        of_hidden_weight = pulled.T @ states[:-1].flatten(0, 1)
+        return of_inputs, gradients[0], of_input_weight, of_hidden_weight, pulled.sum(0)
 
 
-def relu_steps(given: Tensor, first: Tensor, weight: Tensor) -> Tensor:
-    """Run h_t = ReLU(given_t + W h_{t-1}).
+def relu_steps(inputs: Tensor, first: Tensor, input_weight: Tensor, hidden_weight: Tensor, bias: Tensor) -> Tensor:
+    """Run h_t = ReLU(V x_t + W h_{t-1} + b).
 
     Args:
-        given: (T, B, H), what the inputs and the bias give.
+        inputs: (T, B, I), all x_t.
         first: (B, H), the state before.
-        weight: W, (H, H).
+        input_weight: V, (H, I).
+        hidden_weight: W, (H, H).
+        bias: b, (H,).
     Returns:
         (T, B, H), all h_t.
     """
-    steps: Tensor = _ReluSteps.apply(given, first, weight)  # type: ignore[no-untyped-call]
+    steps: Tensor = _ReluSteps.apply(inputs, first, input_weight, hidden_weight, bias)  # type: ignore[no-untyped-call]
     return steps
 
 

@@ -258,12 +258,12 @@ def test_the_relu_rnn_is_that_of_torch(with_state):
         torch.testing.assert_close(one, expected)
 
 
-def test_the_steps_of_the_relu_rnn_have_the_gradients_of_differences():
-    """Of all three inputs, one step included."""
-    for length in (1, 4):
-        shapes = (length, 2, 3), (2, 3), (3, 3)
-        given = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
-        assert torch.autograd.gradcheck(relu_steps, given)
+@pytest.mark.parametrize("length", [1, 4])
+def test_the_steps_of_the_relu_rnn_have_the_gradients_of_differences(length):
+    """In all that goes in: inputs, first state, weights, bias."""
+    shapes = (length, 2, 2), (2, 3), (3, 2), (3, 3), (3,)
+    given = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+    assert torch.autograd.gradcheck(relu_steps, given)
 
 
 def test_what_is_pushed_is_popped_last_in_first_out():
