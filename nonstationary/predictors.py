@@ -1,4 +1,4 @@
-"""Exact Bayesian predictors: KT, KT told of the switches, PTW and LIN, in float64.
+"""Exact Bayesian predictors: KT, KT told of the switches, PTW, LIN and random uniform, in float64.
 
 Each takes sequences of symbols and returns log q_t(k), the log probability of every symbol k at every step t given the
 symbols before t: row t predicts symbol t. Letters: B sequences, T steps, K symbols. `alpha` is the parameter of the
@@ -17,14 +17,28 @@ from torch.nn import functional
 from common.errors import UserError
 from nonstationary.sources import Sequences, Source, ptw_depth
 
-OWN_MIXTURE = {"static": "kt", "ptw": "ptw", "lin": "lin", "regular": "kt_oracle"}
-"""The exact Bayes mixture of each source. Of `regular` it is the oracle, since its switches are known beforehand;
-that of `random_uniform` is not among the predictors."""
+OWN_MIXTURE = {
+    "static": "kt",
+    "ptw": "ptw",
+    "lin": "lin",
+    "regular": "kt_oracle",
+    "random_uniform": "random_uniform",
+}
+"""The exact Bayes mixture of each source. Of `regular` it is the oracle, since its switches are known beforehand."""
+
+
+USUAL = ("kt", "kt_oracle", "ptw", "lin")
+"""What sequences of every source are evaluated with."""
+
+
+def usual_predictors(source: Source) -> tuple[str, ...]:
+    """Name the usual predictors and the source's own mixture, if that is not one of them."""
+    return tuple(dict.fromkeys([*USUAL, OWN_MIXTURE[source.name]]))
 
 
 def own_mixture(source: Source, length: int, depth: int) -> str | None:
-    """Name a source's exact mixture; None if it is not among the predictors, of which PTW has that depth."""
-    name = OWN_MIXTURE.get(source.name)
+    """Name a source's exact mixture; None if it is not among the predictors when PTW has that depth."""
+    name = OWN_MIXTURE[source.name]
     return None if name == "ptw" and depth != ptw_depth(length) else name
 
 
@@ -81,27 +95,53 @@ def ptw(symbols: Tensor, num_symbols: int = 2, alpha: float = 0.5, depth: int | 
 def lin(symbols: Tensor, num_symbols: int = 2, alpha: float = 0.5) -> Tensor:
     """Predict (B, T) symbols by the exact mixture over segmentations of the LIN prior ("live and die").
 
-    Keeps the posterior over where the current segment began; one that has lasted k steps ends with probability 1/(2k).
-    The time is O(T^2) a sequence.
+    A segment that has lasted k steps ends with probability 1/(2k). The time is O(T^2) a sequence.
 
     Source: Willems 1996; Willems and Krom 1997.
     """
+    steps = torch.arange(1, symbols.shape[1] + 1, dtype=torch.float64, device=symbols.device)
+    return renewal(symbols, 1 / (2 * steps), num_symbols, alpha)
+
+
+def random_uniform(symbols: Tensor, num_symbols: int = 2, alpha: float = 0.5, max_segment: int = 20) -> Tensor:
+    """Predict (B, T) symbols by the exact mixture over segments whose lengths are uniform from 1 to `max_segment`.
+
+    A segment that has lasted k steps ends with probability 1/(max_segment - k + 1).
+    """
+    left = torch.arange(max_segment, 0, -1, dtype=torch.float64, device=symbols.device)
+    return renewal(symbols, 1 / left, num_symbols, alpha)
+
+
+def renewal(symbols: Tensor, ends: Tensor, num_symbols: int, alpha: float) -> Tensor:
+    """Predict (B, T) symbols by the exact mixture over segmentations in which lengths of segments are independent.
+
+    Keeps the posterior over where the current segment began.
+
+    Args:
+        symbols: (B, T) int64.
+        ends: (L,) float64, the hazard: the probability that a segment that has lasted 1, 2, ..., L steps ends there;
+            it lasts no longer than L, or L is at least T.
+        num_symbols: K.
+        alpha: of the Dirichlet prior.
+    """
     batch, length = symbols.shape
+    longest = len(ends)
     counts = _counts_before(symbols, num_symbols).transpose(1, 2).contiguous()  # (B, K, T)
-    durations = torch.arange(length, 0, -1, dtype=counts.dtype, device=counts.device)
-    began = counts.new_ones(batch, 1)  # posterior over the step s at which the segment of step t began, s = 0..t
+    durations = torch.arange(longest, 0, -1, dtype=counts.dtype, device=counts.device)
+    ends = ends.flip(0)
+    began = counts.new_ones(batch, 1)  # posterior over the s steps at which the segment of step t may have begun, to t
     predictions = []
     for step in range(length):
-        lasted = durations[-step - 1 :]  # steps since s, both included
-        seen = counts[:, :, step : step + 1] - counts[:, :, : step + 1]  # (B, K, s)
+        starts = began.shape[1]
+        lasted = durations[-starts:]  # steps since then, both included
+        seen = counts[:, :, step : step + 1] - counts[:, :, step + 1 - starts : step + 1]  # (B, K, s)
         joint = (seen + alpha) / (lasted - 1 + num_symbols * alpha) * began[:, None]
         predictions.append(joint.sum(2))
         symbol = symbols[:, step, None]
-        began = joint.gather(1, symbol[..., None].expand(-1, 1, step + 1)).squeeze(1) / predictions[-1].gather(
-            1, symbol
-        )
-        ends = began / (2 * lasted)
-        began = torch.cat([began - ends, ends.sum(1, keepdim=True)], dim=1)
+        chosen = joint.gather(1, symbol[..., None].expand(-1, 1, starts)).squeeze(1)
+        began = chosen / predictions[-1].gather(1, symbol)
+        ended = began * ends[-starts:]
+        began = torch.cat([began - ended, ended.sum(1, keepdim=True)], dim=1)[:, -longest:]
     return torch.stack(predictions, dim=1).log()
 
 
@@ -134,6 +174,9 @@ PREDICTORS: dict[str, Callable[[Sequences, Source, int | None], Tensor]] = {
     "kt_oracle": lambda given, source, _: kt_oracle(given.symbols, given.segments, source.num_symbols, source.alpha),
     "ptw": lambda given, source, depth: ptw(given.symbols, source.num_symbols, source.alpha, depth),
     "lin": lambda given, source, _: lin(given.symbols, source.num_symbols, source.alpha),
+    "random_uniform": lambda given, source, _: random_uniform(
+        given.symbols, source.num_symbols, source.alpha, source.max_segment
+    ),
 }
 
 

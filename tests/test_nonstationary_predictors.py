@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from common.errors import UserError
-from nonstationary.predictors import OWN_MIXTURE, PREDICTORS, kt, kt_oracle, lin, predict, ptw
+from nonstationary.predictors import OWN_MIXTURE, PREDICTORS, kt, kt_oracle, lin, predict, ptw, random_uniform
 from nonstationary.sources import SEGMENTS, Sequences, Source, sample
 
 every_predictor = pytest.mark.parametrize("name", PREDICTORS)
@@ -85,6 +85,18 @@ def segmentations(length):
             weight *= 1 / (2 * lasted) if switched else 1 - 1 / (2 * lasted)
             lasted = 1 if switched else lasted + 1
         found.append((weight, (0, *(step for step, switched in enumerate(is_switch, 1) if switched), length)))
+    return found
+
+
+@functools.cache
+def uniform_segmentations(length, longest):
+    """All segmentations into segments of at most `longest` steps, each length as likely; the last may go on."""
+    found = []
+    for is_switch in itertools.product((False, True), repeat=length - 1):
+        borders = 0, *(step for step, switched in enumerate(is_switch, 1) if switched), length
+        *whole, last = (end - start for start, end in itertools.pairwise(borders))
+        if max(*whole, last, 0) <= longest:
+            found.append(((1 / longest) ** len(whole) * (longest - last + 1) / longest, borders))
     return found
 
 
@@ -340,6 +352,29 @@ def test_lin_counts_beyond_256_equal_symbols():
     assert (q[0, 1:, 0] > q[0, :-1, 0]).all()
 
 
+# Random uniform
+
+
+@pytest.mark.parametrize(("length", "longest"), [(6, 1), (6, 3), (7, 6), (9, 4), (5, 20)])
+@priors
+def test_random_uniform_is_the_mixture_over_all_segmentations(length, longest, num_symbols, alpha):
+    """Every choice of switches that leaves no segment too long, weighted by the chances of the lengths."""
+    partitions = uniform_segmentations(length, longest)
+    assert math.fsum(weight for weight, _ in partitions) == pytest.approx(1)
+    symbols = random_strings(3 if length < 8 else 1, length, num_symbols)
+    joint_of = functools.cache(lambda string: mixture_joint(partitions, string, num_symbols, alpha))
+    for string, log_q in zip(symbols.tolist(), random_uniform(symbols, num_symbols, alpha, longest), strict=True):
+        torch.testing.assert_close(log_q.exp(), predictions_of_joint(joint_of, tuple(string), num_symbols))
+
+
+def test_random_uniform_is_that_of_its_source():
+    """--max_segment reaches it; another number makes another mixture."""
+    sequences = sample(Source("random_uniform", max_segment=5), 4, 30, torch.Generator().manual_seed(0))
+    found = predict("random_uniform", sequences, Source("random_uniform", max_segment=5))
+    assert found.equal(random_uniform(sequences.symbols, max_segment=5))
+    assert not found.equal(random_uniform(sequences.symbols, max_segment=6))
+
+
 # All of them
 
 
@@ -446,11 +481,11 @@ def test_only_the_oracle_sees_the_switches(name):
 
 def test_an_unknown_predictor_is_named():
     """The message has the name that was given and those there are."""
-    with pytest.raises(ValueError, match=r"kt, kt_oracle, ptw, lin, found 'ctw'"):
+    with pytest.raises(ValueError, match=r"kt, kt_oracle, ptw, lin, random_uniform, found 'ctw'"):
         predicted("ctw", random_strings(1, 4))
 
 
 def test_each_own_mixture_is_a_predictor_of_a_source():
-    """Only `random_uniform` has none."""
+    """Every source has one, and every predictor is one's."""
     assert set(OWN_MIXTURE.values()) == set(PREDICTORS)
-    assert set(SEGMENTS) - set(OWN_MIXTURE) == {"random_uniform"}
+    assert set(SEGMENTS) == set(OWN_MIXTURE)
