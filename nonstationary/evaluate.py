@@ -29,7 +29,7 @@ from common.devices import choose_device, describe_device, keep_freed_memory
 from common.errors import UserError
 from common.files import save_json
 from common.provenance import provenance
-from nonstationary.network_config import check_chunks, check_length
+from nonstationary.network_config import check_length
 from nonstationary.network_file import TrainedNetwork, load_network
 from nonstationary.options import (
     add_device_options,
@@ -40,7 +40,7 @@ from nonstationary.options import (
     source_of,
     two_or_more,
 )
-from nonstationary.predictors import PREDICTORS, check_depth, own_mixture
+from nonstationary.predictors import USUAL, check_depth, own_mixture, usual_predictors
 from nonstationary.regret import (
     NATS_IN,
     Estimate,
@@ -67,15 +67,15 @@ def parse_arguments() -> argparse.Namespace:
     which.add_argument(*names, type=checkpoint_name, metavar="NAME.tar", help="the network's checkpoint")
     which.add_argument("--bayes_only", action="store_true", help="compare the exact predictors alone")
     add_model_folder(group)
-    help_text = "symbols that the network reads at a time, its state being passed on (default: all)"
+    help_text = "symbols that the network reads at a time (default: all); a state is passed on, a transformer has none"
     group.add_argument("--chunk_length", type=positive_int, metavar="N", help=help_text)
     add_source_options(parser, None)
     add_evaluation_set(parser, n_eval=10000)
     group = parser.add_argument_group("what to compare, and where")
     add = group.add_argument
     add("--seq_length", type=two_or_more, metavar="T", help="symbols of a sequence (default: as in training, or 256)")
-    help_text = "exact predictors, comma between"
-    add("--competitors", type=competitors, default=",".join(PREDICTORS), metavar="NAMES", help=help_text)
+    help_text = f"exact predictors, comma between (default: {','.join(USUAL)} and the source's own mixture)"
+    add("--competitors", type=competitors, metavar="NAMES", help=help_text)
     add("--ptw_depth", type=depth_int, metavar="D", help="depth of PTW (default: ceil(log2 T))")
     add("--batch_size", type=positive_int, default=250, metavar="B", help="sequences at a time")
     add("--units", choices=list(NATS_IN), default="bits", help="of regrets")
@@ -88,7 +88,7 @@ def parse_arguments() -> argparse.Namespace:
     args = parser.parse_args()
     if args.bayes_only and args.chunk_length is not None:
         parser.error("--chunk_length says how a network reads; --bayes_only has none")
-    if args.ptw_depth is not None and "ptw" not in args.competitors:
+    if args.ptw_depth is not None and "ptw" not in (args.competitors or USUAL):
         parser.error("--ptw_depth is for ptw, which is not among the --competitors")
     return args
 
@@ -106,10 +106,15 @@ def find_predictors(
     predictors: dict[str, Predictor] = {}
     if trained is not None:
         check_length(trained.config, length)
-        if args.chunk_length is not None:
-            check_chunks(trained.config, "--chunk_length")
+        if args.chunk_length is not None and args.chunk_length < length:
+            check_length(trained.config, args.chunk_length, "--chunk_length")
         predictors[trained.config.model] = network_predictor(trained.network, args.chunk_length)
-    return predictors | {name: exact_predictor(name, source, depth) for name in args.competitors}
+    return predictors | {name: exact_predictor(name, source, depth) for name in competitors_of(args, source)}
+
+
+def competitors_of(args: argparse.Namespace, source: Source) -> tuple[str, ...]:
+    """Name the exact predictors of an evaluation."""
+    return args.competitors or usual_predictors(source)
 
 
 def depth_of(args: argparse.Namespace, length: int) -> int:
@@ -201,7 +206,7 @@ def settings_of(args: argparse.Namespace, trained: TrainedNetwork | None) -> dic
         "n_eval": args.n_eval,
         "eval_seed": args.eval_seed,
         "unit": args.units,
-        "reference": find_reference(source, length, depth, args.competitors),
+        "reference": find_reference(source, length, depth, competitors_of(args, source)),
         "ptw_depth": depth,
         "chunk_length": args.chunk_length,
         "network": None if trained is None else describe(trained, args.fn_in_model),
@@ -274,7 +279,7 @@ def main() -> None:
     stem = "exact" if trained is None else Path(args.fn_in_model).stem
     name = f"{stem}_{settings['source']['name']}_{settings['seq_length']}.json"
     path = args.fn_out_results or (args.results_dir or args.dir_model / FOLDER) / name
-    check_same_settings(path, settings, args.competitors)
+    check_same_settings(path, settings, competitors_of(args, Source(**settings["source"])))
     report = evaluate(args, settings, trained, device)
     save_json(path, report)
     print(show(report))

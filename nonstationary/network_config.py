@@ -29,6 +29,9 @@ class NetworkConfig:
     pos_enc: str = "none"
     context_length: int | None = None  # cut the input into blocks of this length; one block if None
     attention_window: int | None = None  # attend to this many steps around a step, those to come left out; all if None
+    head_size: int | None = None  # units of a head, d; E / heads if None
+    emb_init_scale: float = 0.02  # standard deviation of the embedding's first weights
+    max_time: float = 10000.0  # the sinusoids' largest period, in steps / (2 pi)
 
 
 FIELDS_OF = {
@@ -37,6 +40,7 @@ FIELDS_OF = {
     "transformers": (
         *("emb_size", "nlayers", "nheads", "ff_mult"),
         *("dropout", "pos_enc", "context_length", "attention_window"),
+        *("head_size", "emb_init_scale", "max_time"),
     ),
 }
 
@@ -67,20 +71,22 @@ def check_network(config: NetworkConfig) -> None:
         return
     if config.pos_enc not in POSITIONS:
         raise UserError(f"--pos_enc: expected one of {', '.join(POSITIONS)}, found {config.pos_enc!r}")
-    if config.emb_size % config.nheads:
+    if config.head_size is None and config.emb_size % config.nheads:
         raise UserError(f"--emb_size {config.emb_size} cannot be shared by --nheads {config.nheads}")
     if config.pos_enc in ("sincos", "relative") and config.emb_size % 2:
         raise UserError(f"--pos_enc {config.pos_enc} needs an even --emb_size, found {config.emb_size}")
 
 
-def check_length(config: NetworkConfig, length: int) -> None:
-    """Raise UserError, naming the flags, if a network cannot read sequences of `length` symbols."""
+def check_length(config: NetworkConfig, length: int, flag: str = "--seq_length") -> None:
+    """Raise UserError, naming the flags, if a network cannot read sequences or chunks of `length` symbols."""
     block = config.context_length
     if config.model == "transformer" and block is not None and length % block:
-        raise UserError(f"--seq_length {length} is not divisible by --context_length {block}")
+        raise UserError(f"{flag} {length} is not divisible by --context_length {block}")
 
 
-def check_chunks(config: NetworkConfig, flag: str) -> None:
-    """Raise UserError, naming `flag`, if it asks a network without a state to pass its state on."""
+def check_state(config: NetworkConfig) -> None:
+    """Raise UserError if a network without a state is to carry it on."""
     if config.model not in RECURRENT:
-        raise UserError(f"{flag} needs a network with a state ({', '.join(RECURRENT)}); --model is {config.model}")
+        raise UserError(
+            f"--carry_state needs a network with a state ({', '.join(RECURRENT)}); --model is {config.model}"
+        )

@@ -43,6 +43,11 @@ def widths(text: str) -> tuple[int, ...]:
     return tuple(positive_int(part) for part in text.split(","))
 
 
+def stack_size(text: str) -> int | str:
+    """Parse the number of cells of a stack, or T for as many as a sequence has symbols."""
+    return text if text == "T" else positive_int(text)
+
+
 def competitors(text: str) -> tuple[str, ...]:
     """Parse names of exact predictors, comma between."""
     names = tuple(text.split(","))
@@ -76,9 +81,13 @@ def add_source_options(parser: argparse.ArgumentParser, defaults: Source | None)
     add("--max_segment", type=positive_int, default=given.max_segment, metavar="N", help=help_text)
 
 
-def source_of(args: argparse.Namespace, basis: Source) -> Source:
+def source_of(args: argparse.Namespace, basis: Source, other: str | None = None) -> Source:
     """Put the source together: what the command line leaves out is as in `basis`.
 
+    Args:
+        args: the command line.
+        basis: what holds where it says nothing.
+        other: name of a further source that the command asks for, whose options may be given too.
     Raises:
         UserError: if an option is given of which the source has no use; the message names it.
     """
@@ -91,7 +100,7 @@ def source_of(args: argparse.Namespace, basis: Source) -> Source:
     for name, user in USERS.items():
         if source.name != user:
             usual = getattr(default, name)
-            if given.get(name, usual) != usual:
+            if given.get(name, usual) != usual and user != other:
                 raise UserError(f"--{name} is for --data_distribution {user} only, which is {source.name}")
             source = replace(source, **{name: usual})
     return source
@@ -121,8 +130,10 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--num_threads", type=positive_int, dest="threads", default=unset, help=argparse.SUPPRESS)
 
 
-def add_evaluation_set(parser: argparse.ArgumentParser, n_eval: int) -> None:
-    """Add the size and seed of the evaluation set."""
-    add = parser.add_argument_group("evaluation").add_argument
+def add_evaluation_set(parser: argparse.ArgumentParser, n_eval: int) -> argparse._ArgumentGroup:
+    """Add the size and seed of the evaluation set; gives the group of options about evaluation."""
+    group = parser.add_argument_group("evaluation")
+    add = group.add_argument
     add("--n_eval", type=two_or_more, default=n_eval, metavar="N", help="sequences, the same ones every time")
     add("--eval_seed", type=natural_int, default=EVAL_SEED, metavar="SEED", help="of these sequences")
+    return group

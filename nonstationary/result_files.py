@@ -4,10 +4,12 @@ import json
 import math
 import statistics
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from common.errors import UserError
+from nonstationary.network_config import NetworkConfig
 
 FOLDER = "nonstationary"  # of results, in that of the models
 RESULTS = Path("out_models") / FOLDER
@@ -15,9 +17,12 @@ Estimated = tuple[float, float]  # a regret and its standard error
 SETTINGS = ("seq_length", "n_eval", "eval_seed", "ptw_depth", "chunk_length")
 """What, with source and unit, has to be equal for results to stand side by side."""
 SEEDS = ("seed", "model_init_seed")
-LOGS = ("log_every", "eval_every", "n_eval", "eval_seed", "competitors")
+LOGS = (
+    *("log_every", "eval_every", "n_eval", "eval_seed", "competitors"),
+    *("eval_data_distribution", "eval_seq_length", "eval_chunk_length"),
+)
 """Arguments of the training command that say what to print, and change no network."""
-EXACT_NAMES = {"kt": "KT", "kt_oracle": "KT oracle", "ptw": "PTW", "lin": "LIN"}
+EXACT_NAMES = {"kt": "KT", "kt_oracle": "KT oracle", "ptw": "PTW", "lin": "LIN", "random_uniform": "random uniform"}
 SOURCES = ("static", "ptw", "lin", "regular", "random_uniform")
 UNITS = ("bits", "nats")
 OF_DEPTH = " of depth "
@@ -176,7 +181,8 @@ def identity(result: dict[str, Any]) -> dict[str, Any]:
         return {}
     network = json.loads(json.dumps(result["network"]))  # JSON makes lists of tuples
     arguments = {name: value for name, value in network["arguments"].items() if name not in LOGS}
-    return {**network["config"], "trained on": network["trained_on"], **arguments, "step": network["step"]}
+    config = {**json.loads(json.dumps(asdict(NetworkConfig()))), **network["config"]}  # earlier code knew fewer sizes
+    return {**config, "trained on": network["trained_on"], **arguments, "step": network["step"]}
 
 
 def recipe(result: dict[str, Any], predictor: str) -> dict[str, Any]:

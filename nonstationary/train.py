@@ -24,7 +24,7 @@ from nonstationary.options import (
 )
 from nonstationary.sources import Source
 from nonstationary.training import PLACES, Training
-from nonstationary.training_options import add_network_options, add_training_options, check
+from nonstationary.training_options import add_network_options, add_other_evaluation, add_training_options, check
 
 
 def make_parser() -> OneLineParser:
@@ -33,7 +33,7 @@ def make_parser() -> OneLineParser:
     add_source_options(parser, Source())
     add_network_options(parser)
     add_training_options(parser)
-    add_evaluation_set(parser, n_eval=512)
+    add_other_evaluation(add_evaluation_set(parser, n_eval=512))
     group = parser.add_argument_group("log and files")
     add = group.add_argument
     help_text = "exact predictors to compare with, comma between; differences are taken from the last"

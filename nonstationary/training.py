@@ -17,11 +17,10 @@ from common.provenance import provenance
 from common.run_loop import interrupts_noticed
 from nonstationary.network_file import TrainedNetwork, save_network
 from nonstationary.networks import make_network
-from nonstationary.options import source_of
 from nonstationary.recurrent import State
 from nonstationary.regret import Estimate
-from nonstationary.sources import Source, sample
-from nonstationary.training_options import config_of, lengths_of
+from nonstationary.sources import sample
+from nonstationary.training_options import config_of, lengths_of, training_source
 from nonstationary.training_step import StepResult, learning_rate, train_on_batch
 from nonstationary.yardstick import BITS, Yardstick
 
@@ -38,7 +37,7 @@ class Row:
     seconds: float
     lr: float
     loss: float  # mean since the last line
-    optimal_loss: float | None
+    optimal_loss: float
     gradient_norm: float
     regret: float | None = None
     exact_regret: float | None = None
@@ -47,8 +46,7 @@ class Row:
 
     def printed(self, exact: str) -> str:
         """Write the row for people."""
-        optimum = "n/a" if self.optimal_loss is None else f"{self.optimal_loss:.4f}"
-        text = f"step {self.step}  symbols {self.symbols}  loss {self.loss:.4f} (optimum {optimum})"
+        text = f"step {self.step}  symbols {self.symbols}  loss {self.loss:.4f} (optimum {self.optimal_loss:.4f})"
         text += f"  gradient {self.gradient_norm:.2f}"
         if self.regret is not None and self.difference is not None and self.difference_error is not None:
             text += f"  regret {self.regret:.2f} bits ({exact} {self.exact_regret:.2f},"
@@ -63,7 +61,7 @@ class Training:
         """Start from the seeds, or with the network of a checkpoint from which to go on."""
         self.args, self.device = args, device
         self.provenance = provenance()  # of the code that runs, whatever is checked out later
-        self.source, self.config = source_of(args, Source()), config_of(args)
+        self.source, self.config = training_source(args), config_of(args)
         self.network = (make_network(self.config, args.model_init_seed) if network is None else network).to(device)
         trained = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.Adam(trained, lr=args.lr, fused=True)

@@ -1,6 +1,6 @@
 """Causal transformer with layer norm after each sublayer and a choice of position encodings.
 
-Letters: B sequences, T steps, K symbols, E width, h heads of width d = E / h.
+Letters: B sequences, T steps, K symbols, E width, h heads of width d, which is E / h unless told.
 
 Source: Genewein et al. 2023, Section 5; Vaswani et al. 2017 (sincos), Press et al. 2022 (alibi), Dai et al. 2019
 (relative).
@@ -15,8 +15,6 @@ from torch.nn import functional
 from nonstationary.initialization import linear
 from nonstationary.network_config import NetworkConfig, check_length
 
-LARGEST_PERIOD = 10000.0  # of the sinusoids, in steps / (2 pi)
-EMBEDDING_STD = 0.02
 RELATIVE_STD = 0.02  # of the vectors u and v
 FAST_WIDTH = 16  # the CPU's attention takes half as long with heads of 16 units as with heads of 8
 
@@ -34,8 +32,8 @@ class TransformerNetwork(nn.Module):
         self.config = config
         width = config.emb_size
         self.embedding = nn.Embedding(config.num_symbols, width)
-        cut = 2 * EMBEDDING_STD
-        nn.init.trunc_normal_(self.embedding.weight, std=EMBEDDING_STD, a=-cut, b=cut, generator=generator)
+        std = config.emb_init_scale
+        nn.init.trunc_normal_(self.embedding.weight, std=std, a=-2 * std, b=2 * std, generator=generator)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config, generator) for _ in range(config.nlayers))
         self.output = linear(width, config.num_symbols, generator)
@@ -52,11 +50,10 @@ class TransformerNetwork(nn.Module):
             symbols = symbols.reshape(-1, block)
         width, length = self.config.emb_size, symbols.shape[1]
         hidden = self.embedding(symbols) * math.sqrt(width)
-        positions = torch.arange(length, device=symbols.device)
+        places = sinusoids(torch.arange(length + 1, device=symbols.device), width, self.config.max_time)
         if self.config.pos_enc == "sincos":
-            hidden = self.dropout(hidden + sinusoids(positions, width))
+            hidden = self.dropout(hidden + places[:-1])
         mask = attention_mask(length, self.config, symbols.device)
-        places = sinusoids(torch.arange(length + 1, device=symbols.device), width)
         for layer in self.blocks:
             hidden = layer(hidden, mask, places if self.config.pos_enc == "relative" else None)
         return self.output(hidden).view(*shape, -1), None
@@ -98,20 +95,22 @@ class Attention(nn.Module):
     def __init__(self, config: NetworkConfig, generator: torch.Generator) -> None:
         super().__init__()
         width, self.nheads = config.emb_size, config.nheads
-        self.query = linear(width, width, generator, bias=False)
-        self.key = linear(width, width, generator, bias=False)
-        self.value = linear(width, width, generator, bias=False)
-        self.merge = linear(width, width, generator, bias=False)
+        self.head_size = config.head_size or width // self.nheads
+        heads = self.nheads * self.head_size
+        self.query = linear(width, heads, generator, bias=False)
+        self.key = linear(width, heads, generator, bias=False)
+        self.value = linear(width, heads, generator, bias=False)
+        self.merge = linear(heads, width, generator, bias=False)
         if config.pos_enc == "relative":
-            self.relative = linear(width, width, generator, bias=False)
-            shape = self.nheads, 1, width // self.nheads
+            self.relative = linear(width, heads, generator, bias=False)
+            shape = self.nheads, 1, self.head_size
             self.u = nn.Parameter(torch.empty(shape).normal_(std=RELATIVE_STD, generator=generator))
             self.v = nn.Parameter(torch.empty(shape).normal_(std=RELATIVE_STD, generator=generator))
 
     def forward(self, hidden: Tensor, mask: Tensor | None, places: Tensor | None) -> Tensor:
         """Attend to the steps so far."""
         query, key, value = (self._heads(layer(hidden)) for layer in (self.query, self.key, self.value))
-        width = query.shape[3]
+        width = self.head_size
         if places is not None:
             of_head = self.relative.weight.view(1, self.nheads, width, -1)
             turned = turned_queries((query + self.v) @ of_head, places[1:])
@@ -125,8 +124,8 @@ class Attention(nn.Module):
         return merged
 
     def _heads(self, hidden: Tensor) -> Tensor:
-        batch, length, width = hidden.shape
-        return hidden.view(batch, length, self.nheads, width // self.nheads).transpose(1, 2)  # (B, h, T, d)
+        batch, length, _ = hidden.shape
+        return hidden.view(batch, length, self.nheads, self.head_size).transpose(1, 2)  # (B, h, T, d)
 
 
 def turned_queries(query: Tensor, places: Tensor) -> Tensor:
@@ -152,9 +151,9 @@ def widened(part: Tensor, width: int) -> Tensor:
     return functional.pad(part, (0, width - part.shape[3] + -width % FAST_WIDTH))
 
 
-def sinusoids(positions: Tensor, width: int) -> Tensor:
+def sinusoids(positions: Tensor, width: int, max_time: float) -> Tensor:
     """Encode positions, (T,) -> (T, E): the sines of all frequencies, then the cosines."""
-    frequencies = LARGEST_PERIOD ** -(torch.arange(0, width, 2, device=positions.device) / width)
+    frequencies = max_time ** -(torch.arange(0, width, 2, device=positions.device) / width)
     angles = positions[:, None] * frequencies
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 

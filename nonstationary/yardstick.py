@@ -17,7 +17,7 @@ from nonstationary.regret import (
     score,
 )
 from nonstationary.sources import Sequences, Source
-from nonstationary.training_options import lengths_of
+from nonstationary.training_options import evaluation_source, lengths_of
 
 BITS = NATS_IN["bits"]
 
@@ -28,22 +28,22 @@ class Yardstick:
     def __init__(self, args: argparse.Namespace, source: Source, device: torch.device) -> None:
         self.reference: str = args.competitors[-1]
         self._batch_size, self._device = args.batch_size, device
-        self._sequences = fixed_sequences(source, args.n_eval, args.seq_length, args.eval_seed)
-        exact = {name: exact_predictor(name, source) for name in args.competitors}
+        self._chunk_length: int | None = args.eval_chunk_length
+        self._source, length = evaluation_source(args), args.eval_seq_length or args.seq_length
+        self._sequences = fixed_sequences(self._source, args.n_eval, length, args.eval_seed)
+        exact = {name: exact_predictor(name, self._source) for name in args.competitors}
         self.exact = score(exact, self._sequences, args.batch_size, device)
-        self.optimal_loss: float | None = None
-        own = OWN_MIXTURE.get(source.name)
-        if own is not None:
-            sets = [fixed_sequences(source, args.n_eval, length, args.eval_seed) for length in lengths_of(args)]
-            per_symbol = [self._regret_per_symbol(own, source, sequences) for sequences in sets]
-            self.optimal_loss = expected_entropy(source) + sum(per_symbol) / len(per_symbol)
+        own = OWN_MIXTURE[source.name]
+        sets = [fixed_sequences(source, args.n_eval, length, args.eval_seed) for length in lengths_of(args)]
+        per_symbol = [self._regret_per_symbol(own, source, sequences) for sequences in sets]
+        self.optimal_loss = expected_entropy(source) + sum(per_symbol) / len(per_symbol)
 
     def shown(self) -> str:
         """Write the exact predictors' regrets for people."""
         regrets = (f"{name} {scores.totals.mean().item() / BITS:.2f}" for name, scores in self.exact.items())
-        return (
-            f"regret of the exact predictors on {len(self._sequences.symbols)} sequences, in bits: {', '.join(regrets)}"
-        )
+        n, length = self._sequences.symbols.shape
+        on = f"{n} sequences of {length} symbols of {self._source.name}"
+        return f"regret of the exact predictors on {on}, in bits: {', '.join(regrets)}"
 
     def _regret_per_symbol(self, own: str, source: Source, sequences: Sequences) -> float:
         scores = score({own: exact_predictor(own, source)}, sequences, self._batch_size, self._device)
@@ -51,6 +51,8 @@ class Yardstick:
 
     def measure(self, network: torch.nn.Module) -> tuple[Scores, Estimate]:
         """Score a network; returns also its difference from the exact predictor named last, in bits."""
-        scores = score({"network": network_predictor(network)}, self._sequences, self._batch_size, self._device)
+        scores = score(
+            {"network": network_predictor(network, self._chunk_length)}, self._sequences, self._batch_size, self._device
+        )
         difference = scores["network"].totals - self.exact[self.reference].totals
         return scores["network"], estimate(difference / BITS)

@@ -24,7 +24,7 @@ import nonstationary.training
 from nonstationary.network_config import RECURRENT, NetworkConfig
 from nonstationary.network_file import load_network, save_network
 from nonstationary.networks import log_probs, make_network
-from nonstationary.predictors import PREDICTORS
+from nonstationary.predictors import USUAL, usual_predictors
 from nonstationary.recurrent import RecurrentNetwork
 from nonstationary.result_files import label
 from nonstationary.sources import SEGMENTS, Source, sample
@@ -76,7 +76,9 @@ MISTAKES = {  # the command line and what the message must say
     "blocks longer than sequences": (f"{TRANSFORMER} --context_length 16", ["--seq_length 8", "--context_length 16"]),
     "random length and blocks": (f"{TRANSFORMER} --context_length 4 --random_length", ["--random_length", "--context"]),
     "state of a transformer": (f"{TRANSFORMER} --carry_state", ["--carry_state", "--model", "transformer"]),
-    "chunks of a transformer": (f"{TRANSFORMER} --chunk_length 4", ["--chunk_length", "--model", "transformer"]),
+    "chunks and blocks": (f"{TRANSFORMER} --context_length 4 --chunk_length 6", ["--chunk_length 6", "--context_"]),
+    "evaluated chunks and blocks": (f"{TRANSFORMER} --context_length 4 --eval_chunk_length 6", ["--eval_chunk_length"]),
+    "evaluated length and blocks": (f"{TRANSFORMER} --context_length 4 --eval_seq_length 6", ["--eval_seq_length 6"]),
     "warm-up as long as the run": ("train --warmup_steps 9", ["--warmup_steps 9", "--train_steps 9"]),
     "warm-up longer than the run": ("train --warmup_steps 20", ["--warmup_steps 20", "--train_steps 9"]),
     "rising rate": ("train --final_lr_fraction 1.5", ["--final_lr_fraction 1.5", "at most 1"]),
@@ -85,13 +87,17 @@ MISTAKES = {  # the command line and what the message must say
     "stacks for an LSTM": ("train --n_stacks 2", ["--n_stacks", "stacks only"]),
     "layers for a transformer": (f"{TRANSFORMER} --before_mlp 3", ["--before_mlp", "recurrent networks only"]),
     "a period for PTW": ("train --shift_period 5", ["--shift_period", "regular"]),
+    "a period for PTW and LIN": ("train --shift_period 5 --eval_data_distribution lin", ["--shift_period", "regular"]),
     "a longest segment for LIN": ("train --data_distribution lin --max_segment 5", ["--max_segment", "random_uniform"]),
     "training on the evaluation set": ("train --seed 12345", ["--seed 12345", "--eval_seed"]),
     # training: options out of their range
     "no name": ("train --fn_out_model net", ["--fn_out_model", "NAME.tar"]),
     "name with a folder": ("train --fn_out_model a/net.tar", ["--fn_out_model", "--dir_model"]),
     "unknown option": ("train --speed 3", ["--speed"]),
-    "unknown competitor": ("train --competitors ptw,ctw", ["--competitors", "'ctw'", "kt,kt_oracle,ptw,lin"]),
+    "unknown competitor": (
+        "train --competitors ptw,ctw",
+        ["--competitors", "'ctw'", "kt,kt_oracle,ptw,lin,random_uniform"],
+    ),
     "no competitor": ("train --competitors ''", ["--competitors", "an empty one"]),
     "unknown source": ("train --data_distribution coins", ["--data_distribution", "'coins'", "random_uniform"]),
     "unknown model": ("train --model gru", ["--model", "'gru'", "stack_lstm"]),
@@ -112,6 +118,12 @@ MISTAKES = {  # the command line and what the message must say
     "no batch": ("train --batch_size 0", ["--batch_size", "at least 1"]),
     "no units": ("train --hidden_size 0", ["--hidden_size", "at least 1"]),
     "no heads": (f"{TRANSFORMER} --nheads 0", ["--nheads", "at least 1"]),
+    "no cells": ("train --model stack_rnn --stack_size 0", ["--stack_size", "at least 1"]),
+    "cells in words": ("train --model stack_rnn --stack_size many", ["--stack_size", "'many'"]),
+    "no units of a head": (f"{TRANSFORMER} --head_size 0", ["--head_size", "at least 1"]),
+    "a head for an LSTM": ("train --head_size 4", ["--head_size", "transformers only"]),
+    "unknown source to evaluate on": ("train --eval_data_distribution coins", ["--eval_data_distribution", "'coins'"]),
+    "one step to evaluate on": ("train --eval_seq_length 1", ["--eval_seq_length", "at least 2"]),
     "no stacks": ("train --model stack_rnn --n_stacks 0", ["--n_stacks", "at least 1"]),
     "no window": (f"{TRANSFORMER} --attention_window 0", ["--attention_window", "at least 1"]),
     "no chunk": ("train --chunk_length 0", ["--chunk_length", "at least 1"]),
@@ -139,7 +151,7 @@ MISTAKES = {  # the command line and what the message must say
     "other alphabet": (f"{EVALUATE} lstm.tar --num_symbols 3", ["--num_symbols 3", "2 symbols"]),
     "smaller alphabet": (f"{EVALUATE} three.tar --num_symbols 2", ["--num_symbols 2", "3 symbols"]),
     "length and blocks of the network": (f"{EVALUATE} blocks.tar --seq_length 12", ["--seq_length 12", "8"]),
-    "evaluate: chunks of a transformer": (f"{EVALUATE} whole.tar --chunk_length 4", ["--chunk_length", "transformer"]),
+    "evaluate: chunks and blocks": (f"{EVALUATE} blocks.tar --chunk_length 4", ["--chunk_length 4", "8"]),
     "chunks of nothing": ("evaluate --bayes_only --chunk_length 4", ["--chunk_length", "--bayes_only"]),
     "shallow tree": ("evaluate --bayes_only --seq_length 9 --ptw_depth 3", ["depth 3", "8 symbols", "not 9"]),
     "shallow tree beside a network": (f"{EVALUATE} lstm.tar --ptw_depth 3", ["depth 3", "not 16", "takes 4"]),
@@ -288,6 +300,10 @@ def test_a_bug_in_a_network_is_not_taken_for_a_bad_file(world, monkeypatch, meth
         *(f"--model transformer --pos_enc {name}" for name in ("none", "sincos", "alibi", "relative")),
         "--model transformer --context_length 4",
         "--model transformer --attention_window 4",
+        "--model transformer --pos_enc relative --head_size 3 --emb_init_scale 0.1 --max_time 100",
+        "--model transformer --pos_enc alibi --chunk_length 3 --eval_chunk_length 4",
+        "--model stack_rnn --stack_size T",
+        "--eval_data_distribution regular --shift_period 3 --eval_seq_length 12 --eval_chunk_length 5",
         "--model stack_lstm --n_stacks 2 --stack_size 3 --stack_cell_size 2 --before_mlp 3 --after_mlp 4,5",
         *(f"--data_distribution {name}" for name in SEGMENTS),
         "--num_symbols 3 --alpha 1 --competitors kt,lin",
@@ -335,7 +351,8 @@ SOURCE_FLAGS = "--num_symbols 3 --alpha 0.7 --data_distribution"
         ),
         (
             "--model transformer --emb_size 6 --nlayers 2 --nheads 3 --ff_mult 1 --dropout 0.25 --pos_enc relative "
-            f"--context_length 4 --attention_window 2 {SOURCE_FLAGS} random_uniform --max_segment 9",
+            f"--context_length 4 --attention_window 2 {SOURCE_FLAGS} random_uniform --max_segment 9 "
+            "--head_size 5 --emb_init_scale 0.1 --max_time 99",
             NetworkConfig(
                 "transformer",
                 3,
@@ -347,8 +364,16 @@ SOURCE_FLAGS = "--num_symbols 3 --alpha 0.7 --data_distribution"
                 pos_enc="relative",
                 context_length=4,
                 attention_window=2,
+                head_size=5,
+                emb_init_scale=0.1,
+                max_time=99.0,
             ),
             Source("random_uniform", 0.7, 3, max_segment=9),
+        ),
+        (
+            "--model stack_rnn --hidden_size 4 --stack_size T --eval_data_distribution regular --shift_period 3",
+            NetworkConfig("stack_rnn", hidden_size=4, stack_size=8),
+            Source(),
         ),
     ],
 )
@@ -428,7 +453,7 @@ def test_an_evaluation_reports_what_it_did(world, evaluate):
     assert report["network"]["step"] == 0
     assert report["provenance"].keys() >= {"commit", "torch"}
     rows = rows_of(report)
-    assert list(rows) == ["lstm", *PREDICTORS]
+    assert list(rows) == ["lstm", *USUAL]
     assert (rows["ptw"]["difference"], rows["ptw"]["difference_error"], rows["ptw"]["gap"]) == (0, 0, 0)
     head, _, *lines, last = report["printed"].strip().split("\n")
     assert head == "ptw, 4 sequences of 16 symbols: cumulative regret in bits over symbols 2 to 16"
@@ -462,7 +487,7 @@ def test_the_regret_is_that_of_the_networks_predictions(world, evaluate):
     assert example["segments"] == drawn.segments[shown].tolist()
     for row, wanted in zip(example["predictions"]["lstm"], predicted[shown].tolist(), strict=True):
         assert row == pytest.approx(wanted, abs=1e-5)
-    assert example["predictions"].keys() == {"lstm", *PREDICTORS}
+    assert example["predictions"].keys() == {"lstm", *USUAL}
 
 
 def test_a_nat_is_log_2_of_a_bit(evaluate):
@@ -493,6 +518,32 @@ def test_reading_in_chunks_gives_the_same_result(evaluate, chunk_length):
     assert chunked["chunk_length"] == chunk_length
 
 
+def test_a_transformer_read_in_chunks_knows_nothing_of_those_before(world, evaluate):
+    """As if each chunk were a sequence of its own, a last one that is shorter included."""
+    chunked = evaluate("--fn_in_model", "whole.tar", "--chunk_length", 6, "--n_eval", 3)
+    drawn = sample(Source(), 3, LENGTH, torch.Generator().manual_seed(12345))
+    network = load_network(world / "models" / "whole.tar", torch.device("cpu")).network.eval()
+    with torch.inference_mode():
+        logits = torch.cat([network(part)[0] for part in drawn.symbols.split(6, dim=1)], dim=1)
+    q = logits.double().softmax(2)[:, :-1]
+    theta = drawn.parameters[:, 1:]
+    regrets = torch.where(theta > 0, theta * (theta / q).log2(), 0).sum((1, 2))
+    assert rows_of(chunked)["transformer"]["regret"] == pytest.approx(regrets.mean().item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("pos_enc", ["sincos", "alibi", "relative"])
+def test_a_transformer_is_evaluated_on_longer_sequences(world, evaluate, pos_enc):
+    """At four times the length of its training; what it says of the first symbols stays as it was."""
+    config, source = replace(BLOCKS, context_length=None, pos_enc=pos_enc), Source()
+    network = make_network(config, 1)
+    save_network(world / "models" / "t.tar", network, config, source, 0, {"seq_length": LENGTH}, {"seconds": 0.0})
+    report = evaluate("--fn_in_model", "t.tar", "--seq_length", 4 * LENGTH)
+    assert len(rows_of(report)["transformer"]["regret_by_step"]) == 4 * LENGTH - 1
+    symbols = torch.tensor(report["example"]["symbols"])[None, :LENGTH]
+    found = torch.tensor(report["example"]["predictions"]["transformer"])[: LENGTH - 1]
+    torch.testing.assert_close(found, log_probs(network, symbols)[0].exp().float(), rtol=0, atol=1e-5)
+
+
 def test_a_source_is_that_of_training_unless_told(evaluate):
     """What the command line leaves out is as the network was trained; anything may differ but the alphabet."""
     same = evaluate("--fn_in_model", "regular.tar")
@@ -521,9 +572,10 @@ def test_the_same_command_gives_the_same_numbers(evaluate):
 @pytest.mark.parametrize("source", SEGMENTS)
 def test_the_exact_predictors_are_compared_without_a_network(evaluate, source):
     """Differences are from the source's own mixture, or from the last competitor if that is not among them."""
-    own = {"static": "kt", "ptw": "ptw", "lin": "lin", "regular": "kt_oracle", "random_uniform": "lin"}[source]
+    own = {"static": "kt", "regular": "kt_oracle"}.get(source, source)
     report = evaluate("--bayes_only", "--data_distribution", source, "--seq_length", 20, "--ptw_depth", 5)
-    assert list(rows_of(report)) == list(PREDICTORS)
+    assert tuple(rows_of(report)) == usual_predictors(Source(source))
+    assert (len(rows_of(report)) == 5) == (source == "random_uniform")
     assert (report["reference"], report["network"], report["ptw_depth"]) == (own, None, 5)
     assert rows_of(report)[own]["difference"] == 0
     some = evaluate("--bayes_only", "--data_distribution", source, "--seq_length", 20, "--competitors", "lin,kt,lin")

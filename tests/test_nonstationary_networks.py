@@ -26,7 +26,8 @@ WITH_STATE |= {f"{model}, mlps": replace(WITH_STATE[model], before_mlp=(8, 6), a
 WHOLE = {name: replace(SMALL, model="transformer", pos_enc=name) for name in POSITIONS}
 WINDOWED = {f"{name}, window": replace(config, attention_window=5) for name, config in WHOLE.items()}
 BLOCKWISE = {f"{name}, blocks": replace(config, context_length=BLOCK) for name, config in WHOLE.items()}
-TRANSFORMERS = WHOLE | WINDOWED | BLOCKWISE
+HEADS = {f"{name}, heads": replace(config, head_size=5, max_time=50.0) for name, config in WHOLE.items()}
+TRANSFORMERS = WHOLE | WINDOWED | BLOCKWISE | HEADS
 VARIANTS = WITH_STATE | TRANSFORMERS
 
 
@@ -282,8 +283,8 @@ def test_what_is_pushed_is_popped_last_in_first_out():
 # The transformer, number by number
 
 
-def plain_sinusoid(position, width):
-    angles = [position / 10000 ** (f / width) for f in range(0, width, 2)]
+def plain_sinusoid(position, width, max_time=10000.0):
+    angles = [position / max_time ** (f / width) for f in range(0, width, 2)]
     return torch.tensor([*map(math.sin, angles), *map(math.cos, angles)], dtype=torch.float64)
 
 
@@ -292,16 +293,16 @@ SLOPES_OF_THREE_HEADS = (1 / 16, 1 / 256, 1 / 4)
 
 def plain_attention(layer, config, hidden):
     """Causal attention within one sequence, (T, E) -> (T, E), score by score."""
-    width, window = config.emb_size // config.nheads, config.attention_window
+    width, window = config.head_size or config.emb_size // config.nheads, config.attention_window
     query, key, value = (hidden @ part.weight.T for part in (layer.query, layer.key, layer.value))
-    read = torch.zeros_like(hidden)
+    read = torch.zeros_like(query)
     for head in range(config.nheads):
         own = slice(head * width, (head + 1) * width)
 
         def score(i, j, head=head, own=own):
             q, k = query[i, own], key[j, own]
             if config.pos_enc == "relative":
-                distance = layer.relative.weight @ plain_sinusoid(i - j + 1, config.emb_size)
+                distance = layer.relative.weight @ plain_sinusoid(i - j + 1, config.emb_size, config.max_time)
                 return ((q + layer.u[head, 0]) @ k + (q + layer.v[head, 0]) @ distance[own]) / math.sqrt(width)
             is_biased = config.pos_enc == "alibi" and i != j
             return q @ k / math.sqrt(width) + is_biased * SLOPES_OF_THREE_HEADS[head] * (0.5 - (i - j))
@@ -323,7 +324,8 @@ def plain_transformer(network, config, symbols):
     network = copy.deepcopy(network).double()
     hidden = network.embedding.weight[symbols] * math.sqrt(config.emb_size)
     if config.pos_enc == "sincos":
-        hidden = hidden + torch.stack([plain_sinusoid(step, config.emb_size) for step in range(len(symbols))])
+        places = [plain_sinusoid(step, config.emb_size, config.max_time) for step in range(len(symbols))]
+        hidden = hidden + torch.stack(places)
     for block in network.blocks:
         hidden = plain_norm(block.attention_norm, hidden + plain_attention(block.attention, config, hidden))
         wide = (hidden @ block.wide.weight.T + block.wide.bias).relu()
@@ -331,7 +333,7 @@ def plain_transformer(network, config, symbols):
     return hidden @ network.output.weight.T + network.output.bias
 
 
-@pytest.mark.parametrize("name", WHOLE | WINDOWED)
+@pytest.mark.parametrize("name", WHOLE | WINDOWED | HEADS)
 def test_a_transformer_computes_its_equations(name):
     """Each encoding, with and without a window: score by score, norm after each sublayer."""
     network, symbols = shaken(VARIANTS[name]), drawn(length=8)
@@ -415,7 +417,7 @@ def test_sinusoids_are_sines_then_cosines():
     """Position p: sin(p / 10000^(f/E)) for f = 0, 2, ..., then the cosines of the same."""
     positions = [0, 1, 2, 17, 300]
     expected = torch.stack([plain_sinusoid(position, 8) for position in positions])
-    torch.testing.assert_close(sinusoids(torch.tensor(positions), 8).double(), expected, rtol=0, atol=1e-4)
+    torch.testing.assert_close(sinusoids(torch.tensor(positions), 8, 10000.0).double(), expected, rtol=0, atol=1e-4)
 
 
 # Sizes and first weights

@@ -11,7 +11,7 @@ from unittest import mock
 import pytest
 import torch
 from script_runs import assert_one_line, contents, rows, run_file, same_contents
-from test_nonstationary_networks import TRANSFORMERS, VARIANTS, WITH_STATE, drawn, shaken
+from test_nonstationary_networks import TRANSFORMERS, VARIANTS, WHOLE, WITH_STATE, drawn, shaken
 from torch.nn import functional
 from torch.nn.utils import parameters_to_vector
 
@@ -504,20 +504,53 @@ def test_the_curve_says_what_happened(spied, tmp_path):
         last = step
 
 
-@pytest.mark.parametrize(("source", "lengths"), [("ptw", [8]), ("ptw", [2, 4, 8]), ("random_uniform", None)])
+@pytest.mark.parametrize(("source", "lengths"), [("ptw", [8]), ("ptw", [2, 4, 8]), ("random_uniform", [8])])
 def test_the_lowest_loss_to_expect_is_that_of_the_own_mixture(train, tmp_path, source, lengths):
-    """Entropy plus the mixture's mean regret a symbol, over all lengths; nothing for a source without a mixture."""
+    """Entropy plus the mixture's mean regret a symbol, over all lengths."""
     arguments = ["--data_distribution", source] + ["--random_length"] * (lengths == [2, 4, 8])
     assert train("net", *arguments, "--train_steps", 1, "--n_eval", 50).code == 0
     (row,) = rows(tmp_path / "net.csv")
-    if lengths is None:
-        assert row["optimal_loss"] == ""
-        return
     own, predictor, regrets = Source(source), exact_predictor(source, Source(source)), []
     for length in lengths:
         scores = score({"own": predictor}, fixed_sequences(own, 50, length, 12345), 50, CPU)
         regrets.append(scores["own"].totals.mean().item() / (length - 1))
     assert float(row["optimal_loss"]) == pytest.approx(expected_entropy(own) + sum(regrets) / len(regrets))
+
+
+def test_a_network_in_training_is_evaluated_on_what_one_asks_for(train, tmp_path):
+    """Another source, another length, in chunks: regrets are those there, and the training is the same bit for bit."""
+    shown = ("--competitors", "kt,lin", "--n_eval", 20)
+    there = ("--eval_data_distribution", "random_uniform", "--max_segment", 4, "--eval_seq_length", 12)
+    assert train("here", *shown).code == 0
+    outcome = train("there", *shown, *there, "--eval_chunk_length", 5)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "20 sequences of 12 symbols of random_uniform" in outcome.out
+    here, saved = (torch.load(tmp_path / f"{name}.tar", weights_only=True) for name in ("here", "there"))
+    assert same_contents(here["network_state"], saved["network_state"])
+    network = make_network(NetworkConfig(hidden_size=4), 1)
+    network.load_state_dict(saved["network_state"])
+    source = Source("random_uniform", max_segment=4)
+    predictors = {"network": network_predictor(network), "lin": exact_predictor("lin", source)}
+    scores = score(predictors, fixed_sequences(source, 20, 12, 12345), 20, CPU)
+    last, before = rows(tmp_path / "there.csv")[-1], rows(tmp_path / "here.csv")[-1]
+    for name, predictor in (("regret", "network"), ("exact_regret", "lin")):
+        expected = scores[predictor].totals.mean().item() / math.log(2)
+        assert float(last[name]) == pytest.approx(expected, rel=1e-4)
+        assert float(before[name]) != pytest.approx(expected, rel=1e-4)
+    assert last["optimal_loss"] == before["optimal_loss"]
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_chunks_of_a_transformer_are_sequences_of_their_own(name):
+    """Nothing passes from chunk to chunk; each predicts its own symbols and the first of the next, all alike."""
+    network, symbols = shaken(WHOLE[name]), drawn(length=12)
+    logits = torch.cat([network(part)[0] for part in symbols.split(5, dim=1)], dim=1)
+    loss = functional.cross_entropy(logits[:, :-1].transpose(1, 2), symbols[:, 1:])
+    expected = expected_gradients(loss, network)
+    found_loss, _ = sequence_loss(network, symbols, None, 5)
+    torch.testing.assert_close(found_loss, loss.detach())
+    for found, wanted in zip(gradients(network), expected, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-5)
 
 
 def test_first_weights_come_from_their_own_seed(train, tmp_path):
