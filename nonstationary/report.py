@@ -9,7 +9,7 @@ command says, not the name of its file: copies count once, and networks whose tr
 
 import argparse
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,14 @@ from nonstationary.result_files import (
     OF_DEPTH,
     RESULTS,
     Counted,
+    Mean,
     counted,
     exact_in_order,
     identity,
     is_network,
     key_of,
     label,
+    names_of,
     pooled,
     read_results,
     recipe,
@@ -48,13 +50,16 @@ Written by `python -m nonstationary.report` from the result files in this folder
 over sequences, ± one standard error. In a row all predictors see the same sequences. None of these numbers is the
 paper's: it gives its own in figures."""
 ABOUT_EXACT = """\
-The predictor from which differences are taken is in bold: the source's own exact mixture, but for "random uniform",
-whose mixture is not here. The closed form is what KT, told of the switches, must lose on average; the simulation has to
-agree with it. All rows of a source share their seed, so they err together."""
+The predictor from which differences are taken is in bold: the source's own exact mixture, where it was asked for. The
+closed form is what KT, told of the switches, must lose on average; the simulation has to agree with it. All rows of a
+source share their seed, so they err together."""
 ABOUT_NETWORKS = """\
 The paired difference is taken sequence by sequence, from the source's own mixture where there is one. "Gap closed" says
 how far the network came from KT, which knows of no switches, to that mixture. Minutes are wall time on cores shared
 with other work."""
+ABOUT_LENGTH = """\
+Networks on the source that they were trained on: in bold at the length of their training, else at others. Where several
+differ in their seed alone: their mean and its standard error over seeds."""
 ABOUT_CROSS = """\
 Where several networks differ in their seed alone: their mean and its standard error over seeds."""
 
@@ -102,7 +107,8 @@ def exact_table(results: Sequence[Result]) -> str:
         name = ", ".join([source_label(source.name), *further_settings(one)])
         length, n = str(one["seq_length"]), str(one["n_eval"])
         rows.append([name, length, n, *cells[:2], closed, *cells[2:], segments])
-    header = ["source", "T", "sequences", "KT", "KT oracle", "KT oracle, closed form", "PTW", "LIN", "mean segments"]
+    header = ["source", "T", "sequences", *list(EXACT_NAMES.values())[:2], "KT oracle, closed form"]
+    header += [*list(EXACT_NAMES.values())[2:], "mean segments"]
     return table(header, rows)
 
 
@@ -147,19 +153,56 @@ def cross_table(results: Sequence[Result]) -> str:
     sources = list(dict.fromkeys(one["source"]["name"] for one in results))
     by_source = pooled(results)
     columns = [by_source[name] for name in sources]
+    rows = [[name, *(cell(column.get(name)) for column in columns)] for name in in_order(columns)]
+    return table(["predictor", *(source_label(name) for name in sources)], rows)
+
+
+def in_order(columns: Sequence[Mapping[str, Mean]]) -> list[str]:
+    """List the names in any of several columns: networks first, then exact predictors."""
     found = {name for column in columns for name in column}
     exact = exact_in_order(found)
+    return [*sorted(found - {*exact}), *exact]
+
+
+def cell(mean: Mean | None) -> str:
+    """Write a regret into a table."""
+    if mean is None:
+        return "—"
+    return f"{mean.regret:.2f} ± {mean.error:.2f}" + (f" (n = {mean.n})" if mean.n > 1 else "")
+
+
+def length_table(results: Sequence[Result]) -> str:
+    """Show networks on sequences of several lengths of the one source that all of them were trained on."""
+    lengths = sorted({one["seq_length"] for one in results})
+    (source,) = {one["source"]["name"] for one in results}
+    columns = [pooled([one for one in results if one["seq_length"] == n], results)[source] for n in lengths]
+    names = names_of(results)
+    trained = set()
+    for one in results:
+        model = one["network"]["config"]["model"]
+        key = label(one, model), key_of(recipe(one, model))
+        trained.add((names[key], one["network"]["arguments"]["seq_length"]))
     rows = []
-    for name in [*sorted(found - {*exact}), *exact]:
-        cells = []
-        for column in columns:
-            if name in column:
-                mean, error, n = column[name]
-                cells.append(f"{mean:.2f} ± {error:.2f}" + (f" (n = {n})" if n > 1 else ""))
-            else:
-                cells.append("—")
-        rows.append([name, *cells])
-    return table(["predictor", *(source_label(name) for name in sources)], rows)
+    for name in in_order(columns):
+        cells = [cell(column.get(name)) for column in columns]
+        rows.append(
+            [
+                name,
+                *(f"**{text}**" if (name, n) in trained else text for n, text in zip(lengths, cells, strict=True)),
+            ]
+        )
+    return table(["predictor", *(f"T = {length}" for length in lengths)], rows)
+
+
+def by_length(results: Sequence[Result]) -> dict[str, list[Result]]:
+    """Put results of networks on the source of their training together that differ in length, under a title."""
+    groups: dict[str, list[Result]] = {}
+    for one in results:
+        is_usual = one["chunk_length"] is None and one["ptw_depth"] == usual_depth(one["seq_length"])
+        if one["network"] is not None and one["network"]["trained_on"] == one["source"] and is_usual:
+            title = [source_label(one["source"]["name"]), f"{one['n_eval']} sequences", *further_settings(one)]
+            groups.setdefault(", ".join(title), []).append(one)
+    return {title: group for title, group in groups.items() if len({one["seq_length"] for one in group}) > 1}
 
 
 def on_own_ground(result: Result) -> bool:
@@ -247,6 +290,8 @@ def write_report(
     at_home = [one for one in networks if on_own_ground(one)]
     if at_home:
         parts += ["## Networks on the source they were trained on", ABOUT_NETWORKS, network_table(at_home)]
+    for title, together in by_length(networks).items():
+        parts += [f"## Other lengths than in training: {title}", ABOUT_LENGTH, length_table(together)]
     for title, together in by_setting(networks).items():
         parts += [f"## Every predictor on every source: {title}", ABOUT_CROSS, cross_table(together)]
     parts.append("## Pictures")

@@ -245,31 +245,45 @@ class Mean(NamedTuple):
     n: int  # networks that differ in their seeds alone
 
 
-def pooled(results: Sequence[dict[str, Any]]) -> dict[str, dict[str, Mean]]:
+def names_of(results: Iterable[dict[str, Any]]) -> dict[tuple[str, str], str]:
+    """Name predictors by label and recipe: the label, with what tells recipes apart where several share it."""
+    recipes = {}
+    for result in results:
+        for row in result["predictors"]:
+            made = recipe(result, row["predictor"])
+            recipes[label(result, row["predictor"]), key_of(made)] = made
+    names = {}
+    for key, made in recipes.items():
+        alike = [other for (name, _), other in recipes.items() if name == key[0]]
+        names[key] = ", ".join([key[0], *_differing(made, alike)])
+    return names
+
+
+def pooled(results: Sequence[dict[str, Any]], among: Sequence[dict[str, Any]] = ()) -> dict[str, dict[str, Mean]]:
     """Average what several files say of the same predictor; networks are the same if they differ in their seeds alone.
 
+    Args:
+        results: what to average.
+        among: further results in which the names have to tell networks apart.
     Raises:
         UserError: if the results cannot stand side by side.
     Returns:
-        By source and label, with what tells them apart where networks of different recipes share a label.
+        By source and name.
     """
     check_comparable(results)
+    names = names_of([*results, *among])
     groups: dict[tuple[str, str], dict[str, dict[str, Estimated]]] = {}  # by label and recipe, source, identity
-    recipes: dict[tuple[str, str], dict[str, Any]] = {}
     for result in results:
         for row in result["predictors"]:
             made = recipe(result, row["predictor"])
             key = label(result, row["predictor"]), key_of(made)
-            recipes[key] = made
             which = key_of(identity(result)) if made else "exact"
             on_source = groups.setdefault(key, {}).setdefault(result["source"]["name"], {})
             on_source[which] = row["regret"], row["regret_error"]
     means: dict[str, dict[str, Mean]] = {}
     for key, sources in groups.items():
-        alike = [made for (name, _), made in recipes.items() if name == key[0]]
-        shown = ", ".join([key[0], *_differing(recipes[key], alike)])
         for source, found in sources.items():
-            means.setdefault(source, {})[shown] = _mean(list(found.values()))
+            means.setdefault(source, {})[names[key]] = _mean(list(found.values()))
     return means
 
 

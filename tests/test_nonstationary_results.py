@@ -161,6 +161,42 @@ def test_networks_of_another_recipe_are_kept_apart(run, results, tmp_path):
     assert means["LSTM, trained on PTW, train_steps 9"].n == 1
 
 
+def test_other_lengths_than_in_training_stand_in_a_table(run, results, tmp_path):
+    """Networks on their own source, a column a length, in bold that of their training; another recipe has its name."""
+    folder = tmp_path / "out_models/nonstationary"
+    for seed in (1, 2):
+        evaluate = "--fn_in_model", f"net_seed{seed}.tar", "--n_eval", 20, "--competitors", "ptw"
+        for length in (32, 64):
+            assert run("evaluate", *evaluate, "--seq_length", length)[0] == 0
+    for name, seq_length in (("net_seed1_ptw_32", 32), ("net_seed1_ptw_64", 32)):  # as if trained on longer ones
+        other = json.loads((folder / f"{name}.json").read_text())
+        other["network"]["arguments"] |= {"seq_length": seq_length}
+        (folder / f"longer_{name}.json").write_text(json.dumps(other))
+    code, out, err = run("report")
+    assert (code, err) == (0, "")
+    text = out.split("## Other lengths than in training: PTW, 20 sequences\n")[1].split("\n## ")[0]
+    lines = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
+    assert lines[0] == ["predictor", "T = 16", "T = 32", "T = 64"]
+    rows = {name: cells for name, *cells in lines[2:]}
+    assert list(rows)[:2] == [f"LSTM, trained on PTW, seq_length {length}" for length in (16, 32)]
+    short, long = list(rows.values())[:2]
+    assert [cell.startswith("**") for cell in short] == [True, False, False]
+    assert all("(n = 2)" in cell for cell in short)
+    assert long[0] == "—" and [cell.startswith("**") for cell in long[1:]] == [True, False]
+    assert "LIN" in rows and rows["LIN"][1:] == ["—", "—"] and "—" not in rows["PTW"]
+
+
+def test_a_result_of_earlier_code_is_of_the_same_recipe(run, results, tmp_path):
+    """Sizes that it does not name were as by default."""
+    paths = sorted(tmp_path.glob("out_models/nonstationary/net_*_ptw_16.json"))
+    both = [json.loads(path.read_text()) for path in paths]
+    for name in ("head_size", "emb_init_scale", "max_time"):
+        del both[0]["network"]["config"][name], both[0]["network"]["arguments"][name]
+    for name in ("eval_data_distribution", "eval_seq_length", "eval_chunk_length"):
+        del both[0]["network"]["arguments"][name]
+    assert pooled(both)["ptw"]["LSTM, trained on PTW"].n == 2
+
+
 def test_a_network_is_what_it_was_trained_with_whatever_its_file_is_called(run, results, tmp_path):
     """Two seeds in files of one name are two networks with rows and pictures of their own; a copied file is one."""
     folder = tmp_path / "out_models/nonstationary"
