@@ -182,10 +182,12 @@ def show(report: dict[str, Any]) -> str:
     if "ptw" in names and report["ptw_depth"] != ptw_depth(length):
         names["ptw"] += f"{OF_DEPTH}{report['ptw_depth']}"
     width = max(12, *(len(name) + 1 for name in names.values()))
-    lines.append(f"{'predictor':<{width}}{'regret':>18}{f'above {reference}':>20}{f'mean |q - q_{reference}|':>24}")
+    heads = f"above {reference}", f"mean |q - q_{reference}|"
+    wide, wider = max(20, len(heads[0]) + 2), max(24, len(heads[1]) + 2)
+    lines.append(f"{'predictor':<{width}}{'regret':>18}{heads[0]:>{wide}}{heads[1]:>{wider}}")
     for row in report["predictors"]:
         total, difference = (str(Estimate(row[name], row[f"{name}_error"])) for name in ("regret", "difference"))
-        lines.append(f"{names[row['predictor']]:<{width}}{total:>18}{difference:>20}{row['gap']:>24.4f}")
+        lines.append(f"{names[row['predictor']]:<{width}}{total:>18}{difference:>{wide}}{row['gap']:>{wider}.4f}")
     return "\n".join(lines)
 
 
