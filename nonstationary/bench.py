@@ -1,9 +1,9 @@
-"""Time the exact predictors, the sampling of sequences and a training step beside torch's bare LSTM.
+"""Time the exact predictors, the sampling of sequences and a training step beside torch's bare LSTM or ReLU-RNN.
 
     python -m nonstationary.bench
 
 Everything is measured in CPU seconds of one thread (wall seconds on a GPU) as the median of several repeats; a step
-and the bare LSTM take turns, so that a busy machine slows both. Writes JSON.
+and the bare network take turns, so that a busy machine slows both. Writes JSON.
 """
 
 import argparse
@@ -30,7 +30,8 @@ from nonstationary.sources import Source, sample
 from nonstationary.training_step import train_on_batch
 
 SHAPES = ((64, 64, 64), (128, 256, 128))  # batch, steps, units of a training step
-SLOW_SHAPE = SHAPES[0]  # for networks other than the LSTM
+SLOW_SHAPE = SHAPES[0]  # for other networks than these
+FUSED = ("lstm", "rnn")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -60,12 +61,19 @@ def bench_predictors(repeats: int, device: torch.device) -> list[dict[str, Any]]
 
 
 def bench_training(config: NetworkConfig, shape: tuple[int, int, int], repeats: int, device: torch.device) -> Any:
-    """Time a whole training step, sequences drawn, beside forward and backward pass of a bare LSTM of that shape."""
+    """Time a whole training step, sequences drawn, beside forward and backward pass of a bare network of that shape.
+
+    It is torch's own ReLU-RNN for one of ours, else its LSTM.
+    """
     batch, length, hidden = shape
     generator = torch.Generator().manual_seed(1)
     network = make_network(config, seed=1).to(device)
     optimizer = torch.optim.Adam([one for one in network.parameters() if one.requires_grad], fused=True)
-    bare = nn.LSTM(config.num_symbols, hidden).to(device)
+    bare: nn.RNN | nn.LSTM
+    if config.model == "rnn":
+        bare = nn.RNN(config.num_symbols, hidden, nonlinearity="relu").to(device)
+    else:
+        bare = nn.LSTM(config.num_symbols, hidden).to(device)
     symbols = sample(Source(), batch, length, generator).symbols.to(device)
     inputs = functional.one_hot(symbols.T, config.num_symbols).float()
 
@@ -77,7 +85,7 @@ def bench_training(config: NetworkConfig, shape: tuple[int, int, int], repeats: 
         bare(inputs)[0].mean().backward()
 
     own, plain = medians([step, bare_step], repeats, device)
-    return {"network": asdict(config), "shape": shape, "step_seconds": own, "bare_lstm_seconds": plain}
+    return {"network": asdict(config), "shape": shape, "step_seconds": own, "bare_seconds": plain}
 
 
 def name_of(network: dict[str, Any]) -> str:
@@ -90,10 +98,10 @@ def show(report: dict[str, Any]) -> str:
     kind = "CPU" if report["device"].startswith("CPU") else "wall"
     lines = [f"{report['device']}, median of {report['repeats']} repeats, {kind} seconds", ""]
     lines += [f"{one['what']:<36}{one['seconds']:>9.3f} s" for one in report["predictors"]]
-    lines += ["", f"{'training step':<22}{'B x T x H':>14}{'step':>11}{'bare LSTM':>12}{'ratio':>8}"]
+    lines += ["", f"{'training step':<22}{'B x T x H':>14}{'step':>11}{'bare':>12}{'ratio':>8}"]
     for one in report["training"]:
         shape = " x ".join(map(str, one["shape"]))
-        own, plain = one["step_seconds"], one["bare_lstm_seconds"]
+        own, plain = one["step_seconds"], one["bare_seconds"]
         ratio = f"{own / plain:.2f}" if one["network"]["model"] in RECURRENT else "—"  # another kind of network
         times = f"{1000 * own:>8.1f} ms{1000 * plain:>9.1f} ms{ratio:>8}"
         lines.append(f"{name_of(one['network']):<22}{shape:>14}{times}")
@@ -105,8 +113,10 @@ def main() -> None:
     args = parse_arguments()
     device = choose_device(args.gpu, args.cpu, args.threads)
     keep_freed_memory()
-    subjects = [(NetworkConfig("lstm", hidden_size=shape[2]), shape) for shape in SHAPES]
-    subjects += [(NetworkConfig(name, hidden_size=SLOW_SHAPE[2]), SLOW_SHAPE) for name in RECURRENT if name != "lstm"]
+    subjects = [(NetworkConfig(name, hidden_size=shape[2]), shape) for name in FUSED for shape in SHAPES]
+    subjects += [
+        (NetworkConfig(name, hidden_size=SLOW_SHAPE[2]), SLOW_SHAPE) for name in RECURRENT if name not in FUSED
+    ]
     subjects += [(NetworkConfig("transformer", pos_enc=name), SLOW_SHAPE) for name in POSITIONS]
     training = [bench_training(config, shape, args.repeats, device) for config, shape in subjects]
     report = {
