@@ -16,7 +16,8 @@ from nonstationary.initialization import linear
 from nonstationary.network_config import NetworkConfig, check_length
 
 RELATIVE_STD = 0.02  # of the vectors u and v
-FAST_WIDTH = 16  # the CPU's attention takes half as long with heads of 16 units as with heads of 8
+FAST_WIDTH = 16  # torch's attention takes less time on a CPU with heads of 16 units than with heads of 8
+AT_ONCE = {"cpu": 2**20, "cuda": 2**27}  # scores with relative positions, so many that the CPU's cache holds them
 
 
 class TransformerNetwork(nn.Module):
@@ -54,15 +55,16 @@ class TransformerNetwork(nn.Module):
         if self.config.pos_enc == "sincos":
             hidden = self.dropout(hidden + places[:-1])
         mask = attention_mask(length, self.config, symbols.device)
+        distances = places[1:] if self.config.pos_enc == "relative" else None
         for layer in self.blocks:
-            hidden = layer(hidden, mask, places if self.config.pos_enc == "relative" else None)
+            hidden = layer(hidden, mask, distances)
         return self.output(hidden).view(*shape, -1), None
 
 
 class Block(nn.Module):
     """Attention and feed-forward layer, each with dropout, a residual connection and layer norm after it.
 
-    Shape: (B, T, E), mask as of attention_mask, sinusoids of 0..T (T+1, E) or None -> (B, T, E).
+    Shape: (B, T, E), mask as of attention_mask, sinusoids of 1..T (T, E) or None -> (B, T, E).
     """
 
     def __init__(self, config: NetworkConfig, generator: torch.Generator) -> None:
@@ -75,9 +77,9 @@ class Block(nn.Module):
         self.feed_forward_norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, hidden: Tensor, mask: Tensor | None, places: Tensor | None) -> Tensor:
+    def forward(self, hidden: Tensor, mask: Tensor | None, distances: Tensor | None) -> Tensor:
         """Apply both sublayers."""
-        hidden = self.attention_norm(hidden + self.dropout(self.attention(hidden, mask, places)))
+        hidden = self.attention_norm(hidden + self.dropout(self.attention(hidden, mask, distances)))
         hidden = hidden + self.dropout(self.narrow(self.wide(hidden).relu()))
         normed: Tensor = self.feed_forward_norm(hidden)
         return normed
@@ -86,8 +88,7 @@ class Block(nn.Module):
 class Attention(nn.Module):
     """Causal attention with several heads, no biases and no dropout on the weights.
 
-    With relative positions the score of steps i and j is (q_i + u) k_j + (q_i + v) r_{i-j+1}, all over sqrt(d), where
-    r_m is a linear map of the sinusoids of m.
+    With relative positions the score of steps i and j is (q_i + u) k_j + (q_i + v) r_{i-j+1}, all over sqrt(d).
 
     Shape: as Block.
     """
@@ -107,20 +108,18 @@ class Attention(nn.Module):
             self.u = nn.Parameter(torch.empty(shape).normal_(std=RELATIVE_STD, generator=generator))
             self.v = nn.Parameter(torch.empty(shape).normal_(std=RELATIVE_STD, generator=generator))
 
-    def forward(self, hidden: Tensor, mask: Tensor | None, places: Tensor | None) -> Tensor:
+    def forward(self, hidden: Tensor, mask: Tensor | None, distances: Tensor | None) -> Tensor:
         """Attend to the steps so far."""
         query, key, value = (self._heads(layer(hidden)) for layer in (self.query, self.key, self.value))
-        width = self.head_size
-        if places is not None:
-            of_head = self.relative.weight.view(1, self.nheads, width, -1)
-            turned = turned_queries((query + self.v) @ of_head, places[1:])
-            query = torch.cat([query + self.u, turned], dim=3)
-            key = torch.cat([key, places[:-1].expand(*key.shape[:3], -1)], dim=3)
-        query, key, value = (widened(part, query.shape[3]) for part in (query, key, value))
-        read = functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=mask, is_causal=mask is None, scale=1 / math.sqrt(width)
-        )
-        merged: Tensor = self.merge(read[..., :width].transpose(1, 2).flatten(2))
+        if distances is not None and mask is not None:
+            distances = self._heads(self.relative(distances[None]))
+            read = attend_relatively(query + self.u, query + self.v, key, value, distances, mask)
+        else:
+            query, key, value = (widened(part) for part in (query, key, value))
+            read = functional.scaled_dot_product_attention(
+                query, key, value, attn_mask=mask, is_causal=mask is None, scale=1 / math.sqrt(self.head_size)
+            )[..., : self.head_size]
+        merged: Tensor = self.merge(read.transpose(1, 2).flatten(2))
         return merged
 
     def _heads(self, hidden: Tensor) -> Tensor:
@@ -128,27 +127,49 @@ class Attention(nn.Module):
         return hidden.view(batch, length, self.nheads, self.head_size).transpose(1, 2)  # (B, h, T, d)
 
 
-def turned_queries(query: Tensor, places: Tensor) -> Tensor:
-    """Make of queries for distances queries for places, so that no score of a distance has to be computed.
-
-    The sinusoids of a distance i - j + 1 are sums of products of those of i + 1 and of j, as
-    sin(x - y) = sin x cos y - cos x sin y; what is found here, times the sinusoids of j, is the query times those of
-    the distance.
+def attend_relatively(
+    by_content: Tensor, by_distance: Tensor, key: Tensor, value: Tensor, distances: Tensor, mask: Tensor
+) -> Tensor:
+    """Attend with scores of content and of distance, a part of the batch at a time.
 
     Args:
-        query: (B, h, T, E), a factor for each sinusoid of the distance.
-        places: (T, E), sinusoids of i + 1.
+        by_content: (B, h, T, d), q + u.
+        by_distance: (B, h, T, d), q + v.
+        key: (B, h, T, d).
+        value: (B, h, T, d).
+        distances: (1, h, T, d), r_1 to r_T.
+        mask: (1, 1, T, T), what is added to the scores.
     Returns:
-        (B, h, T, E), a factor for each sinusoid of the place j.
+        (B, h, T, d).
     """
-    of_sine, of_cosine = query.chunk(2, dim=3)
-    sine, cosine = places.chunk(2, dim=1)
-    return torch.cat([of_cosine * sine - of_sine * cosine, of_sine * sine + of_cosine * cosine], dim=3)
+    _, heads, length, width = key.shape
+    by_content = by_content / math.sqrt(width)
+    rows = max(1, AT_ONCE["cpu" if key.device.type == "cpu" else "cuda"] // (heads * length**2))
+    reads = []
+    for content, distance, k, v in zip(*(x.split(rows) for x in (by_content, by_distance, key, value)), strict=True):
+        scores = relative_scores(distance, distances) + mask + content @ k.transpose(2, 3)
+        reads.append(scores.softmax(3) @ v)
+    return torch.cat(reads)
 
 
-def widened(part: Tensor, width: int) -> Tensor:
+def relative_scores(query: Tensor, distances: Tensor) -> Tensor:
+    """Score the distance from each step to each step before it, over sqrt(d).
+
+    Args:
+        query: (B, h, T, d), q + v.
+        distances: (1, h, T, d), r_1 to r_T.
+    Returns:
+        (B, h, T, T) with (q_i + v) r_{i-j+1} / sqrt(d) at i >= j; what stands at i < j means nothing.
+    """
+    batch, heads, length, width = query.shape
+    scores = query @ (distances.flip(2).transpose(2, 3) / math.sqrt(width))  # column c has distance T - c
+    shifted = functional.pad(scores, (1, 0)).view(batch, heads, length + 1, length)  # each row one further to the left
+    return shifted[:, :, 1:]
+
+
+def widened(part: Tensor) -> Tensor:
     """Fill queries, keys or values up with zeros, (B, h, T, d) -> (B, h, T, a multiple of FAST_WIDTH)."""
-    return functional.pad(part, (0, width - part.shape[3] + -width % FAST_WIDTH))
+    return functional.pad(part, (0, -part.shape[3] % FAST_WIDTH))
 
 
 def sinusoids(positions: Tensor, width: int, max_time: float) -> Tensor:
@@ -175,7 +196,7 @@ def attention_mask(length: int, config: NetworkConfig, device: torch.device) -> 
     None stands for "all steps so far", which needs no mask.
     """
     window, position = config.attention_window, config.pos_enc
-    if window is None and position != "alibi":
+    if window is None and position in ("none", "sincos"):
         return None
     steps = torch.arange(length, device=device)
     distance = steps[:, None] - steps

@@ -16,7 +16,7 @@ from torch.nn import functional
 from nonstationary.network_config import POSITIONS, RECURRENT, NetworkConfig
 from nonstationary.networks import log_probs, make_network
 from nonstationary.recurrent import FusedCore, StackCore, relu_steps
-from nonstationary.transformer import alibi_slopes, attention_mask, sinusoids, turned_queries, widened
+from nonstationary.transformer import AT_ONCE, alibi_slopes, attention_mask, relative_scores, sinusoids, widened
 
 K, B, T, BLOCK = 3, 2, 12, 4
 SMALL = NetworkConfig(num_symbols=K, hidden_size=5, n_stacks=2, stack_size=3, stack_cell_size=2)
@@ -393,23 +393,35 @@ def test_alibi_biases():
     torch.testing.assert_close(attention_mask(4, config, torch.device("cpu")), expected)
 
 
-def test_turned_queries_ask_for_the_distance():
-    """Times the sinusoids of j a turned query gives what the query gives times those of i - j + 1, all i >= j."""
-    query = torch.randn(2, 3, 6, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    places = torch.stack([plain_sinusoid(position, 8) for position in range(7)])
-    turned = turned_queries(query, places[1:])
+def test_relative_scores_are_those_of_a_double_loop():
+    """(q_i + v) r_{i-j+1} / sqrt(d) for all steps i >= j."""
+    generator = torch.Generator().manual_seed(0)
+    query = torch.randn(2, 3, 6, 4, generator=generator)
+    distances = torch.randn(1, 3, 6, 4, generator=generator)
+    scores = relative_scores(query, distances)
+    assert scores.shape == (2, 3, 6, 6)
     for i in range(6):
         for j in range(i + 1):
-            torch.testing.assert_close(turned[:, :, i] @ places[j], query[:, :, i] @ places[i - j + 1])
+            expected = (query[:, :, i] * distances[:, :, i - j]).sum(2) / 2  # r_1 comes first
+            torch.testing.assert_close(scores[:, :, i, j], expected)
+
+
+@pytest.mark.parametrize("at_once", [1, 3 * T**2, 2 * 3 * T**2, 2**30])
+def test_relative_positions_do_not_depend_on_how_much_is_done_at_once(at_once, monkeypatch):
+    """One sequence at a time, two, or all: the same logits."""
+    network, symbols = shaken(VARIANTS["relative"]), drawn(batch=5)
+    expected = logits_of(network, symbols)
+    monkeypatch.setitem(AT_ONCE, "cpu", at_once)
+    torch.testing.assert_close(logits_of(network, symbols), expected)
 
 
 @pytest.mark.parametrize(("width", "expected"), [(3, 16), (16, 16), (17, 32)])
 def test_heads_are_filled_up_with_zeros(width, expected):
-    """To the next width at which attention is fast; a narrower value is filled up to the width of the queries."""
-    part = torch.ones(1, 1, 2, 3)
-    filled = widened(part, width)
+    """To the next width at which attention is fast."""
+    part = torch.ones(1, 1, 2, width)
+    filled = widened(part)
     assert filled.shape == (1, 1, 2, expected)
-    assert torch.equal(filled[..., :3], part)
+    assert torch.equal(filled[..., :width], part)
     assert filled.sum() == part.sum()
 
 
