@@ -18,8 +18,13 @@ from common.pictures import png
 from nonstationary.result_files import exact_in_order, exact_kind, label, pooled, source_label
 from nonstationary.sources import SEGMENTS, Source, sample
 
-STYLES = {"KT": ("#999999", ":"), "KT oracle": ("#000000", "--"), "PTW": ("#E69F00", "-"), "LIN": ("#009E73", "-")}
-STYLES |= {"random uniform": ("#F0E442", "-")}
+STYLES = {
+    "KT": ("#999999", ":"),
+    "KT oracle": ("#000000", "--"),
+    "PTW": ("#E69F00", "-"),
+    "LIN": ("#009E73", "-"),
+    "random uniform": ("#F0E442", "-"),
+}
 NETWORK_COLOURS = ("#0072B2", "#D55E00", "#CC79A7", "#56B4E9")
 LINES = ("-", "-.", ":")  # for more networks than colours
 HATCHES = ("", "...", "xxx")  # of their bars; exact predictors have ///
