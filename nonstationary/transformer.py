@@ -145,11 +145,12 @@ def attend_relatively(
     _, heads, length, width = key.shape
     by_content = by_content / math.sqrt(width)
     rows = max(1, AT_ONCE["cpu" if key.device.type == "cpu" else "cuda"] // (heads * length**2))
-    reads = []
-    for content, distance, k, v in zip(*(x.split(rows) for x in (by_content, by_distance, key, value)), strict=True):
+    parts = zip(*(x.split(rows) for x in (by_content, by_distance, key, value)), strict=True)
+    read = torch.empty_like(value)  # beforehand, so that the parts take turns in the same memory
+    for start, (content, distance, k, v) in zip(range(0, len(key), rows), parts, strict=True):
         scores = relative_scores(distance, distances) + mask + content @ k.transpose(2, 3)
-        reads.append(scores.softmax(3) @ v)
-    return torch.cat(reads)
+        read[start : start + rows] = scores.softmax(3) @ v
+    return read
 
 
 def relative_scores(query: Tensor, distances: Tensor) -> Tensor:

@@ -6,6 +6,8 @@ number, in float64.
 
 import copy
 import math
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -413,6 +415,27 @@ def test_relative_positions_do_not_depend_on_how_much_is_done_at_once(at_once, m
     expected = logits_of(network, symbols)
     monkeypatch.setitem(AT_ONCE, "cpu", at_once)
     torch.testing.assert_close(logits_of(network, symbols), expected)
+
+
+PEAK = """
+import resource, torch
+from nonstationary.transformer import AT_ONCE, attend_relatively
+AT_ONCE["cpu"] = 1
+def attend(batch):
+    parts = [torch.randn(batch, 1, 512, 4) for _ in range(4)]
+    with torch.inference_mode():
+        attend_relatively(*parts, torch.randn(1, 1, 512, 4), torch.zeros(1, 1, 512, 512))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(attend(2), attend(200))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts in kilobytes there")
+def test_relative_positions_keep_no_scores_of_the_whole_batch():
+    """Scores of 200 sequences of 512 symbols are 210 MB; one sequence at a time needs a fraction of that."""
+    done = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, check=True)
+    few, many = map(int, done.stdout.split())
+    assert many - few < 60_000
 
 
 @pytest.mark.parametrize(("width", "expected"), [(3, 16), (16, 16), (17, 32)])
