@@ -174,7 +174,12 @@ def test_other_lengths_than_in_training_stand_in_a_table(run, results, tmp_path)
         (folder / f"longer_{name}.json").write_text(json.dumps(other))
     code, _, err = run("report")
     assert (code, err) == (0, "")
-    text = (folder / "RESULTS.md").read_text().split("## Other lengths than in training: PTW, 20 sequences\n")[1].split("\n## ")[0]
+    text = (
+        (folder / "RESULTS.md")
+        .read_text()
+        .split("## Other lengths than in training: PTW, 20 sequences\n")[1]
+        .split("\n## ")[0]
+    )
     lines = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
     assert lines[0] == ["predictor", "T = 16", "T = 32", "T = 64"]
     rows = {name: cells for name, *cells in lines[2:]}
