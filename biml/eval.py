@@ -273,17 +273,29 @@ def evaluate(
     return report
 
 
-def draw_history(args: argparse.Namespace, trained: TrainedNetwork) -> None:
-    """Draw the history of the training.
+def history_of(args: argparse.Namespace, trained: TrainedNetwork) -> list[dict[str, Any]]:
+    """Take the history of a network's training from its file.
 
     Raises:
         UserError: if the file has none.
     """
-    from biml.dashboard import DRAWN, save_training, show_training  # here alone: matplotlib takes long
+    from biml.dashboard import DRAWN
 
-    history = trained.saved.get("history")
+    history: list[dict[str, Any]] = trained.saved.get("history") or []
     if not history or not all({*DRAWN} <= row.keys() for row in history):
         raise UserError(f"{args.fn_in_model} holds no history of its training; --dashboard has nothing to draw")
+    return history
+
+
+def draw_history(args: argparse.Namespace, trained: TrainedNetwork) -> None:
+    """Draw the history of the training.
+
+    Raises:
+        UserError: if another picture is in its place.
+    """
+    from biml.dashboard import save_training, show_training  # here alone: matplotlib takes long
+
+    history = history_of(args, trained)
     path = args.dir_model / f"{Path(args.fn_in_model).stem}_dashboard.png"
     title = f"{args.fn_in_model}, {trained.episode_type}"
     save_training(path, history, title, args.overwrite)
@@ -313,6 +325,31 @@ def told_of(trained: TrainedNetwork) -> str:
     )
 
 
+def evaluate_on(args: argparse.Namespace, trained: TrainedNetwork, episode_type: str, views: ViewSet) -> None:
+    """Evaluate a network on episodes of one type, print, write."""
+    described = f"{episode_type}, {args.batch_size} episodes at a time, answers of up to {args.max_length_eval} symbols"
+    print(f"on {described}{views.note and f'; {views.note}'}")
+    about = {
+        "file": args.fn_in_model,
+        "episode_type": episode_type,
+        "epoch": trained.epoch,
+        "weights": checksum(trained),
+        "data": fingerprint(evaluation_batches(views, args.batch_size, args.seed)),
+        "asked": {name: getattr(args, name) for name in (*ANSWERING, "ll_nrep", "ll_p_lapse")},
+        "seed": args.seed,
+        "batch_size": args.batch_size,
+        "max_length_eval": args.max_length_eval,
+        "arguments": trained.arguments,
+        "device": describe_device(next(trained.model.parameters()).device),
+        "provenance": provenance(),
+    }
+    check_places(args, about, answers_stem(args, trained))
+    report = evaluate(args, trained, views, about)
+    if args.fn_out_results:
+        save_json(args.fn_out_results, {**about, **report})
+        print(f"written to {args.fn_out_results}")
+
+
 def main() -> None:
     """Evaluate, print, write."""
     args = parse_arguments()
@@ -327,30 +364,11 @@ def main() -> None:
             raise UserError(f"{args.fn_in_model} does not tell what it was trained on; pass --episode_type")
         views = find_views(args, trained, episode_type)
     if args.dashboard:
+        history_of(args, trained)  # before the work, should there be none
+    if views is not None and episode_type is not None:
+        evaluate_on(args, trained, episode_type, views)
+    if args.dashboard:
         draw_history(args, trained)
-    if views is None:
-        return
-    described = f"{episode_type}, {args.batch_size} episodes at a time, answers of up to {args.max_length_eval} symbols"
-    print(f"on {described}{views.note and f'; {views.note}'}")
-    about = {
-        "file": args.fn_in_model,
-        "episode_type": episode_type,
-        "epoch": trained.epoch,
-        "weights": checksum(trained),
-        "data": fingerprint(evaluation_batches(views, args.batch_size, args.seed)),
-        "asked": {name: getattr(args, name) for name in (*ANSWERING, "ll_nrep", "ll_p_lapse")},
-        "seed": args.seed,
-        "batch_size": args.batch_size,
-        "max_length_eval": args.max_length_eval,
-        "arguments": trained.arguments,
-        "device": describe_device(device),
-        "provenance": provenance(),
-    }
-    check_places(args, about, answers_stem(args, trained))
-    report = evaluate(args, trained, views, about)
-    if args.fn_out_results:
-        save_json(args.fn_out_results, {**about, **report})
-        print(f"written to {args.fn_out_results}")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection
 from dataclasses import fields
 from pathlib import Path
 
-from biml.episode import EpisodeSizes
+from biml.episode import Episode, EpisodeSizes
 from biml.episode_files import episode_paths, format_episode, read_episode
 from biml.episode_sets import EpisodeSet, generate, identifiers
 from biml.packed_episodes import PackedEpisodes, pack, save_packed
@@ -160,9 +160,21 @@ def pack_folders(source: Path, target: Path, overwrite: bool) -> None:
     packed_by_path: dict[Path, PackedEpisodes] = {}
     for folder, path in paths.items():
         texts = episode_paths(folder)
-        packed_by_path[path] = pack(map(read_episode, texts), {"from_text": str(folder), "count": len(texts)})
+        packed_by_path[path] = pack(map(packable, texts), {"from_text": str(folder), "count": len(texts)})
     for path, packed in packed_by_path.items():
         save_and_tell(path, packed)
+
+
+def packable(path: Path) -> Episode:
+    """Read an episode that a packed file can hold.
+
+    Raises:
+        UserError: if it is a probe, whose answers may be made of some outputs only, or not as expected.
+    """
+    episode = read_episode(path)
+    if episode.allowed_outputs:
+        raise UserError(f"{path}: has allowed outputs, which a packed file does not hold; probes stay text files")
+    return episode
 
 
 def save_and_tell(path: Path, packed: PackedEpisodes) -> None:

@@ -304,6 +304,8 @@ def _rebuild(arrays: Mapping[str, npt.NDArray[Any]]) -> PackedEpisodes:
     for name, kind in ({"num_support": np.int32} | kinds).items():
         if arrays[name].dtype != kind or arrays[name].ndim != 1:
             raise UserError(f"its {name} is no list of {np.dtype(kind)}")
+    if arrays.get("allowed_outputs_lengths", np.zeros(1)).any():  # of earlier code, which packed probes too
+        raise UserError("it holds episodes whose answers may be made of some outputs only; use their text files")
     columns = (Column(*(arrays[f"{kind}_{part}"] for part in PARTS)) for kind in Columns._fields)
     symbols = Symbols(**{kind: tuple(words) for kind, words in header["symbols"].items()})
     return PackedEpisodes(symbols, arrays["num_support"], Columns(*columns), header["about"])

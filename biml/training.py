@@ -37,6 +37,7 @@ from common.command_line import (
 from common.devices import add_device_options, describe_device, restore_torch_states, torch_states
 from common.errors import UserError
 from common.learning_curve import Curve
+from common.plain_files import check_sizes
 from common.provenance import provenance
 from common.run_loop import ANEW, add_overwrite, interrupts_noticed, same_command
 
@@ -99,6 +100,7 @@ def model_config(args: argparse.Namespace, views: ViewSet) -> ModelConfig:
     """
     given = {field.name: getattr(args, field.name) for field in fields(ModelConfig) if hasattr(args, field.name)}
     config = ModelConfig(len(views.language.source), len(views.language.target), **given)
+    check_sizes(config)
     check_config(config)
     return config
 

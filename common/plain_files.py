@@ -5,6 +5,7 @@ were published with the papers name two classes, which stand for inert container
 """
 
 import argparse
+import math
 import types
 import warnings
 import zipfile
@@ -114,8 +115,15 @@ def check_sizes(config: Any) -> None:
     """
     for name, kind in get_type_hints(type(config)).items():
         value = getattr(config, name)
-        if not _is_of(kind, value) or (name == "dropout" and not 0 <= value < 1):
-            raise UserError(f"its {name} is {str(value)[:50]!r}")
+        if not _is_of(kind, value) or not _is_possible(name, value):
+            raise UserError(f"its {name} is {str(value)[:50]!r}; sizes go up to {LARGEST}")
+
+
+def _is_possible(name: str, value: Any) -> bool:
+    """Say whether a number that is no size can be: a probability of dropout, or a positive scale."""
+    if name == "dropout":
+        return bool(0 <= value < 1)
+    return not isinstance(value, float) or 0 < value < math.inf
 
 
 def _is_of(kind: Any, value: Any) -> bool:

@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -76,7 +76,9 @@ def claimed(paths: Sequence[Path], advice: str) -> Iterator[None]:
         return
     with ExitStack() as stack:
         for path in paths:
+            missing = [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
             path.parent.mkdir(parents=True, exist_ok=True)
+            stack.callback(_remove_if_empty, missing)
             lock = path.with_name(f".{path.name}.lock")
             file = stack.enter_context(lock.open("ab"))
             try:
@@ -90,6 +92,13 @@ def claimed(paths: Sequence[Path], advice: str) -> Iterator[None]:
                 raise UserError(f"another process is training {path}; wait until it has ended, or {advice}")
             stack.callback(lock.unlink, missing_ok=True)
         yield
+
+
+def _remove_if_empty(folders: Sequence[Path]) -> None:
+    """Take back folders, inner ones first, in which nothing was saved."""
+    with suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
 
 
 @contextmanager

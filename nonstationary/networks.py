@@ -34,7 +34,7 @@ def log_probs(network: nn.Module, symbols: Tensor, chunk_length: int | None = No
     Args:
         network: from make_network.
         symbols: (B, T) int64.
-        chunk_length: read so many symbols at a time, with the state passed on; all at once if None.
+        chunk_length: read so many symbols at a time, a recurrent network with its state passed on; all at once if None.
     """
     network.eval()
     state: State | None = None

@@ -108,7 +108,8 @@ def random_uniform(symbols: Tensor, num_symbols: int = 2, alpha: float = 0.5, ma
 
     A segment that has lasted k steps ends with probability 1/(max_segment - k + 1).
     """
-    left = torch.arange(max_segment, 0, -1, dtype=torch.float64, device=symbols.device)
+    possible = max(0, max_segment - symbols.shape[1])  # after as many steps as there are symbols nothing ends any more
+    left = torch.arange(max_segment, possible, -1, dtype=torch.float64, device=symbols.device)
     return renewal(symbols, 1 / left, num_symbols, alpha)
 
 

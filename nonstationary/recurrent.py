@@ -91,7 +91,7 @@ class FusedCore(nn.Module):
             input_weight, hidden_weight, *biases = self.rnn.parameters()
             first = inputs.new_zeros(inputs.shape[1], self.rnn.hidden_size) if state is None else state[0][0]
             steps = relu_steps(inputs, first, input_weight, hidden_weight, biases[0] + biases[1])
-            return steps, (steps[-1:],)
+            return steps, (steps[-1:].clone(),)  # a view would keep all steps in memory and in the checkpoint
         steps, hidden = self.rnn(inputs, None if state is None else state[0])
         return steps, (hidden,)
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from common.errors import UserError
 from nonstationary.network_config import NetworkConfig
+from nonstationary.sources import USERS
 
 FOLDER = "nonstationary"  # of results, in that of the models
 RESULTS = Path("out_models") / FOLDER
@@ -180,9 +181,10 @@ def identity(result: dict[str, Any]) -> dict[str, Any]:
     if result["network"] is None:
         return {}
     network = json.loads(json.dumps(result["network"]))  # JSON makes lists of tuples
-    arguments = {name: value for name, value in network["arguments"].items() if name not in LOGS}
+    left_out = (*LOGS, *USERS)  # settings of the source are in "trained on", others are of what it was held against
+    arguments = {name: value for name, value in network["arguments"].items() if name not in left_out}
     config = {**json.loads(json.dumps(asdict(NetworkConfig()))), **network["config"]}  # earlier code knew fewer sizes
-    return {**config, "trained on": network["trained_on"], **arguments, "step": network["step"]}
+    return {**arguments, **config, "trained on": network["trained_on"], "step": network["step"]}
 
 
 def recipe(result: dict[str, Any], predictor: str) -> dict[str, Any]:

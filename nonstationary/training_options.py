@@ -5,6 +5,7 @@ from dataclasses import fields
 
 from common.command_line import dropout_probability, natural_int, nonnegative_float, positive_float, positive_int
 from common.errors import UserError
+from common.plain_files import check_sizes
 from nonstationary.network_config import (
     MODELS,
     POSITIONS,
@@ -108,6 +109,7 @@ def config_of(args: argparse.Namespace) -> NetworkConfig:
 def check(args: argparse.Namespace) -> None:
     """Raise UserError, naming the flags, if they contradict one another."""
     config = config_of(args)
+    check_sizes(config)
     check_network(config)
     check_unused(config)
     check_length(config, args.seq_length)

@@ -146,10 +146,15 @@ def attend_relatively(
     by_content = by_content / math.sqrt(width)
     rows = max(1, AT_ONCE["cpu" if key.device.type == "cpu" else "cuda"] // (heads * length**2))
     parts = zip(*(x.split(rows) for x in (by_content, by_distance, key, value)), strict=True)
+    read_parts = (
+        (relative_scores(distance, distances) + mask + content @ k.transpose(2, 3)).softmax(3) @ v
+        for content, distance, k, v in parts
+    )
+    if torch.is_grad_enabled():
+        return torch.cat([*read_parts])
     read = torch.empty_like(value)  # beforehand, so that the parts take turns in the same memory
-    for start, (content, distance, k, v) in zip(range(0, len(key), rows), parts, strict=True):
-        scores = relative_scores(distance, distances) + mask + content @ k.transpose(2, 3)
-        read[start : start + rows] = scores.softmax(3) @ v
+    for start, part in zip(range(0, len(key), rows), read_parts, strict=True):
+        read[start : start + rows] = part
     return read
 
 
@@ -169,7 +174,9 @@ def relative_scores(query: Tensor, distances: Tensor) -> Tensor:
 
 
 def widened(part: Tensor) -> Tensor:
-    """Fill queries, keys or values up with zeros, (B, h, T, d) -> (B, h, T, a multiple of FAST_WIDTH)."""
+    """Fill queries, keys or values up with zeros, (B, h, T, d) -> (B, h, T, a multiple of FAST_WIDTH), on a CPU."""
+    if part.device.type != "cpu":
+        return part
     return functional.pad(part, (0, -part.shape[3] % FAST_WIDTH))
 
 

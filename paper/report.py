@@ -22,7 +22,7 @@ def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = OneLineParser(__doc__)
     help_text = "folder of the result files, and the report's"
-    parser.add_argument("--results_dir", type=folder_path, default=Path("results"), metavar="DIR", help=help_text)
+    parser.add_argument("--results_dir", type=folder_path, default="results", metavar="DIR", help=help_text)
     return parser.parse_args()
 
 

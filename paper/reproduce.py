@@ -55,7 +55,7 @@ def parse_arguments(cells: Mapping[str, Cell]) -> argparse.Namespace:
     help_text = "after --: further flags of train.py for every cell, whose name then says so"
     group.add_argument("flags", nargs="*", metavar="FLAG", help=help_text)
     help_text = "where the results go, and where finished ones are looked for"
-    group.add_argument("--results_dir", type=folder_path, default=RESULTS, metavar="DIR", help=help_text)
+    group.add_argument("--results_dir", type=folder_path, default=str(RESULTS), metavar="DIR", help=help_text)
     group.add_argument("--dry_run", action="store_true", help="print the command lines, one run a line, and do nothing")
     group = parser.add_argument_group("on this machine", "The first GPU if there is one, else the CPU.")
     group.add_argument("--jobs", type=positive_int, metavar="N", help="runs at once; they share the cores (default: 1)")

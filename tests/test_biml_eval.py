@@ -821,6 +821,17 @@ def test_the_training_is_drawn(models):
     assert f"written to {path}\n" in outcome.out and pixels.std() > 0.01
 
 
+def test_another_picture_costs_no_evaluation(models, data):
+    """The network is scored first; then the picture that is there is kept, and the line says how to replace it."""
+    path = models / "main_dashboard.png"
+    path.write_bytes(b"of an earlier state of the network")
+    where = ("--fn_in_model", "main.tar", "--dir_model", models, "--data_dir", data)
+    outcome = run_main(biml.eval, *where, "--max", "--dashboard", "--cpu")
+    assert outcome.code == 2 and "max: retrieve" in outcome.out and f"{path} is there already" in outcome.err
+    assert path.read_bytes() == b"of an earlier state of the network"
+    path.unlink()
+
+
 def test_weights_alone_can_be_evaluated_on_what_is_named(evaluate):
     """They do not tell what they were trained on; everything else goes as with others."""
     out, report = evaluate("weights.pt", "--max", "--episode_type", "algebraic")

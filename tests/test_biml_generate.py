@@ -232,10 +232,15 @@ def test_probes_are_not_packed():
 
 
 def test_files_with_a_further_column_are_read(tmp_path):
-    """Those written when packed files had a column of allowed outputs, which was always empty."""
-    save_packed(tmp_path / "old.npz", pack(RANDOM, {}))
-    changed(tmp_path / "old.npz", allowed_outputs_lengths=np.zeros(len(RANDOM), np.uint8))
-    assert [load_packed(tmp_path / "old.npz").episode(index) for index in range(len(RANDOM))] == RANDOM
+    """Those written when packed files had a column of allowed outputs, as long as it is empty."""
+    path, lengths = tmp_path / "old.npz", np.zeros(len(RANDOM), np.uint8)
+    save_packed(path, pack(RANDOM, {}))
+    changed(path, allowed_outputs_lengths=lengths)
+    assert [load_packed(path).episode(index) for index in range(len(RANDOM))] == RANDOM
+    lengths[3] = 2
+    changed(path, allowed_outputs_lengths=lengths)
+    with pytest.raises(ValueError, match="use their text files"):
+        load_packed(path)
 
 
 def changed(path, **arrays):
@@ -405,13 +410,17 @@ def test_text_files_can_be_packed_again(written, tmp_path):
 
 @pytest.fixture
 def world(tmp_path):
-    """A folder to make mistakes in: packed files in done/, text files in texts/ and mixed/, a malformed one in bad/."""
+    """A folder to make mistakes in: packed files in done/, text files in texts/ and mixed/, a malformed one in bad/,
+    a probe in probes/.
+    """
     for name in ("done/val.npz", "done/train.npz", "mixed/train/000009.txt", "texts/val/000001.txt", "empty/notes.md"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(GOOD)
     for name in ("good/1.txt", "wrong/1.txt"):
         (tmp_path / "bad" / name).parent.mkdir(parents=True)
         (tmp_path / "bad" / name).write_text(GOOD if "good" in name else GOOD.replace("OUT", "UOT"))
+    (tmp_path / "probes").mkdir()
+    (tmp_path / "probes" / "1.txt").write_text(format_episode(BY_PEOPLE["probe"]))
     (tmp_path / "file").write_text("no folder\n")
     return tmp_path
 
@@ -455,6 +464,7 @@ MISTAKES = {  # the command line and what the message must say
     "text files as text": ("--from_text {world}/texts --text", ["--text is about random episodes"]),
     "no text files": ("--from_text {world}/empty", ["empty: expected *.txt files", "found none"]),
     "no folder of text files": ("--from_text {world}/nowhere", ["nowhere: expected *.txt files", "found none"]),
+    "text files of probes": ("--from_text {world}/probes", ["probes/1.txt: has allowed outputs", "stay text files"]),
     "malformed text files": ("--from_text {world}/bad", ["bad/wrong/1.txt:2: expected 'IN: <words> OUT: <words>'"]),
     "packed already": ("--from_text {world}/mixed --dir_out {world}/done", ["done/train.npz is there already"]),
 }

@@ -65,6 +65,15 @@ def test_a_file_is_no_folder(script, tmp_path):
     assert options or "DIR" not in run_here(script, "-h").out
 
 
+def test_a_file_in_place_of_the_folder_of_results_is_seen_before_hours_of_training(tmp_path, monkeypatch):
+    """Also where the folder is the usual one, which nobody typed."""
+    (tmp_path / "my_results").touch()
+    monkeypatch.chdir(tmp_path)
+    outcome = run_here("paper/reproduce.py", "--only", "me")
+    assert_one_line(outcome, "reproduce.py", "--results_dir", "my_results is a file, not a folder")
+    assert [path.name for path in tmp_path.iterdir()] == ["my_results"]
+
+
 TRAIN = ("--cpu", "--emb_size", "4", "--num_episodes", "2", "--fn_out_model", "net_ME.tar")
 
 

@@ -16,6 +16,7 @@ from common.devices import choose_device
 from common.files import save_json, written_whole
 from common.learning_curve import Curve
 from common.plain_files import save_plain
+from common.run_loop import claimed
 from scan_util import all_items, write_items
 
 
@@ -179,3 +180,14 @@ def test_a_users_mistake_is_one_line_and_a_bug_keeps_its_traceback(raised, code)
     )
     assert (done.returncode, "Traceback" in done.stderr) == (code, code == 1)
     assert code == 1 or done.stderr.count("\n") == 1
+
+
+def test_a_claim_leaves_no_folder_in_which_nothing_was_saved(tmp_path):
+    """Of a command that is refused later on; what was saved stays, and so does a folder that was there."""
+    (tmp_path / "there").mkdir()
+    for folder in ("new/inner", "there"):
+        with pytest.raises(ValueError, match="refused"), claimed([tmp_path / folder / "net.tar"], "try another"):
+            raise ValueError("refused")
+    with claimed([tmp_path / "kept/net.tar"], "try another"):
+        (tmp_path / "kept/net.tar").touch()
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["kept", "net.tar", "there"]

@@ -72,6 +72,7 @@ MISTAKES = {  # the command line and what the message must say
         ["--pos_enc sincos", "--emb_size"],
     ),
     "odd width, relative": (f"{TRANSFORMER} --emb_size 9 --nheads 3 --pos_enc relative", ["--pos_enc", "--emb_size"]),
+    "a window that no file could hold": (f"{TRANSFORMER} --attention_window 1000000", ["attention_window", "up to"]),
     "length and blocks": (f"{TRANSFORMER} --context_length 3", ["--seq_length 8", "--context_length 3"]),
     "blocks longer than sequences": (f"{TRANSFORMER} --context_length 16", ["--seq_length 8", "--context_length 16"]),
     "random length and blocks": (f"{TRANSFORMER} --context_length 4 --random_length", ["--random_length", "--context"]),

@@ -375,6 +375,12 @@ def test_random_uniform_is_that_of_its_source():
     assert not found.equal(random_uniform(sequences.symbols, max_segment=6))
 
 
+def test_segments_longer_than_the_sequence_cost_nothing():
+    """A million times longer ones neither: without switches that are to be expected it is KT."""
+    symbols = random_strings(3, 8, 2)
+    torch.testing.assert_close(random_uniform(symbols, max_segment=10**15), kt(symbols))
+
+
 # All of them
 
 

@@ -17,7 +17,7 @@ from nonstationary import bench
 from nonstationary.closed_form import kt_regrets, mean_segments, oracle_regret, segment_ages
 from nonstationary.network_config import MODELS, NetworkConfig
 from nonstationary.regret import exact_predictor, fixed_sequences, score
-from nonstationary.result_files import label, pooled
+from nonstationary.result_files import identity, label, pooled
 from nonstationary.sources import SEGMENTS, Source
 
 CPU = torch.device("cpu")
@@ -161,6 +161,16 @@ def test_networks_of_another_recipe_are_kept_apart(run, results, tmp_path):
     assert means["LSTM, trained on PTW, train_steps 9"].n == 1
 
 
+def test_what_a_network_was_held_against_makes_no_other_recipe(results, tmp_path):
+    """Nor how its stack's size was written: what counts is the network, its training and its source."""
+    path = next(tmp_path.glob("out_models/nonstationary/net_*_ptw_16.json"))
+    one, other = json.loads(path.read_text()), json.loads(path.read_text())
+    other["network"]["arguments"] |= {"shift_period": 5, "max_segment": 7, "stack_size": "T"}
+    assert identity(one) == identity(other)
+    other["network"]["trained_on"] |= {"shift_period": 5}
+    assert identity(one) != identity(other)
+
+
 def test_other_lengths_than_in_training_stand_in_a_table(run, results, tmp_path):
     """Networks on their own source, a column a length, in bold that of their training; another recipe has its name."""
     folder = tmp_path / "out_models/nonstationary"
@@ -208,7 +218,8 @@ def test_a_network_is_what_it_was_trained_with_whatever_its_file_is_called(run, 
     one, other = (json.loads((folder / f"net_seed{seed}_ptw_16.json").read_text()) for seed in (1, 2))
     for path in folder.glob("net_*.json"):
         path.unlink()
-    other["network"]["arguments"] |= {"hidden_size": 5}
+    for part in ("arguments", "config"):
+        other["network"][part] |= {"hidden_size": 5}
     for name, result, file in (("a", one, "net.tar"), ("b", other, "net.tar"), ("copy", one, "renamed.tar")):
         (folder / f"{name}.json").write_text(json.dumps(result | {"network": result["network"] | {"file": file}}))
     code, out, err = run("report")
