@@ -231,7 +231,8 @@ def test_a_network_is_what_it_was_trained_with_whatever_its_file_is_called(run, 
     assert "| LSTM, trained on PTW, hidden_size 4 |" in text and "| LSTM, trained on PTW, hidden_size 5 |" in text
     pictures = {path.name for path in folder.glob("figures/*.png")}
     assert {"sequence_net.png", "sequence_net_2.png"} <= pictures
-    other["network"]["arguments"] |= {"hidden_size": 4}
+    for part in ("arguments", "config"):
+        other["network"][part] |= {"hidden_size": 4}
     (folder / "b.json").write_text(json.dumps(other | {"network": other["network"] | {"file": "net.tar"}}))
     assert run("report")[0] == 0
     assert "(n = 2)" in (folder / "RESULTS.md").read_text()
