@@ -84,7 +84,7 @@ def make_parser(description: str | None = None) -> OneLineParser:
     add_overwrite(group, has_resume=True)
     add_device_options(parser)
     add = parser.add_argument_group("speed and time, off by default").add_argument
-    add("--workers", type=natural_int, default=0, metavar="N", help="processes that make batches ahead (default: none)")
+    add("--workers", type=natural_int, default=0, metavar="N", help="processes that make batches ahead; 0: none")
     add("--compile", action="store_true", help="compile the network (torch.compile)")
     add("--bf16", action="store_true", help="compute products in bfloat16")
     help_text = "begin no epoch that would not end within M minutes; the same command goes on"

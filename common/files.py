@@ -75,7 +75,7 @@ def save_unless_other(contents: Mapping[Path, bytes], overwrite: bool) -> None:
     """
     for path, content in contents.items():
         if not overwrite and path.exists() and path.read_bytes() != content:
-            raise UserError(f"{path} is there already, and is another; pass --overwrite to replace it")
+            raise UserError(f"{path} is there already and differs; pass --overwrite to replace it")
     for path, content in contents.items():
         with written_whole(path) as file:
             file.write(content)

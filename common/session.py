@@ -32,7 +32,7 @@ def add_session_options(parser: argparse.ArgumentParser, parts: Sequence[str]) -
         type=lambda text: name_list("part", text, parts),
         default=list(parts),
         metavar="PART,...",
-        help=f"of {', '.join(parts)} (default: all)",
+        help=f"of {', '.join(parts)}",
     )
 
 

@@ -52,7 +52,7 @@ from nonstationary.regret import (
     network_predictor,
     score,
 )
-from nonstationary.result_files import FOLDER, OF_DEPTH, SETTINGS, identity, is_network, read_results
+from nonstationary.result_files import FOLDER, OF_DEPTH, SETTINGS, identity, is_network, read_results, steps_of
 from nonstationary.sources import Sequences, Source, ptw_depth
 
 DIGITS = 6  # of the numbers of single steps in the result file: decimals of regrets, significant ones of predictions
@@ -285,6 +285,10 @@ def main() -> None:
     report = evaluate(args, settings, trained, device)
     save_json(path, report)
     print(show(report))
+    if report["network"] is not None:
+        step, wanted = steps_of(report)
+        if step < wanted:
+            print(f"UNFINISHED: this network has been trained for {step} of {wanted} steps")
     print(f"written to {path}")
 
 

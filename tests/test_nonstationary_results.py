@@ -238,6 +238,15 @@ def test_a_network_is_what_it_was_trained_with_whatever_its_file_is_called(run, 
     assert "(n = 2)" in (folder / "RESULTS.md").read_text()
 
 
+def test_an_unfinished_network_is_called_so_when_it_is_evaluated(run, results, tmp_path):
+    """A table of one looks like any other."""
+    path = tmp_path / "out_models/net_seed1.tar"
+    torch.save({**torch.load(path), "step": 1}, tmp_path / "out_models/net_half.tar")
+    for name, is_told in (("net_seed1.tar", False), ("net_half.tar", True)):
+        code, out, _ = run("evaluate", "--fn_in_model", name, "--n_eval", 20, "--competitors", "ptw", "--seq_length", 8)
+        assert code == 0 and ("UNFINISHED: this network has been trained for 1 of 2 steps" in out) == is_told
+
+
 def test_an_unfinished_network_is_named_and_left_out(run, results, tmp_path):
     """It is no second seed of those that went on to the end; alone, its picture says how far it came."""
     folder = tmp_path / "out_models/nonstationary"
