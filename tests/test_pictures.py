@@ -17,7 +17,7 @@ def test_all_is_written_or_nothing(tmp_path):
     """If one of several files is another than what is there, the others are not written either."""
     one, two = tmp_path / "new" / "one", tmp_path / "two"
     two.write_bytes(b"2")
-    with pytest.raises(UserError, match=r"two is there already, .*--overwrite"):
+    with pytest.raises(UserError, match=r"two is there already and differs; .*--overwrite"):
         save_unless_other({one: b"1", two: b"3"}, overwrite=False)
     assert contents(tmp_path) == {"two": b"2"}
     save_unless_other({one: b"1", two: b"2"}, overwrite=False)
