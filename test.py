@@ -27,7 +27,7 @@ from common.command_line import (
 )
 from common.devices import add_device_options, choose_device, describe_device
 from common.errors import UserError
-from common.files import digest, in_name, save_json
+from common.files import digest, in_name, read_json_object, save_json
 from common.provenance import provenance
 from evaluate import (
     QUERIES_AT_ONCE,
@@ -123,11 +123,8 @@ def check_same_network(path: Path, about: dict[str, Any]) -> None:
     """
     if not path.exists():
         return
-    try:
-        earlier = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        earlier = None
-    if not isinstance(earlier, dict) or not isinstance(earlier.get("arguments"), dict):
+    earlier = read_json_object(path)
+    if earlier is None or not isinstance(earlier.get("arguments"), dict):
         raise UserError(f"{path} does not say of which network it is; pass --overwrite to replace it")
     told = earlier, json.loads(json.dumps(about))
     both = [{**one["arguments"], **{name: one[name] for name in DATA if name in one}} for one in told]

@@ -10,7 +10,6 @@ logarithm): of the types named human these are people's answers.
 """
 
 import argparse
-import json
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,7 +38,7 @@ from common.command_line import (
 )
 from common.devices import add_device_options, choose_device, describe_device
 from common.errors import UserError
-from common.files import save_json, written_whole
+from common.files import read_json_object, save_json, written_whole
 from common.provenance import provenance
 
 LONGEST_ANSWER = 500  # symbols; answers that are studied in turn must fit into the network's table of positions
@@ -202,11 +201,8 @@ def check_replaceable(path: Path, about: dict[str, Any], names: Sequence[str], a
     """
     if not path.exists():
         return
-    try:
-        earlier = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        earlier = None
-    if not isinstance(earlier, dict):
+    earlier = read_json_object(path)
+    if earlier is None:
         raise UserError(f"{path} holds something else; {advice}")
     differing = [name for name in names if earlier.get(name) != about[name]]
     if differing:
@@ -287,7 +283,7 @@ def history_of(args: argparse.Namespace, trained: TrainedNetwork) -> list[dict[s
     return history
 
 
-def draw_history(args: argparse.Namespace, trained: TrainedNetwork) -> None:
+def draw_history(args: argparse.Namespace, trained: TrainedNetwork, history: list[dict[str, Any]]) -> None:
     """Draw the history of the training.
 
     Raises:
@@ -295,7 +291,6 @@ def draw_history(args: argparse.Namespace, trained: TrainedNetwork) -> None:
     """
     from biml.dashboard import save_training, show_training  # here alone: matplotlib takes long
 
-    history = history_of(args, trained)
     path = args.dir_model / f"{Path(args.fn_in_model).stem}_dashboard.png"
     title = f"{args.fn_in_model}, {trained.episode_type}"
     save_training(path, history, title, args.overwrite)
@@ -363,12 +358,11 @@ def main() -> None:
         if episode_type is None:
             raise UserError(f"{args.fn_in_model} does not tell what it was trained on; pass --episode_type")
         views = find_views(args, trained, episode_type)
-    if args.dashboard:
-        history_of(args, trained)  # before the work, should there be none
+    history = history_of(args, trained) if args.dashboard else None  # before the work, should there be none
     if views is not None and episode_type is not None:
         evaluate_on(args, trained, episode_type, views)
-    if args.dashboard:
-        draw_history(args, trained)
+    if history is not None:
+        draw_history(args, trained, history)
 
 
 if __name__ == "__main__":

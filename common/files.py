@@ -67,6 +67,12 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
+def save_bytes(path: Path, content: bytes) -> None:
+    """Write a file, whole or not at all."""
+    with written_whole(path) as file:
+        file.write(content)
+
+
 def save_unless_other(contents: Mapping[Path, bytes], overwrite: bool) -> None:
     """Write files, but none of them if one would take the place of another one, unless that is asked for.
 
@@ -77,8 +83,7 @@ def save_unless_other(contents: Mapping[Path, bytes], overwrite: bool) -> None:
         if not overwrite and path.exists() and path.read_bytes() != content:
             raise UserError(f"{path} is there already and differs; pass --overwrite to replace it")
     for path, content in contents.items():
-        with written_whole(path) as file:
-            file.write(content)
+        save_bytes(path, content)
 
 
 def in_name(text: str) -> str:
@@ -108,5 +113,13 @@ def json_bytes(contents: Any) -> bytes:
 
 def save_json(path: Path, contents: Any) -> None:
     """Write a result file, whole or not at all."""
-    with written_whole(path) as file:
-        file.write(json_bytes(contents))
+    save_bytes(path, json_bytes(contents))
+
+
+def read_json_object(path: Path) -> dict[str, Any] | None:
+    """Read a result file; None if it holds anything but an object of JSON."""
+    try:
+        contents = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return None
+    return contents if isinstance(contents, dict) else None

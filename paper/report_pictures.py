@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from attention_plot import draw_attention
-from common.files import written_whole
+from common.files import save_bytes
 from common.pictures import png
 from paper.cells import CELLS
 from paper.comparison import TABLES, PaperTable, Summary, paper_summary, shown, summarize
@@ -222,13 +222,8 @@ def draw_pictures(results: Results, folder: Path) -> None:
         draw_me_recipes(results.me_curves(), folder / "curves_me_recipes.png")
     draw_tables(results, folder / "tables.png")
     for name, labelled in results.attention.items():
-        _write(draw_attention(labelled), folder / f"attention_{name}.png")
+        save_bytes(folder / f"attention_{name}.png", draw_attention(labelled))
 
 
 def _save(figure: Figure, path: Path) -> None:
-    _write(png(figure, DOTS_AN_INCH), path)
-
-
-def _write(picture: bytes, path: Path) -> None:
-    with written_whole(path) as file:
-        file.write(picture)
+    save_bytes(path, png(figure, DOTS_AN_INCH))

@@ -12,6 +12,8 @@ from unittest import mock
 import pytest
 import torch
 
+from common.run_loop import claimed
+
 
 class Outcome(NamedTuple):
     """How a command ended and what it printed."""
@@ -47,6 +49,17 @@ def assert_one_line(outcome, script, *said):
     assert "Traceback" not in outcome.err + outcome.out
     for text in said:
         assert text in outcome.err
+
+
+def assert_left_alone_while_claimed(train, path, finished):
+    """`train(stem, *arguments)` is refused while another process claims `path`, before and after that has saved."""
+    with claimed([path], "try another"):
+        for argument in ((), ("--seed", 2), ("--overwrite",)):
+            outcome = train(path.stem, *argument)
+            assert_one_line(outcome, "train.py", "another process is training", path.name)
+            assert outcome.out == "" and not path.exists()
+        path.write_bytes(finished)
+        assert_one_line(train(path.stem, "--seed", 2), "train.py", "another process is training", path.name)
 
 
 def contents(folder):

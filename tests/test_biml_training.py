@@ -14,7 +14,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-from script_runs import assert_one_line, contents, rows, run_file, same_contents
+from script_runs import assert_left_alone_while_claimed, assert_one_line, contents, rows, run_file, same_contents
 
 import biml.training
 from biml.answering import answer_views, views_of
@@ -32,7 +32,6 @@ from biml.training_step import learning_rate, make_optimizer, total_loss, train_
 from biml.views import rename, view_of
 from biml.vocabulary import MAIN, VANILLA
 from common.errors import UserError
-from common.run_loop import claimed
 
 ROOT = Path(__file__).resolve().parent.parent
 CPU = torch.device("cpu")
@@ -479,13 +478,7 @@ def test_overwriting_starts_anew(train, tmp_path, whole, finished):
 
 def test_what_another_process_trains_is_left_alone(train, tmp_path, finished):
     """A second run is refused before it looks at what is there, which may be another run's by the time it begins."""
-    with claimed([tmp_path / "net.tar"], "try another"):
-        for argument in ((), ("--seed", 2), ("--overwrite",)):
-            outcome = train("net", *argument)
-            assert_one_line(outcome, "train.py", "another process is training", "net.tar")
-            assert outcome.out == "" and not (tmp_path / "net.tar").exists()
-        tmp_path.joinpath("net.tar").write_bytes(finished)
-        assert_one_line(train("net", "--seed", 2), "train.py", "another process is training", "net.tar")
+    assert_left_alone_while_claimed(train, tmp_path / "net.tar", finished)
 
 
 def test_overwriting_loses_nothing_if_the_new_run_cannot_be_saved(train, tmp_path, finished):

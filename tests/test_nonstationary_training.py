@@ -10,13 +10,12 @@ from unittest import mock
 
 import pytest
 import torch
-from script_runs import assert_one_line, contents, rows, run_file, same_contents
+from script_runs import assert_left_alone_while_claimed, assert_one_line, contents, rows, run_file, same_contents
 from test_nonstationary_networks import TRANSFORMERS, VARIANTS, WHOLE, WITH_STATE, drawn, shaken
 from torch.nn import functional
 from torch.nn.utils import parameters_to_vector
 
 import nonstationary.training
-from common.run_loop import claimed
 from nonstationary.network_config import NetworkConfig
 from nonstationary.network_file import load_network
 from nonstationary.networks import make_network
@@ -339,13 +338,7 @@ def test_overwriting_starts_anew(train, tmp_path, finished):
 
 def test_what_another_process_trains_is_left_alone(train, tmp_path, finished):
     """A second run is refused before it looks at what is there, which may be another run's by the time it begins."""
-    with claimed([tmp_path / "net.tar"], "try another"):
-        for argument in ((), ("--seed", 2), ("--overwrite",)):
-            outcome = train("net", *argument)
-            assert_one_line(outcome, "train.py", "another process is training", "net.tar")
-            assert outcome.out == "" and not (tmp_path / "net.tar").exists()
-        tmp_path.joinpath("net.tar").write_bytes(finished)
-        assert_one_line(train("net", "--seed", 2), "train.py", "another process is training", "net.tar")
+    assert_left_alone_while_claimed(train, tmp_path / "net.tar", finished)
 
 
 def test_overwriting_loses_nothing_if_the_new_run_cannot_be_saved(train, tmp_path, finished):
