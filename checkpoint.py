@@ -122,7 +122,7 @@ def load_checkpoint(path: Path, device: torch.device, mask_padding: bool | None 
     Raises:
         UserError: if the file is no such checkpoint; the message says what it is instead.
     """
-    saved = load_plain(path, "train one with train.py, or name another file with --fn_in_model and --dir_model")
+    saved = load_plain(path, "train one with train.py, or name another file")
     is_original = "encoder_state_dict" in saved
     if not is_original:
         check_format(path, saved, FORMAT, FORMAT_VERSION)

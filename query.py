@@ -16,7 +16,7 @@ from common.devices import add_device_options, choose_device
 from common.errors import UserError
 from common.files import in_name
 from evaluate import ask, explain, in_words
-from scan_util import Item, typed_items
+from scan_util import typed_items
 
 SUPPORT = "support:"  # begins a line that puts other items into memory
 
@@ -59,27 +59,41 @@ def typed_lines() -> Iterator[str]:
 def answer_lines(checkpoint: Checkpoint, support: Sequence[tuple[str, str]]) -> None:
     """Answer standard input line by line; a line that cannot be answered is reported and the next one read.
 
+    Unless a terminal shows both, a query without an answer has an empty line of output: answers keep their places.
+
     Raises:
         UserError: at the end, if there were such lines and nobody saw them come.
     """
     n_bad = 0
-    for line in typed_lines():
+    for line in map(str.strip, typed_lines()):
+        is_query = not line.startswith(SUPPORT)
         try:
-            if line.strip().startswith(SUPPORT):
-                items = typed_items(line.strip().removeprefix(SUPPORT))
-                check_support(checkpoint, items)
-                ask(checkpoint, in_words(items), [in_words(items)[0][0]])  # which checks the words
-                support = in_words(items)
-            else:
+            if is_query:
+                check_support(checkpoint, support)
                 print(ask(checkpoint, support, [line])[0], flush=True)
+                note_length(checkpoint, line)
+            else:
+                items = in_words(typed_items(line.removeprefix(SUPPORT)))
+                check_support(checkpoint, items)
+                ask(checkpoint, items, [items[0][0]])  # which checks the words
+                support = items
         except (UserError, argparse.ArgumentTypeError) as error:
             print(error, file=sys.stderr, flush=True)
+            if is_query and not sys.stdin.isatty():
+                print(flush=True)
             n_bad += 1
     if n_bad and not sys.stdin.isatty():
         raise UserError(f"{n_bad} of the lines could not be answered")
 
 
-def check_support(checkpoint: Checkpoint, support: Sequence[Item]) -> None:
+def note_length(checkpoint: Checkpoint, query: str) -> None:
+    """Say of a query that it is longer than any that the network was made for."""
+    longest, found = checkpoint.model.config.padded_length - 1, len(query.split())  # EOS aside
+    if found > longest:
+        print(f"note: the query has {found} words; the network was made for up to {longest}", file=sys.stderr)
+
+
+def check_support(checkpoint: Checkpoint, support: Sequence[tuple[str, str]]) -> None:
     """Make sure that a network with memory gets support items, and one without gets none.
 
     Raises:
@@ -88,7 +102,7 @@ def check_support(checkpoint: Checkpoint, support: Sequence[Item]) -> None:
     if support and checkpoint.model.config.disable_memory:
         raise UserError("the network has no memory (it was trained with --disable_memory): no support item is read")
     if not support and not checkpoint.model.config.disable_memory:
-        raise UserError("say with --support what the words mean: 'input words -> output words; ...'")
+        raise UserError(f"say with --support, or a line '{SUPPORT} ...', what words mean: 'dax -> RED; wif -> BLUE'")
 
 
 def main() -> None:
@@ -96,13 +110,16 @@ def main() -> None:
     args = parse_arguments()
     path = args.dir_model / args.fn_in_model
     checkpoint = load_checkpoint(path, choose_device(args.gpu, args.cpu, args.threads))
-    check_support(checkpoint, args.support)
+    support = in_words(args.support)
+    if support or args.query is not None:
+        check_support(checkpoint, support)
     if checkpoint.episode < checkpoint.num_episodes:
         print(f"note: {path} has {checkpoint.episode} of {checkpoint.num_episodes} episodes", file=sys.stderr)
-    support = in_words(args.support)
     if args.query is None:
         answer_lines(checkpoint, support)
-    elif args.plot:
+        return
+    note_length(checkpoint, args.query)
+    if args.plot:
         from attention_plot import save_attention  # here alone: matplotlib takes long
 
         labelled = explain(checkpoint, support, args.query)

@@ -39,9 +39,14 @@ class TrainedNetwork:
     model: BIML
     language: Language
     episode_type: str | None  # None if the file does not tell
-    epoch: int  # epochs trained
+    epoch: int  # epochs trained to their end
     arguments: dict[str, Any]  # of the training command
     saved: dict[str, Any]  # the file's contents, for what only training needs
+
+    @property
+    def done_in_epoch(self) -> int:
+        """Batches trained on of the epoch under way."""
+        return int(self.saved.get("done_in_epoch", 0))
 
 
 def save_network(
@@ -76,8 +81,9 @@ def load_network(path: Path, device: torch.device) -> TrainedNetwork:
         read = _from_own(path, saved) if is_own else _from_published(path, saved)
         check_sizes(read.config)
         check_config(read.config)
-        if not isinstance(read.epoch, int) or read.epoch < 0:
-            raise UserError(f"its epoch is {read.epoch!r}")
+        for name, number in (("epoch", read.epoch), ("done_in_epoch", read.saved.get("done_in_epoch", 0))):
+            if not isinstance(number, int) or number < 0:
+                raise UserError(f"its {name} is {number!r}")
         language = _language_of(path, read.config)
         if not is_own:
             _check_numbers(path, saved, language)

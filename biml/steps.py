@@ -51,7 +51,7 @@ def take_steps(training: biml.training.Training, warm_up: int, steps: int) -> di
     epochs = range(1, 1 + math.ceil((warm_up + steps) / an_epoch))
     sums = [training.loss_sum.clone()]
     began = wall_seconds(device)
-    with all_batches(source, training.views, epochs, args.workers) as made:
+    with all_batches(source, training.views, epochs, 0, args.workers) as made:
         for number, arrays in enumerate(itertools.islice(made, warm_up + steps)):
             if number == warm_up:
                 began = wall_seconds(device)

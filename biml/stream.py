@@ -34,10 +34,10 @@ def training_batch(views: ViewSet, numbers: Sequence[int], seed: int, epoch: int
     return assemble(made_views, views.language)
 
 
-def batches(views: ViewSet, batch_size: int, seed: int, epoch: int) -> Iterator[QueryArrays]:
-    """Give the batches of one epoch, episodes in random order, the last batch smaller if need be."""
+def batches(views: ViewSet, batch_size: int, seed: int, epoch: int, first: int = 0) -> Iterator[QueryArrays]:
+    """Give the batches of one epoch from the `first` on, episodes in random order, the last one smaller if need be."""
     order = epoch_order(views.size, seed, epoch)
-    for start in range(0, views.size, batch_size):
+    for start in range(first * batch_size, views.size, batch_size):
         yield training_batch(views, order[start : start + batch_size], seed, epoch)
 
 

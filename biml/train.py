@@ -2,9 +2,9 @@
 
     python -m biml.train --episode_type algebraic+biases --fn_out_model net_BIML.tar
 
-writes <dir_model>/<fn_out_model> before the first and after every epoch, and beside it the learning curve as .csv. A
-run is determined by its arguments: interrupted and started again it ends with the very weights of an uninterrupted run
-(same machine, CPU). Episodes of random grammars come from `python -m biml.generate`.
+writes <dir_model>/<fn_out_model> before the first and after every epoch and when it is interrupted, and beside it the
+learning curve as .csv. A run is determined by its arguments: interrupted and started again it ends with the very
+weights of an uninterrupted run (same machine, CPU). Episodes of random grammars come from `python -m biml.generate`.
 
 The command that goes on may have another --nepochs, as long as the learning rates have been the same up to now.
 """
@@ -30,7 +30,8 @@ def may_end_elsewhere(trained: TrainedNetwork, args: argparse.Namespace) -> bool
     before = trained.arguments.get("nepochs")
     if before is None or args.save_best:
         return False
-    return same_rates(trained.epoch, (before, args.nepochs), args.lr_end_factor, not args.no_lr_warmup)
+    begun = trained.epoch + (trained.done_in_epoch > 0)
+    return same_rates(begun, (before, args.nepochs), args.lr_end_factor, not args.no_lr_warmup)
 
 
 def files_beside(path: Path, args: argparse.Namespace) -> list[Path]:
@@ -51,8 +52,9 @@ def find_earlier_run(path: Path, args: argparse.Namespace, device: torch.device)
             raise UserError(f"{other} exists, without {path.name}; {ANEW}")
         return None
     trained = load_network(path, device)
-    if not trained.saved.get("is_between_epochs", True):
-        raise UserError(f"{path} is the best network of a run, not its last; go on from that, or {ANEW}")
+    is_best = not trained.saved.get("is_between_epochs", True)  # of earlier code, whose best networks were checkpoints
+    if "optimizer_state" not in trained.saved or is_best:
+        raise UserError(f"{path} holds a network without its training, which cannot be trained further; {ANEW}")
     may_differ = (*PLACES, "nepochs") if may_end_elsewhere(trained, args) else PLACES
     differing = differing_arguments(trained.arguments, vars(args), may_differ, make_parser().get_default)
     if differing:
@@ -98,7 +100,8 @@ def train(args: argparse.Namespace, path: Path, device: torch.device) -> None:
     go_on = None if earlier is None else lambda: training.go_on_from(earlier)
     beside = files_beside(path, args)
     save, run = (lambda: training.save(path)), (lambda: training.run(path))
-    run_or_go_on(path, args, args.nepochs, "epoch", lambda: training.epoch, save, run, go_on, beside)
+    steps = args.nepochs * training.steps_an_epoch
+    run_or_go_on(path, args, steps, "step", lambda: training.saved_step, save, run, go_on, beside)
 
 
 if __name__ == "__main__":

@@ -152,8 +152,9 @@ class Training:
         torch.manual_seed(args.seed)
         self.model = BIML(model_config(args, views)).to(device)
         self.optimizer = make_optimizer(self.model, args.lr)
-        self.epoch = self.step = 0
-        self.is_between_epochs = True  # training goes on from there alone
+        self.epoch = self.step = self.saved_step = 0
+        self.done_in_epoch = 0  # batches of the epoch under way
+        self.steps_an_epoch = math.ceil(views.size / args.batch_size)
         self.best_val_loss: float | None = None
         self.history: list[dict[str, Any]] = []
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)  # since the last log line
@@ -186,13 +187,21 @@ class Training:
             )
 
     def go_on_from(self, trained: TrainedNetwork) -> None:
-        """Take over everything that a checkpoint holds."""
+        """Take over everything that a checkpoint holds.
+
+        Raises:
+            UserError: if it says that more of an epoch was done than there is.
+        """
         saved = trained.saved
+        if trained.done_in_epoch >= self.steps_an_epoch:
+            raise UserError(f"done_in_epoch is {trained.done_in_epoch} of {self.steps_an_epoch}")
         self.data = saved["data"]
         self.model.load_state_dict(saved["model_state"])
         self.optimizer.load_state_dict(saved["optimizer_state"])
         restore_torch_states(saved["random_states"], self.device)
-        self.epoch, self.step, self.history = trained.epoch, saved["step"], list(saved["history"])
+        self.epoch, self.done_in_epoch = trained.epoch, trained.done_in_epoch
+        self.step = self.saved_step = saved["step"]
+        self.history = list(saved["history"])
         self.best_val_loss, self.seconds_before = saved["best_val_loss"], saved["seconds"]
         if trained.arguments["nepochs"] != self.args.nepochs:  # more of the first epochs do not count, or fewer
             counted = [row["val_loss"] for row in self.history if self.is_counted(row["epoch"])]
@@ -201,26 +210,26 @@ class Training:
         self.loss_count = saved["loss_count"]
 
     def save(self, path: Path) -> None:
-        """Write a checkpoint from which training can go on."""
+        """Write a checkpoint from which training can go on, also within an epoch."""
         for_training = {
             "optimizer_state": self.optimizer.state_dict(),
             "data": self.data,
             "random_states": torch_states(self.device),
-            "step": self.step,
-            "history": self.history,
-            "best_val_loss": self.best_val_loss,
             "loss_sum": self.loss_sum.item(),
             "loss_count": self.loss_count,
-            "is_between_epochs": self.is_between_epochs,
-            "seconds": self.seconds,
-            "device": describe_device(self.device),
-            "provenance": self.provenance,
+            "done_in_epoch": self.done_in_epoch,
         }
-        save_network(path, self.model, self.epoch, self.arguments, for_training)
+        save_network(path, self.model, self.epoch, self.arguments, {**for_training, **self.about})
+        self.saved_step = self.step
 
     def save_weights(self, path: Path) -> None:
         """Write what using the network takes, a third of a checkpoint."""
-        about = {
+        save_network(path, self.model, self.epoch, self.arguments, self.about)
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What is told of a network beside its arguments."""
+        return {
             "step": self.step,
             "history": self.history,
             "best_val_loss": self.best_val_loss,
@@ -228,7 +237,6 @@ class Training:
             "device": describe_device(self.device),
             "provenance": self.provenance,
         }
-        save_network(path, self.model, self.epoch, self.arguments, about)
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -269,26 +277,30 @@ class Training:
 
         Raises:
             UserError: if the network diverges; what was saved before stays.
-            KeyboardInterrupt: if Ctrl-C or SIGTERM came; the step is taken to its end.
+            KeyboardInterrupt: if Ctrl-C or SIGTERM came; the step is taken to its end, and saved.
         """
         args = self.args
         curve = Curve(path.with_suffix(".csv"), [field.name for field in fields(Row)], self.step, is_logged)
         source = Batches(args.episode_type, args.data_dir, args.batch_size, args.seed)
-        epochs = range(self.epoch + 1, args.nepochs + 1)
-        with interrupts_noticed() as is_over, all_batches(source, self.views, epochs, args.workers) as batches:
+        epochs, done = range(self.epoch + 1, args.nepochs + 1), self.done_in_epoch
+        with interrupts_noticed() as is_over, all_batches(source, self.views, epochs, done, args.workers) as batches:
             for epoch in epochs:
-                began = time.monotonic()
-                self.is_between_epochs = False
-                for number, arrays in enumerate(
-                    itertools.islice(batches, math.ceil(self.views.size / args.batch_size))
-                ):
-                    rate = self.train_one(arrays, epoch, number)
+                began, left = time.monotonic(), self.steps_an_epoch - self.done_in_epoch
+                for arrays in itertools.islice(batches, left):
+                    rate = self.train_one(arrays, epoch, self.done_in_epoch)
+                    self.done_in_epoch += 1
                     if is_logged(self.step):
                         self.log(epoch, rate, curve, path)
                     if is_over():
-                        return
+                        break
+                if self.done_in_epoch < self.steps_an_epoch:
+                    self.save(path)
+                    return
                 self.end_epoch(epoch, path)
-                if epoch < args.nepochs and not self.has_time_for(time.monotonic() - began):
+                if is_over():
+                    return
+                epoch_seconds = (time.monotonic() - began) * self.steps_an_epoch / left
+                if epoch < args.nepochs and not self.has_time_for(epoch_seconds):
                     print(
                         f"--minutes {args.minutes:g}: stopped after epoch {epoch} of {args.nepochs}; "
                         f"{same_command(args)} goes on"
@@ -302,7 +314,7 @@ class Training:
             UserError: if its weights are no numbers any more.
         """
         args = self.args
-        self.epoch, self.is_between_epochs = epoch, True
+        self.epoch, self.done_in_epoch = epoch, 0
         self.check("sum of all weights", sum(float(weight.detach().sum()) for weight in self.model.parameters()))
         if args.save_best and epoch == args.nepochs and self.best_val_loss is None:
             self.keep_if_best(self.validate(), epoch, path)  # no line was due after the skipped epochs
@@ -344,7 +356,7 @@ class Training:
         loss = self.loss_sum.item() / self.loss_count
         self.check("loss", loss)
         row = Row(self.step, epoch, round(self.seconds, 2), rate, loss, self.validate())
-        print(row.printed(args.nepochs * math.ceil(self.views.size / args.batch_size)), flush=True)
+        print(row.printed(args.nepochs * self.steps_an_epoch), flush=True)
         curve.add(list(asdict(row).values()))
         self.history.append(asdict(row))
         self.loss_sum.zero_()
@@ -360,7 +372,7 @@ class Training:
         if self.is_counted(epoch) and (self.best_val_loss is None or val_loss < self.best_val_loss):
             self.best_val_loss = val_loss
             if self.args.save_best:
-                self.save(best_path(path))
+                self.save_weights(best_path(path))
 
 
 def best_path(path: Path) -> Path:

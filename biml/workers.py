@@ -45,22 +45,30 @@ class Batches(Dataset[QueryArrays]):
 
 
 @contextmanager
-def all_batches(source: Batches, views: ViewSet, epochs: range, workers: int) -> Iterator[Iterator[QueryArrays]]:
+def all_batches(
+    source: Batches, views: ViewSet, epochs: range, done: int, workers: int
+) -> Iterator[Iterator[QueryArrays]]:
     """Give the batches of some epochs, one after the other, and end the processes that made them.
 
     Args:
         source: the batches.
         views: what they are made of, for this process.
         epochs: which epochs.
+        done: how many batches of the first epoch to leave out.
         workers: how many processes make them; 0 for this one.
     Raises:
         OSError: if one of the processes is ended from outside.
     """
     if workers == 0:
-        yield (batch for epoch in epochs for batch in batches(views, source.batch_size, source.seed, epoch))
+        first = {epochs.start: done}
+        yield (
+            batch
+            for epoch in epochs
+            for batch in batches(views, source.batch_size, source.seed, epoch, first.get(epoch, 0))
+        )
         return
     steps = math.ceil(views.size / source.batch_size)
-    places = [(epoch, number) for epoch in epochs for number in range(steps)]
+    places = [(epoch, number) for epoch in epochs for number in range(steps)][done:]
     batches_made = _made_ahead(source, places, workers)
     try:
         yield batches_made

@@ -71,8 +71,12 @@ def natural_int(text: str) -> int:
 
 
 def seed_list(text: str) -> list[int]:
-    """Parse seeds, with commas between them."""
-    return list(dict.fromkeys(natural_int(seed) for seed in text.split(",")))
+    """Parse seeds, with commas between them, each once."""
+    seeds = [natural_int(seed) for seed in text.split(",")]
+    for seed in seeds:
+        if seeds.count(seed) > 1:
+            raise argparse.ArgumentTypeError(f"expected every seed once, found {seed} more often in {text!r}")
+    return seeds
 
 
 def name_list(kind: str, text: str, known: Collection[str]) -> list[str]:

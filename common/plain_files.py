@@ -53,6 +53,19 @@ def _lang_names(path: Path) -> set[str]:
     return {"__main__.Lang", *(name for name in asked if name.rpartition(".")[2] == "Lang")}
 
 
+def _check_sums(path: Path) -> None:
+    """Compare the contents with the check sums in the file, as torch does not; old files, no archives, have none.
+
+    Raises:
+        zipfile.BadZipFile: if some bytes are others than those that were written.
+    """
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise zipfile.BadZipFile(damaged)
+
+
 def load_plain(path: Path, missing: str) -> dict[str, Any]:
     """Load a file of tensors and plain data; nothing in it is run.
 
@@ -60,7 +73,7 @@ def load_plain(path: Path, missing: str) -> dict[str, Any]:
         path: the file.
         missing: what to do if it is not there, for the message.
     Raises:
-        UserError: if it is not there, is truncated, foreign, or names any class but the two that published files hold.
+        UserError: if it is not there, is damaged, foreign, or names any class but the two that published files hold.
     """
     if path.is_dir():
         raise UserError(f"{path} is a folder, not a checkpoint")
@@ -71,8 +84,9 @@ def load_plain(path: Path, missing: str) -> dict[str, Any]:
         allowed: list[Any] = [*((_InertLang, name) for name in _lang_names(path)), argparse.Namespace]
         with torch.serialization.safe_globals(allowed), warnings.catch_warnings(action="ignore"):
             contents = torch.load(path, map_location="cpu", weights_only=True)
+        _check_sums(path)
     except Exception as error:  # torch raises many kinds, some without a text
-        reason = "it is truncated, no checkpoint, or holds more than tensors and plain data"
+        reason = "it is truncated or damaged, no checkpoint, or holds more than tensors and plain data"
         raise UserError(f"{path}: cannot be loaded: {reason} ({type(error).__name__}); nothing in it was run") from None
     if not isinstance(contents, dict):
         raise UserError(f"{path}: expected a checkpoint, found a saved {type(contents).__name__}")

@@ -84,6 +84,7 @@ def parse_arguments() -> argparse.Namespace:
     where.add_argument("--results_dir", type=folder_path, metavar="DIR", help=help_text)
     help_text = "the result file itself, whatever its folder and name"
     where.add_argument("--fn_out_results", type=json_path, metavar="PATH.json", help=help_text)
+    add("--overwrite", action="store_true", help="replace results of something else under that name")
     add_device_options(parser)
     args = parser.parse_args()
     if args.bayes_only and args.chunk_length is not None:
@@ -267,7 +268,8 @@ def check_same_settings(path: Path, settings: dict[str, Any], predictors: Iterab
     differing += ["choice of predictors"] * (found != {*predictors})
     if differing:
         raise UserError(
-            f"{path} holds results with another {', '.join(differing)}; name another --fn_out_results or --results_dir"
+            f"{path} holds results with another {', '.join(differing)}; "
+            "name another --fn_out_results or --results_dir, or pass --overwrite"
         )
 
 
@@ -281,7 +283,8 @@ def main() -> None:
     stem = "exact" if trained is None else Path(args.fn_in_model).stem
     name = f"{stem}_{settings['source']['name']}_{settings['seq_length']}.json"
     path = args.fn_out_results or (args.results_dir or args.dir_model / FOLDER) / name
-    check_same_settings(path, settings, competitors_of(args, Source(**settings["source"])))
+    if not args.overwrite:
+        check_same_settings(path, settings, competitors_of(args, Source(**settings["source"])))
     report = evaluate(args, settings, trained, device)
     save_json(path, report)
     print(show(report))

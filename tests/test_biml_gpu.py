@@ -49,7 +49,7 @@ def test_two_calls_train_and_evaluate_a_network(call, tmp_path, monkeypatch):
     whole = torch.load(one / "work" / "net_BIML.tar", weights_only=True)
     plan = json.loads((one / "plan.json").read_text())
     assert whole["epoch"] == plan["epochs"] == 3
-    torch.save({**whole, "epoch": 2}, tmp_path / "shorter.tar")
+    torch.save({**whole, "epoch": 2, "step": whole["step"] * 2 // 3}, tmp_path / "shorter.tar")
     other.mkdir()
     for name in kept - {"net_BIML.tar.0", "net_BIML.tar.1"}:
         (other / name).write_bytes((one / name).read_bytes())
@@ -57,7 +57,7 @@ def test_two_calls_train_and_evaluate_a_network(call, tmp_path, monkeypatch):
     for number in range(2):
         (other / f"net_BIML.tar.{number}").write_bytes(shorter[number * 2**18 :][: None if number else 2**18])
     printed = call("--out", other, "--minutes", 9, "--data_dir", tmp_path, "--parts", "train")
-    assert "going on from epoch 2" in printed and "biml.steps" not in printed
+    assert "going on from step 6" in printed and "biml.steps" not in printed
     assert load_network(other / "net_BIML_weights.tar", CPU).epoch == 3
 
 

@@ -66,14 +66,16 @@ def assert_same_run(one, other):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_are_the_same_whoever_makes_them(data, workers):
-    """Those of the epochs asked for, one after the other, in the order that they have in one process."""
+    """Those of the epochs asked for, one after the other, in one process's order; the first ones can be left out."""
     views = training_views("algebraic+biases", data)
     source = Batches("algebraic+biases", data, BATCH, 7)
-    with all_batches(source, views, range(2, 4), workers) as made:
+    with all_batches(source, views, range(2, 4), 0, workers) as made:
         found = list(made)
+    with all_batches(source, views, range(2, 4), 3, workers) as made:
+        without_three = list(made)
     expected = [one for epoch in (2, 3) for one in batches(views, BATCH, 7, epoch)]
-    assert len(found) == len(expected) == 10
-    for one, other in zip(found, expected, strict=True):
+    assert len(expected) == 10
+    for one, other in zip([*found, *without_three], [*expected, *expected[3:]], strict=True):
         assert all(np.array_equal(*parts) for parts in zip(one, other, strict=True))
 
 
@@ -135,7 +137,7 @@ def test_an_interrupt_ends_all_processes(running, number, is_for_all):
     (os.killpg if is_for_all else os.kill)(running.pid, number)
     _, err = running.communicate(timeout=60)
     assert running.returncode == 130
-    assert err.count("\n") == 1 and "the same command goes on from epoch" in err
+    assert err.count("\n") == 1 and "the same command goes on from step" in err
     assert all_have_ended(running)
 
 
@@ -288,7 +290,7 @@ def test_weights_without_their_training_are_a_network(train, tmp_path):
     assert "optimizer_state" not in slim.saved and "random_states" not in slim.saved
     kept = contents(tmp_path)
     outcome = train("net_weights", "--nepochs", 2)
-    assert_one_line(outcome, "train.py", "net_weights.tar cannot be trained further")
+    assert_one_line(outcome, "train.py", "net_weights.tar", "cannot be trained further")
     assert contents(tmp_path) == kept
 
 

@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from script_runs import same_contents
 
 import checkpoint
 from checkpoint import checkpoint_contents, load_checkpoint
 from common.devices import restore_torch_states, torch_states
+from common.errors import UserError
 from common.plain_files import load_plain, save_plain
 from episode_batch import Vocabulary, encode, items_of
 from evaluate import answer, remember
@@ -143,6 +145,24 @@ def spoilt_files(folder):
     for name, data in saved.items():
         torch.save(data, folder / name)
     return [folder / name for name in (*made, *saved)]
+
+
+def test_a_flipped_byte_is_refused_or_changes_nothing(tmp_path):
+    """Wherever it is: torch itself would take other weights than those that were saved."""
+    _, _, contents = make(tmp_path)
+    save_plain(tmp_path / "whole.tar", contents)
+    whole = (tmp_path / "whole.tar").read_bytes()
+    n_refused = 0
+    for position in range(0, len(whole), len(whole) // 60):
+        flipped = bytearray(whole)
+        flipped[position] ^= 1
+        (tmp_path / "flipped.tar").write_bytes(flipped)
+        try:
+            assert same_contents(load_plain(tmp_path / "flipped.tar", ""), load_plain(tmp_path / "whole.tar", ""))
+        except UserError as error:
+            assert "flipped.tar" in str(error)
+            n_refused += 1
+    assert n_refused > 30
 
 
 def test_whatever_is_no_checkpoint_is_refused_with_one_line_and_not_run(tmp_path):

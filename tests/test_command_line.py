@@ -125,6 +125,7 @@ MISTAKES = {  # the command line and what the message must say
     "train: no answer": ("train.py --max_length_eval 0", ["--max_length_eval", "at least 1"]),
     "train: no threads": ("train.py --threads 0", ["--threads", "at least 1"]),
     "train: negative seed": ("train.py --seed -1", ["--seed", "at least 0"]),
+    "train: a seed twice": ("train.py --seeds 1,2,1", ["--seeds", "found 1 more often"]),
     "train: negative seeds": ("train.py --seeds 1,-1", ["--seeds", "at least 0"]),
     "train: a seed beyond all seeds": ("train.py --seeds 1,9223372036854775808", ["--seeds", "below 2^63"]),
     "train: seed and seeds": ("train.py --seed 1 --seeds 1,2", ["--seed", "--seeds"]),

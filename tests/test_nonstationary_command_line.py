@@ -425,6 +425,9 @@ def test_results_are_not_replaced_by_those_of_something_else(world, evaluate, ot
     assert contents(world) == before
     name, *given = complete(world, f"{EVALUATE} lstm.tar")
     assert run_module(name, *given).code == 0
+    name, *given = complete(world, f"{EVALUATE} lstm.tar {other} --overwrite")
+    assert run_module(name, *given).code == 0
+    assert contents(world) != before
 
 
 def rows_of(report):

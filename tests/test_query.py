@@ -58,7 +58,7 @@ def test_lines_of_standard_input_are_answered_one_by_one(query, folder):
     expected = ask(network, SHOWN, ["lug", "zup dax"])
     assert query(*SUPPORT, stdin="lug\n\n  zup   dax\n")[:2] == (0, "\n".join([*expected, ""]))
     code, out, error = query(*SUPPORT, stdin="lug\nblicket\nzup dax\n")
-    assert (code, out) == (2, "\n".join([*expected, ""]))
+    assert (code, out) == (2, "\n".join([expected[0], "", expected[1], ""]))  # the k-th answer is the k-th query's
     assert "blicket" in error
     assert "dax, lug, wif, zup" in error
 
@@ -72,6 +72,25 @@ def test_a_line_can_change_what_is_in_memory(query, folder):
     code, out, error = query(*shown, stdin="\n".join(lines), model="net_known.tar")
     assert out.splitlines() == ["RED BLUE", "YELLOW GREEN", "YELLOW GREEN"]
     assert (code, "found 'dax GREEN'" in error, "PLAID" in error, "2 of the lines" in error) == (2, True, True, True)
+
+
+def test_the_first_line_can_say_what_words_mean(query, folder):
+    """Then nothing need be said on the command line; a query before it is reported."""
+    network = load_checkpoint(folder / "net_me.tar", torch.device("cpu"))
+    (expected,) = ask(network, SHOWN, ["lug"])
+    shown = "support: dax -> RED; lug -> BLUE\n"
+    assert query(stdin=f"{shown}lug\n") == (0, f"{expected}\n", "")
+    code, out, error = query(stdin=f"lug\n{shown}lug\n")
+    assert (code, out, "--support" in error) == (2, f"\n{expected}\n", True)
+
+
+@pytest.mark.parametrize("typed", [False, True])
+def test_a_query_longer_than_any_of_the_experiment_is_called_so(query, typed):
+    """On stderr, beside its answer."""
+    for n_words, noted in ((6, False), (7, True)):
+        asked = " ".join(["lug"] * n_words)
+        code, out, error = query(*SUPPORT, stdin=f"{asked}\n") if typed else query(*SUPPORT, asked)
+        assert (code, out.count("\n"), f"{n_words} words" in error) == (0, 1, noted)
 
 
 def test_on_a_terminal_it_prompts_and_a_typo_costs_a_line(query):

@@ -1,11 +1,13 @@
 """The tools: networks without their training, a quarter of an hour on a GPU, a closer look at results."""
 
+import dataclasses
 import json
 import os
 import runpy
 import sys
 import tarfile
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -15,7 +17,9 @@ import tools.alignment
 import tools.export
 import tools.gpu
 from checkpoint import load_checkpoint
+from common.plain_files import save_plain
 from evaluate import Accuracy
+from generate_episode import find_experiment
 from paper.cells import CELLS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -240,17 +244,21 @@ def test_wrong_answers_are_counted_by_kind(tmp_path):
         {"query": "jump left", "target": "I_TURN_LEFT I_JUMP", "output": "I_JUMP I_TURN_LEFT"},
         {"query": "jump", "target": "I_JUMP", "output": ""},
     ]
-    (tmp_path / "some.json").write_text(json.dumps({"wrong": wrong}))
-    (tmp_path / "none.json").write_text(json.dumps({"wrong": []}))
+    (tmp_path / "some.json").write_text(json.dumps({"split": "addprim_jump", "wrong": wrong}))
+    (tmp_path / "none.json").write_text(json.dumps({"split": "addprim_jump", "wrong": []}))
     outcome = run_file(ROOT / "tools" / "wrong_answers.py", tmp_path / "some.json", tmp_path / "none.json")
     assert outcome.code == 0
     assert outcome.out.splitlines() == [
         f"{tmp_path}/some.json: 3 wrong answers, 2 of the right length, 1 with the right turns, 1 to two verbs",
         f"{tmp_path}/none.json: 0 wrong answers, 0 of the right length, 0 with the right turns, 0 to two verbs",
     ]
-    (tmp_path / "some.json").write_text("{}")
-    outcome = run_file(ROOT / "tools" / "wrong_answers.py", tmp_path / "some.json")
-    assert_one_line(outcome, "wrong_answers.py", "some.json", "wrong answers")
+    for content, reason in (
+        ("{}", "wrong answers"),
+        ('{"split": "length", "wrong": []}', "addprim_jump, found length"),
+    ):
+        (tmp_path / "some.json").write_text(content)
+        outcome = run_file(ROOT / "tools" / "wrong_answers.py", tmp_path / "some.json")
+        assert_one_line(outcome, "wrong_answers.py", "some.json", reason)
 
 
 def test_words_of_long_queries_are_told_apart(trained, monkeypatch):
@@ -289,3 +297,16 @@ def test_an_answer_of_another_length_stops_the_look_at_words(trained):
     """A network that was hardly trained goes on and on: no symbol of its answer belongs to a word."""
     outcome = run_file(ROOT / "tools" / "alignment.py", "--cpu", trained / "net.tar")
     assert_one_line(outcome, "alignment.py", "expected a symbol a word")
+
+
+def test_the_look_at_words_is_for_finished_networks_of_me(trained, tmp_path):
+    """Neither an unfinished one nor another experiment's is taken for what the figures are about."""
+    saved = torch.load(trained / "net.tar", weights_only=True)
+    saved["arguments"]["num_episodes"] = saved["episode"] + 1
+    save_plain(tmp_path / "half.tar", saved)
+    outcome = run_file(ROOT / "tools" / "alignment.py", "--cpu", tmp_path / "half.tar")
+    assert_one_line(outcome, "alignment.py", "half.tar", f"{saved['episode']} of {saved['episode'] + 1} episodes")
+    other = dataclasses.replace(load_checkpoint(trained / "net.tar", CPU), experiment=find_experiment("scan_length"))
+    with mock.patch("checkpoint.load_checkpoint", return_value=other):
+        outcome = run_file(ROOT / "tools" / "alignment.py", "--cpu", trained / "net.tar")
+    assert_one_line(outcome, "alignment.py", "net.tar", "found one of scan_length")

@@ -81,10 +81,12 @@ def main() -> None:
     args = parse_arguments()
     device = choose_device(args.gpu, args.cpu, args.threads)
     for path in args.files:
-        words = long_words(load_checkpoint(path, device))
-        if not words:
-            raise UserError(f"{path} has no validation queries of {LONG} words; expected a network of ME")
-        print(f"{path}: {describe(words)}")
+        network = load_checkpoint(path, device)
+        if network.experiment.name != "ME":
+            raise UserError(f"{path}: expected a network of ME, found one of {network.experiment.name}")
+        if network.episode < network.num_episodes:
+            raise UserError(f"{path} has {network.episode} of {network.num_episodes} episodes; train it to its end")
+        print(f"{path}: {describe(long_words(network))}")
 
 
 if __name__ == "__main__":

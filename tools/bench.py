@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import torch
 
 from checkpoint import Checkpoint, load_checkpoint, network_config
-from common.command_line import OneLineParser, count_list, positive_int, run_script
+from common.command_line import OneLineParser, count_list, json_path, positive_int, run_script
 from common.devices import add_device_options, choose_device, describe_device
 from common.errors import UserError
 from common.files import save_json
@@ -351,7 +351,7 @@ def parse_arguments() -> argparse.Namespace:
     help_text = "measure so many runs in lock step, which is meant for GPUs"
     which.add_argument("--lock_step", type=count_list, metavar="R,...", help=help_text)
     add_data_folder(parser)
-    parser.add_argument("--out", type=Path, metavar="FILE", help="also write the figures as JSON")
+    parser.add_argument("--out", type=json_path, metavar="PATH.json", help="also write the figures")
     add_device_options(parser)
     args = parser.parse_args()
     args.episode_types = args.episode_types or list(EXPERIMENTS)

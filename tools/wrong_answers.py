@@ -7,14 +7,16 @@ files are those of test.py, which `python -m paper.reproduce` leaves in out_mode
 """
 
 import argparse
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from common.command_line import OneLineParser, run_script
 from common.errors import UserError
+from common.files import read_json_object
 from scan_util import PRIMITIVES
+
+SPLIT = "addprim_jump"
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -28,12 +30,14 @@ def read_wrong(path: Path) -> list[dict[str, Any]]:
     """Read the wrong answers of a test.
 
     Raises:
-        UserError: if the file does not list them.
+        UserError: if the file does not list them, or is of another split.
     """
-    try:
-        return list(json.loads(path.read_text(encoding="utf-8"))["wrong"])
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"{path}: expected what test.py writes, with its list of wrong answers") from None
+    report = read_json_object(path)
+    if report is None or not isinstance(report.get("wrong"), list):
+        raise UserError(f"{path}: expected what test.py writes, with its list of wrong answers")
+    if report.get("split") != SPLIT:
+        raise UserError(f"{path}: expected a test on {SPLIT}, found {report.get('split')}")
+    return list(report["wrong"])
 
 
 def shape_of(actions: str) -> list[str]:
