@@ -24,7 +24,7 @@ body { font: 15px/1.4 system-ui, sans-serif; color: #222; background: #fff;
   max-width: 60em; margin: 2em auto; padding: 0 1em }
 h1 { font-size: 1.3em } h2 { font-size: 1.05em; margin: 1.6em 0 .4em }
 table { border-collapse: collapse } td, th { text-align: left; padding: .2em 1em .2em 0; vertical-align: middle }
-td.n { text-align: right; font-variant-numeric: tabular-nums } tr.right { background: #eef7ee }
+td.n { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums } tr.right { background: #eef7ee }
 .tile { display: inline-block; min-width: 1.6em; text-align: center; margin: 1px; padding: 0 .35em;
   border-radius: 3px; color: #000 }
 .note { color: #555 } .rounds { display: grid; grid-template-columns: repeat(auto-fill, minmax(15em, 1fr)); gap: 1em }
