@@ -1,7 +1,7 @@
 """Tell what kinds of answers networks have sampled and, where they are at hand, people have given.
 
     python -m biml.analyse html_output/few_shot_gold/*.json
-    python -m biml.analyse html_output/open_end_freeform/*.json --data_dir data --fn_out_page page.html
+    python -m biml.analyse html_output/open_end_freeform/*.json --data_dir data --fn_out_page html_output/page.html
 
 reads files of `biml.eval --sample_html` or `--sample_iterative`, one column each, all of the same task. People's
 answers, in <data_dir>/data_human, are not part of this project; without --data_dir there is no column of people.

@@ -92,19 +92,10 @@ def select_runs(cells: Iterable[Cell], seeds: Sequence[int], results_dir: Path =
 
 
 def device_flags(args: argparse.Namespace) -> list[str]:
-    """Options that tell train.py and test.py where to run; runs side by side share the cores.
-
-    Commands that are only printed may run anywhere, so this machine's cores say nothing about them.
-    """
+    """Options that tell train.py and test.py where to run: on one thread each, unless a cluster gives a run more."""
     if args.ray:  # a node's Ray shows a run the GPUs that it may use
         return ["--threads", str(max(1, int(args.cpus_per_run or 1))), *([] if args.gpus_per_run else ["--cpu"])]
-    flags = []
-    if args.jobs or not args.dry_run:
-        n_cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-        flags = ["--threads", str(max(1, n_cores // (args.jobs or 1)))]
-    if args.gpu is not None:
-        flags += ["--gpu", str(args.gpu)]
-    return flags + ["--cpu"] * args.cpu
+    return ["--gpu", str(args.gpu)] if args.gpu is not None else ["--cpu"] * args.cpu
 
 
 def run_here(groups: Iterable[list[Run]], jobs: int, device: Sequence[str], board: Board, folder: Path) -> None:
