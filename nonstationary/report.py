@@ -148,10 +148,13 @@ def network_table(results: Sequence[Result]) -> str:
     return table([*header, "steps", "minutes"], rows)
 
 
-def cross_table(results: Sequence[Result]) -> str:
-    """Show everybody on every source, for sequences of one length; networks of several seeds averaged."""
+def cross_table(results: Sequence[Result], among: Sequence[Result]) -> str:
+    """Show everybody on every source, for sequences of one length; networks of several seeds averaged.
+
+    Names tell networks apart from all in further results, so that one has the same name in every table.
+    """
     sources = list(dict.fromkeys(one["source"]["name"] for one in results))
-    by_source = pooled(results)
+    by_source = pooled(results, among)
     columns = [by_source[name] for name in sources]
     rows = [[name, *(cell(column.get(name)) for column in columns)] for name in in_order(columns)]
     return table(["predictor", *(source_label(name) for name in sources)], rows)
@@ -293,7 +296,7 @@ def write_report(
     for title, together in by_length(networks).items():
         parts += [f"## Other lengths than in training: {title}", ABOUT_LENGTH, length_table(together)]
     for title, together in by_setting(networks).items():
-        parts += [f"## Every predictor on every source: {title}", ABOUT_CROSS, cross_table(together)]
+        parts += [f"## Every predictor on every source: {title}", ABOUT_CROSS, cross_table(together, results)]
     parts.append("## Pictures")
     parts += [f"{caption}\n\n![{caption}]({figures}/{name})" for caption, name in drawn]
     seconds = {key_of(identity(one)): one["network"]["training_seconds"] or 0 for one in networks}

@@ -184,12 +184,10 @@ def test_other_lengths_than_in_training_stand_in_a_table(run, results, tmp_path)
         (folder / f"longer_{name}.json").write_text(json.dumps(other))
     code, _, err = run("report")
     assert (code, err) == (0, "")
-    text = (
-        (folder / "RESULTS.md")
-        .read_text()
-        .split("## Other lengths than in training: PTW, 20 sequences\n")[1]
-        .split("\n## ")[0]
-    )
+    whole = (folder / "RESULTS.md").read_text()
+    on_16 = whole.split("## Every predictor on every source: 16 symbols, 20 sequences\n")[1].split("\n## ")[0]
+    assert "| LSTM, trained on PTW, seq_length 16 |" in on_16 and "seq_length 32" not in on_16  # its name in any table
+    text = whole.split("## Other lengths than in training: PTW, 20 sequences\n")[1].split("\n## ")[0]
     lines = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
     assert lines[0] == ["predictor", "T = 16", "T = 32", "T = 64"]
     rows = {name: cells for name, *cells in lines[2:]}
