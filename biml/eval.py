@@ -38,7 +38,7 @@ from common.command_line import (
 )
 from common.devices import add_device_options, choose_device, describe_device
 from common.errors import UserError
-from common.files import read_json_object, save_json, written_whole
+from common.files import read_json_object, save_bytes, save_json
 from common.provenance import provenance
 
 LONGEST_ANSWER = 500  # symbols; answers that are studied in turn must fit into the network's table of positions
@@ -186,8 +186,7 @@ def write_answers(
     print(text)
     base = args.results_dir / answers.episode_type / stem
     for suffix, contents in (("html", page), ("txt", listing(episodes, has_right_answers=not is_open) + "\n")):
-        with written_whole(base.with_name(f"{stem}.{suffix}")) as file:
-            file.write(contents.encode())
+        save_bytes(base.with_name(f"{stem}.{suffix}"), contents.encode())
     save_json(base.with_name(f"{stem}.json"), {**about, "name": stem, LISTED: listed(pairs)})
     print(f"written to {base}.html, .txt and .json")
     return answers.kinds()

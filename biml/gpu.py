@@ -38,7 +38,7 @@ import torch
 from biml.episode_types import load_random
 from common.command_line import OneLineParser, folder_path, nonnegative_float, run_script
 from common.devices import choose_device, describe_device
-from common.files import save_json, written_whole
+from common.files import save_bytes, save_json, written_whole
 from common.session import PACKING_SECONDS, Session, add_session_options, check_folder, logged_session
 
 PARTS = ("checks", "bench", "train", "eval")
@@ -214,8 +214,7 @@ class Lease:
             for old in self.pieces():
                 old.unlink()
             for number, start in enumerate(range(0, len(contents), PIECE)):
-                with written_whole(self.out / f"{NETWORK}.tar.{number}") as file:
-                    file.write(contents[start : start + PIECE])
+                save_bytes(self.out / f"{NETWORK}.tar.{number}", contents[start : start + PIECE])
 
     def pieces(self) -> list[Path]:
         """Find the pieces of the checkpoint in their order: a checkpoint has fewer than ten."""

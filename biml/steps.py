@@ -47,7 +47,7 @@ def take_steps(training: biml.training.Training, warm_up: int, steps: int) -> di
     """Take steps; returns what is measured."""
     args, device = training.args, training.device
     source = Batches(args.episode_type, args.data_dir, args.batch_size, args.seed)
-    an_epoch = math.ceil(training.views.size / args.batch_size)
+    an_epoch = training.steps_an_epoch
     epochs = range(1, 1 + math.ceil((warm_up + steps) / an_epoch))
     sums = [training.loss_sum.clone()]
     began = wall_seconds(device)

@@ -60,11 +60,10 @@ def all_batches(
         OSError: if one of the processes is ended from outside.
     """
     if workers == 0:
-        first = {epochs.start: done}
         yield (
             batch
             for epoch in epochs
-            for batch in batches(views, source.batch_size, source.seed, epoch, first.get(epoch, 0))
+            for batch in batches(views, source.batch_size, source.seed, epoch, done if epoch == epochs.start else 0)
         )
         return
     steps = math.ceil(views.size / source.batch_size)

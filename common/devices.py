@@ -37,7 +37,8 @@ def choose_device(gpu: int | None, cpu: bool, threads: int) -> torch.device:
     torch.set_num_threads(threads)
     n_gpus = torch.cuda.device_count()
     if gpu is not None and gpu >= n_gpus:
-        raise UserError(f"GPU {gpu}: this machine has {n_gpus or 'no'} usable GPU(s); ask for another or for the CPU")
+        there = f"this machine has {n_gpus or 'no'} usable GPU(s)"
+        raise UserError(f"GPU {gpu}: {there}; name one that is there, or --cpu where the script has it")
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     return torch.device("cpu") if cpu or n_gpus == 0 else torch.device("cuda", gpu or 0)
 

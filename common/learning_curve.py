@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
-from common.files import append, written_whole
+from common.files import append, save_bytes
 
 
 def read_rows(path: Path) -> list[dict[str, float | None]]:
@@ -75,8 +75,7 @@ class Curve:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(rows)
         if self._before:
-            with written_whole(self._path) as file:
-                file.write(text.getvalue().encode())
+            save_bytes(self._path, text.getvalue().encode())
             self._before = []
         else:
             append(self._path, text.getvalue().encode())

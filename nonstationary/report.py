@@ -16,7 +16,7 @@ from typing import Any
 
 from common.command_line import OneLineParser, folder_path, run_script
 from common.errors import UserError
-from common.files import written_whole
+from common.files import save_bytes
 from nonstationary.closed_form import mean_segments, oracle_regret
 from nonstationary.options import EVAL_SEED
 from nonstationary.predictors import own_mixture
@@ -312,8 +312,7 @@ def main() -> None:
     results, left_out = find_results(folder)
     drawn = draw_all(results, folder / "figures")
     text = write_report(results, drawn, "figures", left_out)
-    with written_whole(folder / "RESULTS.md") as file:
-        file.write(text.encode())
+    save_bytes(folder / "RESULTS.md", text.encode())
     print("".join(f"left out: {reason}\n" for reason in left_out), end="")
     print(f"written to {folder / 'RESULTS.md'}, pictures to {folder / 'figures'}")
 

@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 
 from common.command_line import OneLineParser, folder_path, run_script
-from common.files import written_whole
+from common.files import save_bytes
 from paper.report_text import FIGURES, main_lines, write_report
 from paper.run_results import read_results
 
@@ -33,8 +33,7 @@ def main() -> None:
 
     results = read_results(folder)
     draw_pictures(results, folder / FIGURES)
-    with written_whole(folder / REPORT) as file:
-        file.write(write_report(results).encode())
+    save_bytes(folder / REPORT, write_report(results).encode())
     print("\n".join([*main_lines(results), *(f"left out: {folder / line}" for line in results.left_out)]))
     print(f"written to {folder / REPORT}, pictures to {folder / FIGURES}")
 

@@ -58,7 +58,7 @@ def parse_arguments(cells: Mapping[str, Cell]) -> argparse.Namespace:
     group.add_argument("--results_dir", type=folder_path, default=str(RESULTS), metavar="DIR", help=help_text)
     group.add_argument("--dry_run", action="store_true", help="print the command lines, one run a line, and do nothing")
     group = parser.add_argument_group("on this machine", "The first GPU if there is one, else the CPU.")
-    group.add_argument("--jobs", type=positive_int, metavar="N", help="runs at once; they share the cores (default: 1)")
+    group.add_argument("--jobs", type=positive_int, metavar="N", help="runs at once, each on one thread (default: 1)")
     which = group.add_mutually_exclusive_group()
     help_text = "use GPU N for all runs; those of a cell are trained in lock step and count as one job"
     which.add_argument("--gpu", type=natural_int, metavar="N", help=help_text)

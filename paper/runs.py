@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from common.files import save_json, written_whole
+from common.files import save_bytes, save_json
 from paper.cells import Cell, recipe_of, unlike_recipe
 from paper.processes import TICK, execute, recorded, wait_for_lock, with_relative_paths
 from paper.run_logs import end_of_log
@@ -79,8 +79,7 @@ def result_of(run: Run, folder: Path) -> dict[str, Any] | None:
 
 def copy_whole(source: Path, target: Path) -> None:
     """Copy a file; the copy is there whole or not at all."""
-    with written_whole(target) as file:
-        file.write(source.read_bytes())
+    save_bytes(target, source.read_bytes())
 
 
 def training_command(runs: Sequence[Run], device: Sequence[str]) -> list[str]:

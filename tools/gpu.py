@@ -38,7 +38,7 @@ from pathlib import Path
 import torch
 
 from common.command_line import OneLineParser, positive_int, run_script
-from common.errors import UserError
+from common.devices import choose_device
 from common.files import written_whole
 from common.session import HERE, PACKING_SECONDS, PATIENCE, Session, add_session_options, check_folder, logged_session
 from paper.cells import CELLS, SEEDS, Cell
@@ -175,8 +175,7 @@ def main() -> None:
     """Do the parts that were asked for."""
     args = parse_arguments()
     check_folder(args.out)
-    if args.gpu >= torch.cuda.device_count():
-        raise UserError(f"GPU {args.gpu}: this machine has {torch.cuda.device_count() or 'no'} usable GPU(s)")
+    choose_device(args.gpu, False, 1)  # refuses a GPU that is not there
     with logged_session(args) as session:
         card = torch.cuda.get_device_name(args.gpu)
         session.say(f"GPU {args.gpu}: {card}; torch {torch.__version__}, Python {sys.version.split()[0]}")
