@@ -174,10 +174,10 @@ MISTAKES = {  # the command line and what the message must say
     "test: no such checkpoint": ("test.py --fn_in_model net_x.tar", ["no checkpoint at", "net_x.tar", "train.py"]),
     "test: no such folder": ("test.py --dir_model {world}/nowhere", ["no checkpoint at", "nowhere/net_ME.tar"]),
     # devices
-    "train: absent GPU": ("train.py --gpu 99", ["GPU 99", "for the CPU"]),
+    "train: absent GPU": ("train.py --gpu 99", ["GPU 99", "usable GPU", "--cpu"]),
     "train: negative GPU": ("train.py --gpu -1", ["--gpu", "at least 0"]),
     "train: GPU and CPU": ("train.py --gpu 0 --cpu", ["--cpu", "--gpu"]),
-    "test: absent GPU": ("test.py --gpu 99", ["GPU 99", "for the CPU"]),
+    "test: absent GPU": ("test.py --gpu 99", ["GPU 99", "usable GPU", "--cpu"]),
     # folders and data
     "train: folder below a file": ("train.py --dir_model {world}/file/models", ["file/models"]),
     "train: folder is a file": ("train.py --dir_model {world}/file", ["file"]),
