@@ -106,7 +106,7 @@ def find_predictors(
     check_depth(depth, length)
     predictors: dict[str, Predictor] = {}
     if trained is not None:
-        check_length(trained.config, length)
+        check_length(trained.config, length, "--seq_length")
         if args.chunk_length is not None and args.chunk_length < length:
             check_length(trained.config, args.chunk_length, "--chunk_length")
         predictors[trained.config.model] = network_predictor(trained.network, args.chunk_length)
@@ -198,7 +198,7 @@ def settings_of(args: argparse.Namespace, trained: TrainedNetwork | None) -> dic
     Raises:
         UserError: if the network has another alphabet than the source, or an option has nothing to do.
     """
-    source = source_of(args, Source() if trained is None else trained.source)
+    source = source_of(args, Source() if trained is None else trained.source, args.competitors or ())
     if trained is not None and source.num_symbols != trained.config.num_symbols:
         raise UserError(f"--num_symbols {source.num_symbols}: the network knows {trained.config.num_symbols} symbols")
     length = args.seq_length or (256 if trained is None else trained.arguments["seq_length"])

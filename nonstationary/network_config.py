@@ -33,6 +33,11 @@ class NetworkConfig:
     emb_init_scale: float = 0.02  # standard deviation of the embedding's first weights
     max_time: float = 10000.0  # the sinusoids' largest period, in steps / (2 pi)
 
+    @property
+    def width_of_heads(self) -> int:
+        """Units of all heads together, h d."""
+        return self.nheads * (self.head_size or self.emb_size // self.nheads)
+
 
 FIELDS_OF = {
     "recurrent networks": ("hidden_size", "before_mlp", "after_mlp"),
@@ -73,15 +78,18 @@ def check_network(config: NetworkConfig) -> None:
         raise UserError(f"--pos_enc: expected one of {', '.join(POSITIONS)}, found {config.pos_enc!r}")
     if config.head_size is None and config.emb_size % config.nheads:
         raise UserError(f"--emb_size {config.emb_size} cannot be shared by --nheads {config.nheads}")
-    if config.pos_enc in ("sincos", "relative") and config.emb_size % 2:
-        raise UserError(f"--pos_enc {config.pos_enc} needs an even --emb_size, found {config.emb_size}")
+    if config.pos_enc == "sincos" and config.emb_size % 2:
+        raise UserError(f"--pos_enc sincos needs an even --emb_size, found {config.emb_size}")
+    if config.pos_enc == "relative" and config.width_of_heads % 2:
+        found = f"found {config.width_of_heads} (--emb_size, or --nheads times --head_size)"
+        raise UserError(f"--pos_enc relative needs an even number of units in all heads, {found}")
 
 
-def check_length(config: NetworkConfig, length: int, flag: str = "--seq_length") -> None:
-    """Raise UserError, naming the flags, if a network cannot read sequences or chunks of `length` symbols."""
+def check_length(config: NetworkConfig, length: int, flag: str = "a length of") -> None:
+    """Raise UserError, naming the flag if there is one, if a network cannot read `length` symbols at a time."""
     block = config.context_length
     if config.model == "transformer" and block is not None and length % block:
-        raise UserError(f"{flag} {length} is not divisible by --context_length {block}")
+        raise UserError(f"{flag} {length} is not divisible by the network's context_length {block}")
 
 
 def check_state(config: NetworkConfig) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -77,17 +78,20 @@ def add_source_options(parser: argparse.ArgumentParser, defaults: Source | None)
     add(
         "--shift_period", type=positive_int, default=given.shift_period, metavar="N", help="regular: steps in a segment"
     )
-    help_text = "random_uniform: the longest segment, in steps"
+    help_text = "random_uniform, the source or the exact predictor: the longest segment, in steps"
     add("--max_segment", type=positive_int, default=given.max_segment, metavar="N", help=help_text)
 
 
-def source_of(args: argparse.Namespace, basis: Source, other: str | None = None) -> Source:
+def source_of(
+    args: argparse.Namespace, basis: Source, predictors: Iterable[str] = (), others: Iterable[str | None] = ()
+) -> Source:
     """Put the source together: what the command line leaves out is as in `basis`.
 
     Args:
         args: the command line.
         basis: what holds where it says nothing.
-        other: name of a further source that the command asks for, whose options may be given too.
+        predictors: exact predictors of its sequences; the settings of the source of which one is the mixture are kept.
+        others: further sources or mixtures that the command asks for, whose options may be given too.
     Raises:
         UserError: if an option is given of which the source has no use; the message names it.
     """
@@ -98,9 +102,9 @@ def source_of(args: argparse.Namespace, basis: Source, other: str | None = None)
     given = {name: value for name, value in options.items() if value is not None}
     source, default = replace(basis, **given), Source()
     for name, user in USERS.items():
-        if source.name != user:
+        if user not in (source.name, *predictors):
             usual = getattr(default, name)
-            if given.get(name, usual) != usual and user != other:
+            if given.get(name, usual) != usual and user not in others:
                 raise UserError(f"--{name} is for --data_distribution {user} only, which is {source.name}")
             source = replace(source, **{name: usual})
     return source

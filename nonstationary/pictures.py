@@ -86,14 +86,16 @@ def draw_sequence(result: dict[str, Any]) -> Figure:
     return figure
 
 
-def draw_bars(results: Sequence[dict[str, Any]]) -> Figure:
+def draw_bars(results: Sequence[dict[str, Any]], among: Sequence[dict[str, Any]] = ()) -> Figure:
     """Draw cumulative regrets by source and predictor; networks that differ in their seeds alone share a bar.
+
+    Names tell networks apart from those in further results, `among`, too.
 
     Raises:
         UserError: if the results cannot stand side by side.
     """
     sources = list(dict.fromkeys(one["source"]["name"] for one in results))
-    by_source = pooled(results)
+    by_source = pooled(results, among)
     heights = [by_source[name] for name in sources]
     every = {name for found in heights for name in found}
     networks = sorted(networks_of(list(every)))

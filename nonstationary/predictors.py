@@ -54,7 +54,10 @@ def kt(symbols: Tensor, num_symbols: int = 2, alpha: float = 0.5) -> Tensor:
 
 
 def kt_oracle(symbols: Tensor, segments: Tensor, num_symbols: int = 2, alpha: float = 0.5) -> Tensor:
-    """Predict (B, T) symbols by KT that starts anew at each true switch: a bound that nothing can learn to reach."""
+    """Predict (B, T) symbols by KT that starts anew at each true switch.
+
+    A bound that nothing which has to find the switches can reach. Where they are known beforehand it is the optimum.
+    """
     counts = _counts_before(symbols, num_symbols)
     is_first = segments != functional.pad(segments[:, :-1], (1, 0), value=-1)
     steps = torch.arange(symbols.shape[1], device=symbols.device)

@@ -87,7 +87,7 @@ class FusedCore(nn.Module):
         if isinstance(self.rnn, nn.LSTM):
             steps, (hidden, cell) = self.rnn(inputs, state)
             return steps, (hidden, cell)
-        if inputs.device.type == "cpu":  # torch's own takes twice as long there
+        if inputs.device.type == "cpu":  # torch's own takes longer there
             input_weight, hidden_weight, *biases = self.rnn.parameters()
             first = inputs.new_zeros(inputs.shape[1], self.rnn.hidden_size) if state is None else state[0][0]
             steps = relu_steps(inputs, first, input_weight, hidden_weight, biases[0] + biases[1])

@@ -38,15 +38,14 @@ from nonstationary.result_files import (
     recipe,
     setting,
     source_label,
-    usual_depth,
 )
-from nonstationary.sources import SEGMENTS, Source
+from nonstationary.sources import SEGMENTS, Source, ptw_depth
 
 Result = dict[str, Any]
 
 INTRODUCTION = """\
-Written by `python -m nonstationary.report` from the result files in this folder; the commands that made them stand in
-[nonstationary/README.md](../../nonstationary/README.md). Regret is in bits, summed over symbols 2 to T and averaged
+Written by `python -m nonstationary.report` from the result files in this folder; `nonstationary/README.md` says which
+commands make such files. Regret is in bits, summed over symbols 2 to T and averaged
 over sequences, ± one standard error. In a row all predictors see the same sequences. None of these numbers is the
 paper's: it gives its own in figures."""
 ABOUT_EXACT = """\
@@ -79,7 +78,9 @@ def find_results(folder: Path) -> Counted:
         UserError: if there is none.
     """
     paths = [path for path in sorted(folder.glob("*.json")) if not path.name.startswith("bench_")]
-    results, left_out = counted(one for one in read_results(paths) if one["unit"] == "bits")
+    found = read_results(paths)
+    results, left_out = counted(one for one in found if one["unit"] == "bits")
+    left_out += [f"{one['path']}: it is in {one['unit']}, not in bits" for one in found if one["unit"] != "bits"]
     if not results:
         why = f" ({'; '.join(left_out)})" if left_out else ""
         raise UserError(f"{folder}: no results in bits{why}; write some with `python -m nonstationary.evaluate`")
@@ -198,14 +199,14 @@ def length_table(results: Sequence[Result]) -> str:
 
 
 def by_length(results: Sequence[Result]) -> dict[str, list[Result]]:
-    """Put results of networks on the source of their training together that differ in length, under a title."""
+    """Put results of networks on the source of their training together, under a title, if one is of another length."""
     groups: dict[str, list[Result]] = {}
     for one in results:
-        is_usual = one["chunk_length"] is None and one["ptw_depth"] == usual_depth(one["seq_length"])
+        is_usual = one["chunk_length"] is None and one["ptw_depth"] == ptw_depth(one["seq_length"])
         if one["network"] is not None and one["network"]["trained_on"] == one["source"] and is_usual:
             title = [source_label(one["source"]["name"]), f"{one['n_eval']} sequences", *further_settings(one)]
             groups.setdefault(", ".join(title), []).append(one)
-    return {title: group for title, group in groups.items() if len({one["seq_length"] for one in group}) > 1}
+    return {title: group for title, group in groups.items() if not all(on_own_ground(one) for one in group)}
 
 
 def on_own_ground(result: Result) -> bool:
@@ -219,7 +220,7 @@ def further_settings(result: Result) -> list[str]:
     """Name the settings of a result that are not as by default, those aside that have columns of their own."""
     default, source = asdict(Source()), result["source"]
     found = [f"{name} {value}" for name, value in source.items() if name != "name" and value != default[name]]
-    if result["ptw_depth"] != usual_depth(result["seq_length"]):
+    if result["ptw_depth"] != ptw_depth(result["seq_length"]):
         found.append(f"PTW{OF_DEPTH}{result['ptw_depth']}")
     if result["eval_seed"] != EVAL_SEED:
         found.append(f"evaluation seed {result['eval_seed']}")
@@ -264,13 +265,16 @@ def draw_all(results: Sequence[Result], folder: Path) -> list[tuple[str, str]]:
     save(draw_partitions(256, 1), folder / "partitions.png")
     drawn = [("Where the sources switch: a row a sequence, its shade the probability of symbol 1.", "partitions.png")]
     at_home = [one for one in results if one["network"] is not None and on_own_ground(one)]
+    names = names_of(results)
     for stem, (one, *_) in by_network(at_home).items():
         name = f"sequence_{stem}.png"
         save(draw_sequence(one), folder / name)
-        who = label(one, one["network"]["config"]["model"])
-        drawn.append((f"One sequence, as {who} and the exact predictors see it. KT is left out.", name))
+        model = one["network"]["config"]["model"]
+        who = names[label(one, model), key_of(recipe(one, model))]
+        seen = f"{one['seq_length']} symbols, as the network `{stem}` ({who}) and the exact predictors see them."
+        drawn.append((f"One sequence of {seen}", name))
     for number, (title, together) in enumerate(by_setting(results).items(), start=1):
-        save(draw_bars(together), folder / f"bars_{number}.png")
+        save(draw_bars(together, results), folder / f"bars_{number}.png")
         drawn.append((f"Cumulative regret by source and predictor: {title}.", f"bars_{number}.png"))
         for name, curves in by_network(together).items():
             if len(curves) > 1:

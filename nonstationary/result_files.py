@@ -1,4 +1,4 @@
-"""Read what evaluate.py has written, and name what is in it. Standard library only."""
+"""Read what evaluate.py has written, and name what is in it."""
 
 import json
 import math
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from common.errors import UserError
 from nonstationary.network_config import NetworkConfig
-from nonstationary.sources import USERS
+from nonstationary.sources import SEGMENTS, USERS, ptw_depth
 
 FOLDER = "nonstationary"  # of results, in that of the models
 RESULTS = Path("out_models") / FOLDER
@@ -24,7 +24,6 @@ LOGS = (
 )
 """Arguments of the training command that say what to print, and change no network."""
 EXACT_NAMES = {"kt": "KT", "kt_oracle": "KT oracle", "ptw": "PTW", "lin": "LIN", "random_uniform": "random uniform"}
-SOURCES = ("static", "ptw", "lin", "regular", "random_uniform")
 UNITS = ("bits", "nats")
 OF_DEPTH = " of depth "
 
@@ -116,7 +115,7 @@ def _contradiction(result: dict[str, Any]) -> str:
     names = [row["predictor"] for row in result["predictors"]]
     strange = {name for name in names if name not in EXACT_NAMES and not is_network(result, name)}
     example, length, width = result["example"], result["seq_length"], result["source"]["num_symbols"]
-    if result["source"]["name"] not in SOURCES or result["unit"] not in UNITS:
+    if result["source"]["name"] not in SEGMENTS or result["unit"] not in UNITS:
         return "its source or its unit is unknown"
     if strange or result["reference"] not in names or len(names) != len(set(names)):
         return "its predictors are not those known here, each once, the reference among them"
@@ -142,7 +141,7 @@ def label(result: dict[str, Any], predictor: str) -> str:
     """Name a predictor for people; a network with what it was trained on."""
     if not is_network(result, predictor):
         depth = result["ptw_depth"]
-        is_usual = predictor != "ptw" or depth == usual_depth(result["seq_length"])
+        is_usual = predictor != "ptw" or depth == ptw_depth(result["seq_length"])
         return EXACT_NAMES[predictor] + ("" if is_usual else f"{OF_DEPTH}{depth}")
     config, trained_on = result["network"]["config"], result["network"]["trained_on"]["name"]
     kind = config["model"].replace("_", "-").upper()
@@ -150,11 +149,6 @@ def label(result: dict[str, Any], predictor: str) -> str:
         kind = "transformer" if config["pos_enc"] == "none" else f"transformer ({config['pos_enc']})"
     step, wanted = steps_of(result)
     return f"{kind}, trained on {source_label(trained_on)}" + (f", step {step} of {wanted}" if step < wanted else "")
-
-
-def usual_depth(length: int) -> int:
-    """Tell the depth at which PTW is the exact mixture of the source of its name."""
-    return (length - 1).bit_length()
 
 
 def exact_kind(name: str) -> str | None:

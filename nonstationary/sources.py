@@ -32,7 +32,7 @@ class Source:
 
 
 USERS = {"shift_period": "regular", "max_segment": "random_uniform"}
-"""Settings of which only one source has a use; elsewhere they are as by default."""
+"""Settings of which only one source, or its exact mixture, has a use; elsewhere they are as by default."""
 
 
 def check_source(source: Source) -> None:

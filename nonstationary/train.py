@@ -24,7 +24,13 @@ from nonstationary.options import (
 )
 from nonstationary.sources import Source
 from nonstationary.training import PLACES, Training
-from nonstationary.training_options import add_network_options, add_other_evaluation, add_training_options, check
+from nonstationary.training_options import (
+    add_network_options,
+    add_other_evaluation,
+    add_training_options,
+    check,
+    reference_of,
+)
 
 
 def make_parser() -> OneLineParser:
@@ -36,8 +42,9 @@ def make_parser() -> OneLineParser:
     add_other_evaluation(add_evaluation_set(parser, n_eval=512))
     group = parser.add_argument_group("log and files")
     add = group.add_argument
-    help_text = "exact predictors to compare with, comma between; differences are taken from the last"
-    add("--competitors", type=competitors, default="ptw", metavar="NAMES", help=help_text)
+    help_text = "exact predictors to compare with, comma between; differences are taken from the last (default: the "
+    help_text += "exact mixture of the source of these sequences)"
+    add("--competitors", type=competitors, metavar="NAMES", help=help_text)
     add("--eval_every", type=positive_int, default=250, metavar="N", help="steps from one evaluation to the next")
     add("--log_every", type=positive_int, default=250, metavar="N", help="steps from one log line to the next")
     add("--save_every", type=positive_int, default=1000, metavar="N", help="steps from one checkpoint to the next")
@@ -69,6 +76,7 @@ def find_earlier_run(path: Path, args: argparse.Namespace, device: torch.device)
 def main() -> None:
     """Train, go on, or report that there is nothing left to do."""
     args = make_parser().parse_args()
+    args.competitors = args.competitors or (reference_of(args),)
     check(args)
     device = choose_device(args.gpu, args.cpu, args.threads)
     keep_freed_memory()

@@ -16,6 +16,7 @@ from nonstationary.network_config import (
     check_unused,
 )
 from nonstationary.options import source_of, stack_size, two_or_more, widths
+from nonstationary.predictors import OWN_MIXTURE
 from nonstationary.sources import SEGMENTS, Source
 
 
@@ -87,15 +88,19 @@ def add_other_evaluation(group: argparse._ArgumentGroup) -> None:
 
 def training_source(args: argparse.Namespace) -> Source:
     """Tell what the sequences come from on which a network is trained."""
-    return source_of(args, Source(), other=args.eval_data_distribution)
+    return source_of(args, Source(), others=(args.eval_data_distribution, *args.competitors))
 
 
 def evaluation_source(args: argparse.Namespace) -> Source:
     """Tell what the sequences come from on which a network in training is evaluated."""
-    if args.eval_data_distribution is None:
-        return training_source(args)
-    there = argparse.Namespace(**{**vars(args), "data_distribution": args.eval_data_distribution})
-    return source_of(there, Source(), other=args.data_distribution)
+    there = argparse.Namespace(**vars(args))
+    there.data_distribution = args.eval_data_distribution or args.data_distribution
+    return source_of(there, Source(), args.competitors, others=[args.data_distribution])
+
+
+def reference_of(args: argparse.Namespace) -> str:
+    """Name the exact mixture of the source on which a network in training is evaluated."""
+    return OWN_MIXTURE[args.eval_data_distribution or args.data_distribution]
 
 
 def config_of(args: argparse.Namespace) -> NetworkConfig:
@@ -112,7 +117,7 @@ def check(args: argparse.Namespace) -> None:
     check_sizes(config)
     check_network(config)
     check_unused(config)
-    check_length(config, args.seq_length)
+    check_length(config, args.seq_length, "--seq_length")
     evaluated = args.eval_seq_length or args.seq_length
     check_length(config, evaluated, "--eval_seq_length")
     for flag, length in (("chunk_length", args.seq_length), ("eval_chunk_length", evaluated)):

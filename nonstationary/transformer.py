@@ -49,13 +49,14 @@ class TransformerNetwork(nn.Module):
         check_length(self.config, shape[1])
         if block is not None:
             symbols = symbols.reshape(-1, block)
-        width, length = self.config.emb_size, symbols.shape[1]
-        hidden = self.embedding(symbols) * math.sqrt(width)
-        places = sinusoids(torch.arange(length + 1, device=symbols.device), width, self.config.max_time)
-        if self.config.pos_enc == "sincos":
-            hidden = self.dropout(hidden + places[:-1])
-        mask = attention_mask(length, self.config, symbols.device)
-        distances = places[1:] if self.config.pos_enc == "relative" else None
+        config, length = self.config, symbols.shape[1]
+        hidden = self.embedding(symbols) * math.sqrt(config.emb_size)
+        steps, distances = torch.arange(length, device=symbols.device), None
+        if config.pos_enc == "sincos":
+            hidden = self.dropout(hidden + sinusoids(steps, config.emb_size, config.max_time))
+        elif config.pos_enc == "relative":
+            distances = sinusoids(steps + 1, config.width_of_heads, config.max_time)
+        mask = attention_mask(length, config, symbols.device)
         for layer in self.blocks:
             hidden = layer(hidden, mask, distances)
         return self.output(hidden).view(*shape, -1), None
@@ -64,7 +65,7 @@ class TransformerNetwork(nn.Module):
 class Block(nn.Module):
     """Attention and feed-forward layer, each with dropout, a residual connection and layer norm after it.
 
-    Shape: (B, T, E), mask as of attention_mask, sinusoids of 1..T (T, E) or None -> (B, T, E).
+    Shape: (B, T, E), mask as of attention_mask, sinusoids of 1..T (T, h d) or None -> (B, T, E).
     """
 
     def __init__(self, config: NetworkConfig, generator: torch.Generator) -> None:
@@ -96,14 +97,14 @@ class Attention(nn.Module):
     def __init__(self, config: NetworkConfig, generator: torch.Generator) -> None:
         super().__init__()
         width, self.nheads = config.emb_size, config.nheads
-        self.head_size = config.head_size or width // self.nheads
-        heads = self.nheads * self.head_size
+        heads = config.width_of_heads
+        self.head_size = heads // self.nheads
         self.query = linear(width, heads, generator, bias=False)
         self.key = linear(width, heads, generator, bias=False)
         self.value = linear(width, heads, generator, bias=False)
         self.merge = linear(heads, width, generator, bias=False)
         if config.pos_enc == "relative":
-            self.relative = linear(width, heads, generator, bias=False)
+            self.relative = linear(heads, heads, generator, bias=False)
             shape = self.nheads, 1, self.head_size
             self.u = nn.Parameter(torch.empty(shape).normal_(std=RELATIVE_STD, generator=generator))
             self.v = nn.Parameter(torch.empty(shape).normal_(std=RELATIVE_STD, generator=generator))
@@ -181,7 +182,7 @@ def widened(part: Tensor) -> Tensor:
 
 
 def sinusoids(positions: Tensor, width: int, max_time: float) -> Tensor:
-    """Encode positions, (T,) -> (T, E): the sines of all frequencies, then the cosines."""
+    """Encode positions, (T,) -> (T, width): the sines of all frequencies, then the cosines."""
     frequencies = max_time ** -(torch.arange(0, width, 2, device=positions.device) / width)
     angles = positions[:, None] * frequencies
     return torch.cat([angles.sin(), angles.cos()], dim=1)

@@ -11,7 +11,7 @@ import pickle
 import shlex
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from unittest import mock
 
@@ -26,6 +26,7 @@ from nonstationary.network_file import load_network, save_network
 from nonstationary.networks import log_probs, make_network
 from nonstationary.predictors import USUAL, usual_predictors
 from nonstationary.recurrent import RecurrentNetwork
+from nonstationary.regret import exact_predictor, fixed_sequences, score
 from nonstationary.result_files import label
 from nonstationary.sources import SEGMENTS, Source, sample
 
@@ -73,11 +74,14 @@ MISTAKES = {  # the command line and what the message must say
     ),
     "odd width, relative": (f"{TRANSFORMER} --emb_size 9 --nheads 3 --pos_enc relative", ["--pos_enc", "--emb_size"]),
     "a window that no file could hold": (f"{TRANSFORMER} --attention_window 1000000", ["attention_window", "up to"]),
-    "length and blocks": (f"{TRANSFORMER} --context_length 3", ["--seq_length 8", "--context_length 3"]),
-    "blocks longer than sequences": (f"{TRANSFORMER} --context_length 16", ["--seq_length 8", "--context_length 16"]),
+    "length and blocks": (f"{TRANSFORMER} --context_length 3", ["--seq_length 8", "context_length 3"]),
+    "blocks longer than sequences": (f"{TRANSFORMER} --context_length 16", ["--seq_length 8", "context_length 16"]),
     "random length and blocks": (f"{TRANSFORMER} --context_length 4 --random_length", ["--random_length", "--context"]),
     "state of a transformer": (f"{TRANSFORMER} --carry_state", ["--carry_state", "--model", "transformer"]),
-    "chunks and blocks": (f"{TRANSFORMER} --context_length 4 --chunk_length 6", ["--chunk_length 6", "--context_"]),
+    "chunks and blocks": (
+        f"{TRANSFORMER} --context_length 4 --chunk_length 6",
+        ["--chunk_length 6", "context_length 4"],
+    ),
     "evaluated chunks and blocks": (f"{TRANSFORMER} --context_length 4 --eval_chunk_length 6", ["--eval_chunk_length"]),
     "evaluated length and blocks": (f"{TRANSFORMER} --context_length 4 --eval_seq_length 6", ["--eval_seq_length 6"]),
     "warm-up as long as the run": ("train --warmup_steps 9", ["--warmup_steps 9", "--train_steps 9"]),
@@ -301,7 +305,7 @@ def test_a_bug_in_a_network_is_not_taken_for_a_bad_file(world, monkeypatch, meth
         *(f"--model transformer --pos_enc {name}" for name in ("none", "sincos", "alibi", "relative")),
         "--model transformer --context_length 4",
         "--model transformer --attention_window 4",
-        "--model transformer --pos_enc relative --head_size 3 --emb_init_scale 0.1 --max_time 100",
+        "--model transformer --pos_enc relative --head_size 6 --emb_init_scale 0.1 --max_time 100",
         "--model transformer --pos_enc alibi --chunk_length 3 --eval_chunk_length 4",
         "--model stack_rnn --stack_size T",
         "--eval_data_distribution regular --shift_period 3 --eval_seq_length 12 --eval_chunk_length 5",
@@ -353,7 +357,7 @@ SOURCE_FLAGS = "--num_symbols 3 --alpha 0.7 --data_distribution"
         (
             "--model transformer --emb_size 6 --nlayers 2 --nheads 3 --ff_mult 1 --dropout 0.25 --pos_enc relative "
             f"--context_length 4 --attention_window 2 {SOURCE_FLAGS} random_uniform --max_segment 9 "
-            "--head_size 5 --emb_init_scale 0.1 --max_time 99",
+            "--head_size 6 --emb_init_scale 0.1 --max_time 99",
             NetworkConfig(
                 "transformer",
                 3,
@@ -365,7 +369,7 @@ SOURCE_FLAGS = "--num_symbols 3 --alpha 0.7 --data_distribution"
                 pos_enc="relative",
                 context_length=4,
                 attention_window=2,
-                head_size=5,
+                head_size=6,
                 emb_init_scale=0.1,
                 max_time=99.0,
             ),
@@ -598,6 +602,27 @@ def test_a_deeper_tree_is_not_the_mixture_of_its_source(evaluate):
     assert label(deep, "ptw") == "PTW of depth 12"
     alone = evaluate("--bayes_only", "--seq_length", 16, "--ptw_depth", 12, "--competitors", "lin,ptw")
     assert alone["reference"] == "lin"
+
+
+def test_a_mixture_off_its_source_has_the_longest_segment_that_one_asks_for(world, evaluate):
+    """Told, or else that of the network's training; it is stored, and makes another predictor."""
+    given = "--data_distribution", "ptw", "--seq_length", 16, "--competitors", "random_uniform,ptw"
+    usual = evaluate("--bayes_only", *given)
+    other = evaluate("--bayes_only", *given, "--max_segment", 3)
+    source = Source("ptw", max_segment=3)
+    assert (usual["source"], other["source"]) == (asdict(Source("ptw")), asdict(source))
+    exact = {"it": exact_predictor("random_uniform", source)}
+    expected = score(exact, fixed_sequences(source, 4, 16, 12345), 4, torch.device("cpu"))[
+        "it"
+    ].totals.mean().item() / math.log(2)
+    assert rows_of(other)["random_uniform"]["regret"] == pytest.approx(expected)
+    assert rows_of(usual)["random_uniform"]["regret"] != pytest.approx(expected)
+    assert rows_of(usual)["ptw"] == rows_of(other)["ptw"]
+    config, trained_on = SMALL, Source("random_uniform", max_segment=3)
+    network, arguments = make_network(config, 1), {"seq_length": LENGTH}
+    save_network(world / "models" / "short.tar", network, config, trained_on, 0, arguments, {"seconds": 0.0})
+    assert evaluate("--fn_in_model", "short.tar", *given)["source"] == asdict(source)
+    assert evaluate("--fn_in_model", "short.tar", *given[:-1], "lin,ptw")["source"] == asdict(Source("ptw"))
 
 
 def test_what_a_source_has_no_use_for_is_not_stored(evaluate):

@@ -28,7 +28,7 @@ WITH_STATE |= {f"{model}, mlps": replace(WITH_STATE[model], before_mlp=(8, 6), a
 WHOLE = {name: replace(SMALL, model="transformer", pos_enc=name) for name in POSITIONS}
 WINDOWED = {f"{name}, window": replace(config, attention_window=5) for name, config in WHOLE.items()}
 BLOCKWISE = {f"{name}, blocks": replace(config, context_length=BLOCK) for name, config in WHOLE.items()}
-HEADS = {f"{name}, heads": replace(config, head_size=5, max_time=50.0) for name, config in WHOLE.items()}
+HEADS = {f"{name}, heads": replace(config, head_size=6, max_time=50.0) for name, config in WHOLE.items()}
 TRANSFORMERS = WHOLE | WINDOWED | BLOCKWISE | HEADS
 VARIANTS = WITH_STATE | TRANSFORMERS
 
@@ -307,7 +307,7 @@ def plain_attention(layer, config, hidden):
         def score(i, j, head=head, own=own):
             q, k = query[i, own], key[j, own]
             if config.pos_enc == "relative":
-                distance = layer.relative.weight @ plain_sinusoid(i - j + 1, config.emb_size, config.max_time)
+                distance = layer.relative.weight @ plain_sinusoid(i - j + 1, query.shape[1], config.max_time)
                 return ((q + layer.u[head, 0]) @ k + (q + layer.v[head, 0]) @ distance[own]) / math.sqrt(width)
             is_biased = config.pos_enc == "alibi" and i != j
             return q @ k / math.sqrt(width) + is_biased * SLOPES_OF_THREE_HEADS[head] * (0.5 - (i - j))
@@ -357,7 +357,7 @@ def test_blocks_know_nothing_of_one_another(pos_enc):
     torch.testing.assert_close(logits_of(network, symbols), torch.cat(blocks, dim=1))
     whole = shaken(WHOLE[pos_enc])  # the same weights
     torch.testing.assert_close(logits_of(whole, symbols[:, :BLOCK]), blocks[0])
-    with pytest.raises(ValueError, match="--context_length"):
+    with pytest.raises(ValueError, match="a length of 11 is not divisible by the network's context_length 4"):
         network(symbols[:, :-1])
 
 

@@ -16,6 +16,7 @@ import torch
 from nonstationary import bench
 from nonstationary.closed_form import kt_regrets, mean_segments, oracle_regret, segment_ages
 from nonstationary.network_config import MODELS, NetworkConfig
+from nonstationary.pictures import draw_bars
 from nonstationary.regret import exact_predictor, fixed_sequences, score
 from nonstationary.result_files import identity, label, pooled
 from nonstationary.sources import SEGMENTS, Source
@@ -197,6 +198,45 @@ def test_other_lengths_than_in_training_stand_in_a_table(run, results, tmp_path)
     assert all("(n = 2)" in cell for cell in short)
     assert long[0] == "—" and [cell.startswith("**") for cell in long[1:]] == [True, False]
     assert "LIN" in rows and rows["LIN"][1:] == ["—", "—"] and "—" not in rows["PTW"]
+
+
+def test_networks_at_the_length_of_their_training_alone_make_no_table_of_other_lengths(run, results, tmp_path):
+    """Even if those of two networks differ."""
+    folder = tmp_path / "out_models/nonstationary"
+    assert run("evaluate", "--fn_in_model", "net_seed1.tar", "--n_eval", 20, "--seq_length", 32)[0] == 0
+    other = json.loads((folder / "net_seed1_ptw_32.json").read_text())
+    other["network"]["arguments"] |= {"seq_length": 32}
+    (folder / "net_seed1_ptw_32.json").write_text(json.dumps(other))
+    assert run("report")[0] == 0
+    text = (folder / "RESULTS.md").read_text()
+    assert "| 32 |" in text and "Other lengths" not in text
+
+
+def test_captions_tell_pictures_apart_and_call_networks_as_the_tables_do(run, results, tmp_path):
+    """Two recipes of a kind, on the same source."""
+    folder = tmp_path / "out_models/nonstationary"
+    other = json.loads((folder / "net_seed2_ptw_16.json").read_text())
+    for part in ("arguments", "config"):
+        other["network"][part] |= {"hidden_size": 5}
+    (folder / "net_seed2_ptw_16.json").write_text(json.dumps(other))
+    with mock.patch("nonstationary.pictures.draw_bars", wraps=draw_bars) as drawn:
+        assert run("report")[0] == 0
+    text = (folder / "RESULTS.md").read_text()
+    captions = [line for line in text.splitlines() if line.startswith("![")]
+    assert len(captions) == len({caption.split("](")[0] for caption in captions}) > 3
+    assert text.count("(LSTM, trained on PTW, hidden_size 5)") == 2  # a caption and the text of its picture
+    assert [{one["path"] for one in call.args[1]} for call in drawn.call_args_list] == [
+        {str(path.relative_to(tmp_path)) for path in folder.glob("*.json")}
+    ] * len(drawn.call_args_list)
+
+
+def test_results_in_nats_are_named_and_left_out(run, results, tmp_path):
+    """The report has one unit."""
+    assert run("evaluate", "--bayes_only", "--n_eval", 20, "--seq_length", 8, "--units", "nats")[0] == 0
+    code, out, _ = run("report")
+    told = "exact_ptw_8.json: it is in nats, not in bits"
+    assert code == 0 and told in out
+    assert told in (tmp_path / "out_models/nonstationary/RESULTS.md").read_text()
 
 
 def test_a_result_of_earlier_code_is_of_the_same_recipe(run, results, tmp_path):

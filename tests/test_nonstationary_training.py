@@ -4,7 +4,7 @@ import itertools
 import math
 import os
 import signal
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from unittest import mock
 
@@ -19,8 +19,9 @@ import nonstationary.training
 from nonstationary.network_config import NetworkConfig
 from nonstationary.network_file import load_network
 from nonstationary.networks import make_network
+from nonstationary.predictors import OWN_MIXTURE
 from nonstationary.regret import estimate, exact_predictor, expected_entropy, fixed_sequences, network_predictor, score
-from nonstationary.sources import Source, sample
+from nonstationary.sources import SEGMENTS, Source, sample
 from nonstationary.training_step import learning_rate, sequence_loss, train_on_batch
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -531,6 +532,29 @@ def test_a_network_in_training_is_evaluated_on_what_one_asks_for(train, tmp_path
         assert float(last[name]) == pytest.approx(expected, rel=1e-4)
         assert float(before[name]) != pytest.approx(expected, rel=1e-4)
     assert last["optimal_loss"] == before["optimal_loss"]
+
+
+def test_a_mixture_off_its_source_has_the_longest_segment_that_one_asks_for(train, tmp_path):
+    """As a competitor in training too, whose own source has no use for it."""
+    shown = ("--competitors", "random_uniform", "--train_steps", 1)
+    for name, longest in (("usual", ()), ("short", ("--max_segment", 2))):
+        assert train(name, *shown, *longest).code == 0
+    usual, short = (rows(tmp_path / f"{name}.csv")[-1] for name in ("usual", "short"))
+    assert usual["exact_regret"] != short["exact_regret"] and usual["regret"] == short["regret"]
+    saved = torch.load(tmp_path / "short.tar", weights_only=True)
+    assert saved["source"] == asdict(Source("ptw"))
+    outcome = train("other", "--competitors", "ptw", "--max_segment", 2)
+    assert outcome.code == 2 and "--max_segment" in outcome.err
+
+
+@pytest.mark.parametrize("source", SEGMENTS)
+def test_a_network_in_training_is_compared_with_the_own_mixture_of_what_it_is_evaluated_on(train, source):
+    """Unless other predictors are asked for."""
+    own = OWN_MIXTURE[source]
+    outcome = train("net", "--data_distribution", source, "--train_steps", 1)
+    assert f"of {source}, in bits: {own} " in outcome.out
+    outcome = train("other", "--eval_data_distribution", source, "--train_steps", 1)
+    assert f"of {source}, in bits: {own} " in outcome.out
 
 
 @pytest.mark.parametrize("name", WHOLE)
