@@ -45,9 +45,9 @@ Result = dict[str, Any]
 
 INTRODUCTION = """\
 Written by `python -m nonstationary.report` from the result files in this folder; `nonstationary/README.md` says which
-commands make such files. Regret is in bits, summed over symbols 2 to T and averaged
-over sequences, ± one standard error. In a row all predictors see the same sequences. None of these numbers is the
-paper's: it gives its own in figures."""
+commands make such files. Regret is in bits, summed over symbols 2 to T and averaged over sequences, ± one standard
+error. In a row all predictors see the same sequences. None of these numbers is the paper's: it gives its own in
+figures."""
 ABOUT_EXACT = """\
 The predictor from which differences are taken is in bold: the source's own exact mixture, where it was asked for. The
 closed form is what KT, told of the switches, must lose on average; the simulation has to agree with it. All rows of a
@@ -302,7 +302,7 @@ def write_report(
     for title, together in by_setting(networks).items():
         parts += [f"## Every predictor on every source: {title}", ABOUT_CROSS, cross_table(together, results)]
     parts.append("## Pictures")
-    parts += [f"{caption}\n\n![{caption}]({figures}/{name})" for caption, name in drawn]
+    parts += [f"{caption}\n\n![{Path(name).stem}]({figures}/{name})" for caption, name in drawn]
     seconds = {key_of(identity(one)): one["network"]["training_seconds"] or 0 for one in networks}
     parts.append(f"Training these networks took {sum(seconds.values()) / 3600:.1f} hours in all.")
     if left_out:

@@ -1,6 +1,7 @@
 """Non-stationary sources: closed forms agree with simulation; plots, report and bench do what they say."""
 
 import contextlib
+import itertools
 import json
 import math
 import runpy
@@ -222,9 +223,10 @@ def test_captions_tell_pictures_apart_and_call_networks_as_the_tables_do(run, re
     with mock.patch("nonstationary.pictures.draw_bars", wraps=draw_bars) as drawn:
         assert run("report")[0] == 0
     text = (folder / "RESULTS.md").read_text()
-    captions = [line for line in text.splitlines() if line.startswith("![")]
-    assert len(captions) == len({caption.split("](")[0] for caption in captions}) > 3
-    assert text.count("(LSTM, trained on PTW, hidden_size 5)") == 2  # a caption and the text of its picture
+    paragraphs = text.split("\n\n")
+    captions = [before for before, now in itertools.pairwise(paragraphs) if now.startswith("![")]
+    assert len(captions) == len(set(captions)) > 3
+    assert sum("(LSTM, trained on PTW, hidden_size 5)" in caption for caption in captions) == 1
     assert [{one["path"] for one in call.args[1]} for call in drawn.call_args_list] == [
         {str(path.relative_to(tmp_path)) for path in folder.glob("*.json")}
     ] * len(drawn.call_args_list)
