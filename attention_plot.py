@@ -20,7 +20,11 @@ CELL = 0.3  # inches of a picture for one row or column
 
 
 def draw_attention(labelled: dict[str, Any]) -> bytes:
-    """Draw labelled weights as a PNG: the memory's on the left, the decoder's on the right."""
+    """Draw labelled weights as a PNG: the memory's on the left, the decoder's on the right.
+
+    Raises:
+        UserError: if the network has neither.
+    """
     panels = [
         (labelled[name], title, axis)
         for name, title, axis in (

@@ -130,9 +130,9 @@ def load_checkpoint(path: Path, device: torch.device, mask_padding: bool | None 
         plain = _from_original(saved) if is_original else saved
         config, state = ModelConfig(**plain["model_config"]), plain["model_state"]
         check_sizes(config)
-        experiment, validation = _experiment_of(plain)
-        num_episodes, max_length_eval = _counts_of(plain)
         vocabularies = Vocabulary(tuple(plain["input_words"])), Vocabulary(tuple(plain["output_words"]))
+        experiment, validation = _experiment_of(plain, vocabularies)
+        num_episodes, max_length_eval = _counts_of(plain)
         arguments, episode = plain["arguments"], plain["episode"]
     if mask_padding is not None:
         config = replace(config, mask_padding=mask_padding)
@@ -151,7 +151,9 @@ def load_checkpoint(path: Path, device: torch.device, mask_padding: bool | None 
     )
 
 
-def _experiment_of(plain: dict[str, Any]) -> tuple[Experiment, list[Episode]]:
+def _experiment_of(
+    plain: dict[str, Any], vocabularies: tuple[Vocabulary, Vocabulary]
+) -> tuple[Experiment, list[Episode]]:
     """Find a checkpoint's experiment, and put its validation episodes together."""
     arguments = plain["arguments"]
     if "data_files" in plain:
@@ -159,7 +161,6 @@ def _experiment_of(plain: dict[str, Any]) -> tuple[Experiment, list[Episode]]:
         experiment = experiment_on_files(train, test, plain["input_words"], plain["output_words"])
     else:
         experiment = find_experiment(arguments["episode_type"], arguments["extra_directions"])
-    vocabularies = Vocabulary(tuple(plain["input_words"])), Vocabulary(tuple(plain["output_words"]))
     validation = [
         episode_from_items(_items(episode["support"]), _items(episode["query"]), *vocabularies, episode["mapping"])
         for episode in plain["validation_episodes"]

@@ -5,7 +5,7 @@ An answer is correct only if every symbol and the stopping point match (Lake 201
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -247,8 +247,7 @@ def find_test(
     Source: Lake 2019, Sections 4.2 to 4.6.
     """
     experiment = checkpoint.experiment
-    if support and checkpoint.model.config.disable_memory:
-        raise UserError("this network has no memory: no support item would be read")
+    check_memory(checkpoint, support)
     name = split if split is not None else experiment.test_split
     if name is None and support:
         raise UserError(f"{experiment.name} is tested on episodes with support sets of their own; name a --split")
@@ -332,13 +331,14 @@ def ask(checkpoint: Checkpoint, support: Sequence[tuple[str, str]], queries: Seq
 
     Args:
         checkpoint: a loaded network.
-        support: input and output of each support item, words joined by blanks; at least one, unless the network has
-            no memory.
+        support: input and output of each support item, words joined by blanks; at least one, and none if the network
+            has no memory.
         queries: inputs, words joined by blanks.
     Returns:
         The outputs, words joined by blanks.
     Raises:
-        UserError: if a word is unknown (the message has those that the network knows), or an input has no words.
+        UserError: if a word is unknown (the message has those that the network knows), an input has no words, or the
+            support items do not fit the network.
     """
     if not queries:
         return []
@@ -349,7 +349,13 @@ def ask(checkpoint: Checkpoint, support: Sequence[tuple[str, str]], queries: Seq
 
 
 def asked_episode(checkpoint: Checkpoint, support: Sequence[tuple[str, str]], queries: Sequence[str]) -> Episode:
-    """Make an episode, without targets, of support items and queries as `ask` takes them."""
+    """Make an episode, without targets, of support items and queries as `ask` takes them.
+
+    Raises:
+        UserError: if a word is unknown, an input has no words, or there are support items where there is no memory, or
+            none where there is one.
+    """
+    check_memory(checkpoint, support)
     items = [Item(tuple(given.split()), tuple(produced.split())) for given, produced in support]
     asked = [tuple(query.split()) for query in queries]
     if not all(asked) or not all(item.input for item in items):
@@ -359,9 +365,20 @@ def asked_episode(checkpoint: Checkpoint, support: Sequence[tuple[str, str]], qu
     return episode_from_items(items, [Item(words, ()) for words in asked], *checkpoint.vocabularies)
 
 
+def check_memory(checkpoint: Checkpoint, support: Collection[object]) -> None:
+    """Raise UserError if support items are given to a network that would not read them."""
+    if support and checkpoint.model.config.disable_memory:
+        raise UserError("the network has no memory (it was trained with --disable_memory): no support item is read")
+
+
 def in_words(items: Iterable[Item]) -> list[tuple[str, str]]:
     """Write items as `ask` takes them: input and output, words joined by blanks."""
     return [(" ".join(item.input), " ".join(item.output)) for item in items]
+
+
+def one_word(item: Item) -> str:
+    """Write an item as a part of a file's name."""
+    return f"{'+'.join(item.input)}={'+'.join(item.output)}"
 
 
 def count(answers: Sequence[Answer]) -> Accuracy:

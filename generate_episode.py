@@ -78,8 +78,9 @@ class Draw(NamedTuple):
     """From which pools, keys of POOLS, an episode's items are drawn, and how many.
 
     Items from one pool never stand in both the support and the query set. With `even_query_lengths` a query is as
-    likely to have one input length as another; without, every item of the pool is as likely as another, and of all
-    sequences of 2 to 6 out of six words 83 % have six. The table says which, so that nobody is surprised.
+    likely to have one input length as another, as long as there are any left; without, every item of the pool is as
+    likely as another, and of all sequences of 2 to 6 out of six words 83 % have six. The table says which, so that
+    nobody is surprised.
     """
 
     support_pool: str
@@ -479,7 +480,11 @@ class EpisodeSampler:
         self._meanings = (*experiment.slots.values(), *experiment.further_meanings)
 
     def training_episode(self, rng: np.random.Generator, excluded: Collection[str]) -> Episode:
-        """Draw an episode whose mapping holds not all of `held_out` and is none of `excluded` (identifiers)."""
+        """Draw an episode whose mapping holds not all of `held_out` and is none of `excluded` (identifiers).
+
+        Raises:
+            UserError: if no mapping is left, or a pool has too few items.
+        """
         for _ in range(MOST_DRAWS):
             mapping = self.draw_mapping(rng)
             has_held_out = self.experiment.held_out and self.experiment.held_out.items() <= mapping.items()
@@ -488,7 +493,11 @@ class EpisodeSampler:
         raise UserError(f"{self.experiment.name}: no mapping is left to train on; hold fewer out")
 
     def validation_episodes(self, rng: np.random.Generator) -> list[Episode]:
-        """Draw the validation episodes: the original mapping in all, or a held-out mapping of its own in each."""
+        """Draw the validation episodes: the original mapping in all, or a held-out mapping of its own in each.
+
+        Raises:
+            UserError: if more mappings are to be held out than there are, or a pool has too few items.
+        """
         experiment = self.experiment
         n_mappings = math.comb(len(self._words), len(experiment.slots)) * math.perm(
             len(self._meanings), len(experiment.slots)

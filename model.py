@@ -7,18 +7,18 @@
 | K, V | `Memory.keys`, `Memory.values` | (S, m) |
 | A (Equation 2) | `Context.memory_weights` | (Q, T, S) |
 | M = AV | `read` | (Q, T, m) |
-| C = tanh(W_c1 [h; M]) | `context_layer`, `Context.steps` | (Q, T, m) |
+| C = tanh(W_c1 [h; M]) | `context_layer`, `Context.steps` | (Q, T + 1, m), with a slot for padded steps |
 | C_T | `Context.last` | (Q, m) |
 | f_od, g_j (Equation 3) | `decoder.lstm`, its steps | (Q, U, m) |
 | u_j = Attention(g_j, C, C) | `decoder.attend` | (Q, U, m) |
 | g~_j = tanh(W_c2 [g_j; u_j]) | `decoder.attention_layer` | (Q, U, m) |
 | softmax output layer | `decoder.output_layer` | (Q, U, V) |
 
-S support items, Q queries, T input steps, U output steps, m units, V output symbols. The networks know neither words
-nor the loss. Where the paper is silent the original release decides: the two directions of an encoder are added up;
-keys, values and, without memory, C_T are their final states in the top layer; C_T starts the hidden and the cell state
-of every layer of the decoder; both attentions are scaled by 1/sqrt(m); all three linear layers have biases; dropout is
-on every symbol embedding and between LSTM layers.
+S support items, Q queries, T input steps, U output steps, m units, V output symbols; of N sequences all real steps are
+P rows, packed. The networks know neither words nor the loss. Where the paper is silent the original release decides:
+the two directions of an encoder are added up; keys, values and, without memory, C_T are their final states in the top
+layer; C_T starts the hidden and the cell state of every layer of the decoder; both attentions are scaled by 1/sqrt(m);
+all three linear layers have biases; dropout is on every symbol embedding and between LSTM layers.
 
 Padded steps. In the original release the decoder also attends to the padded steps of shorter queries. A padded step has
 encoder state 0, so it attends to all of the memory alike, and its context tanh(W_c1 [0; mean of V]) sums up the support
@@ -141,6 +141,7 @@ class SequenceEncoder(nn.Module):
 class Decoder(nn.Module):
     """An LSTM with Luong attention over the context; with `disable_attention` it knows C_T alone.
 
+    Shape: context of Q queries, symbols (Q, U) int64 -> logits (Q, U, V).
     Source: Lake 2019, Equation 3 and Section 3, "Output decoder".
     """
 
@@ -230,6 +231,7 @@ class DecoderStep:
 class MetaSeq2Seq(nn.Module):
     """Meta seq2seq learning. The same four calls serve every variant: store, recall, decode, decoder_step.
 
+    Shape: support symbols (S, T) and (S, U), queries (Q, T), decoder inputs (Q, U), all int64 -> logits (Q, U, V).
     Source: Lake 2019, Section 3; without memory: Section 4.3, "Alternative models".
     """
 

@@ -78,7 +78,7 @@ def random_keep_mask(shape: torch.Size, dropout: float) -> tuple[Tensor, float]:
         The mask, boolean, and the share of units that are kept in expectation.
     """
     limits = torch.iinfo(torch.int16)
-    threshold = round(dropout * 2**16)
+    threshold = min(round(dropout * 2**16), 2**16 - 1)
     n_draws = -(-shape.numel() // 4)
     bits = torch.empty(n_draws, dtype=torch.int64).random_(torch.iinfo(torch.int64).min, None)
     keep = bits.view(torch.int16)[: shape.numel()].view(shape) >= threshold + limits.min

@@ -15,7 +15,7 @@ from common.command_line import OneLineParser, add_model_folder, add_results_fol
 from common.devices import add_device_options, choose_device
 from common.errors import UserError
 from common.files import in_name
-from evaluate import ask, explain, in_words
+from evaluate import ask, check_memory, explain, in_words, one_word
 from scan_util import typed_items
 
 SUPPORT = "support:"  # begins a line that puts other items into memory
@@ -99,8 +99,7 @@ def check_support(checkpoint: Checkpoint, support: Sequence[tuple[str, str]]) ->
     Raises:
         UserError: if not.
     """
-    if support and checkpoint.model.config.disable_memory:
-        raise UserError("the network has no memory (it was trained with --disable_memory): no support item is read")
+    check_memory(checkpoint, support)
     if not support and not checkpoint.model.config.disable_memory:
         raise UserError(f"say with --support, or a line '{SUPPORT} ...', what words mean: 'dax -> RED; wif -> BLUE'")
 
@@ -123,8 +122,7 @@ def main() -> None:
         from attention_plot import save_attention  # here alone: matplotlib takes long
 
         labelled = explain(checkpoint, support, args.query)
-        shown = [f"{'+'.join(item.input)}={'+'.join(item.output)}" for item in args.support]
-        asked = in_name(",".join(["+".join(args.query.split()), *shown]))
+        asked = in_name(",".join(["+".join(args.query.split()), *map(one_word, args.support)]))
         picture_path = (args.results_dir or args.dir_model) / f"query_{short_name(path)}_{asked}.png"
         save_attention(labelled, picture_path, args.overwrite)
         print(labelled["output"])

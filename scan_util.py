@@ -234,7 +234,11 @@ def write_items(path: Path, items: Iterable[Item]) -> None:
 
 
 def typed_items(text: str) -> list[Item]:
-    """Parse items as they are typed on a command line, 'dax -> RED; lug -> BLUE'."""
+    """Parse items as they are typed on a command line, 'dax -> RED; lug -> BLUE'.
+
+    Raises:
+        ArgumentTypeError: if there is none, or one lacks its arrow, its input or its output.
+    """
     items = []
     for part in filter(str.strip, text.split(";")):
         given, arrow, produced = part.partition("->")
@@ -254,13 +258,16 @@ def add_data_folder(group: argparse._ActionsContainer) -> None:
 
 
 def main() -> None:
-    """Write the files of every split."""
-    parser = OneLineParser("Write the train and test files of every SCAN split.")
+    """Write the files of every split that are not there yet."""
+    parser = OneLineParser("Write the train and test files of every SCAN split; files that are there stay as they are.")
     add_data_folder(parser)
     args = parser.parse_args()
     for split in SPLITS:
         for part, items in split_items(split).items():
             path = split_path(args.data_dir, part, split)
+            if path.exists():
+                print(f"{path}: there already, left as it is")
+                continue
             write_items(path, items)
             print(f"{path}: {len(items)} lines")
 

@@ -9,6 +9,7 @@ trained otherwise or on other data, nor a picture by another one, unless --overw
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,6 +30,7 @@ from common.devices import add_device_options, choose_device, describe_device
 from common.errors import UserError
 from common.files import digest, in_name, read_json_object, save_json
 from common.provenance import provenance
+from common.run_loop import with_what_was_done
 from evaluate import (
     QUERIES_AT_ONCE,
     Answer,
@@ -40,8 +42,9 @@ from evaluate import (
     find_test,
     find_training_commands,
     in_words,
+    one_word,
 )
-from generate_episode import EXPERIMENTS, scan_files
+from generate_episode import EXPERIMENTS, Episode, scan_files
 from scan_util import TESTED_SPLITS, Item, SplitFile, add_data_folder, describe_split, typed_items
 
 DATA = ("scan_files", "training_scan_files", "data_files")  # what a result tells of the data, with their digests
@@ -104,8 +107,7 @@ def result_name(name: str, split: str | None, support: Sequence[Item]) -> str:
         is_file = split not in TESTED_SPLITS
         parts += ["on", f"{Path(split).stem}-{digest(Path(split))[:8]}" if is_file else split]
     if support:
-        shown = ",".join(f"{'+'.join(item.input)}={'+'.join(item.output)}" for item in support)
-        parts += ["shown", in_name(shown)]
+        parts += ["shown", in_name(",".join(map(one_word, support)))]
     return "_".join(parts) + ".json"
 
 
@@ -127,9 +129,12 @@ def check_same_network(path: Path, about: dict[str, Any]) -> None:
     if earlier is None or not isinstance(earlier.get("arguments"), dict):
         raise UserError(f"{path} does not say of which network it is; pass --overwrite to replace it")
     told = earlier, json.loads(json.dumps(about))
-    both = [{**one["arguments"], **{name: one[name] for name in DATA if name in one}} for one in told]
-    names = {*both[0]} & {*both[1]} - {"num_episodes"}
-    differing = sorted(name for name in names if both[0][name] != both[1][name])
+    before, now = (
+        {**with_what_was_done(one["arguments"]), **{name: one[name] for name in DATA if name in one}} for one in told
+    )
+    differing = sorted(name for name in {*before} & {*now} - {"num_episodes"} if before[name] != now[name])
+    if now.get("num_episodes", 0) < before.get("num_episodes", 0):
+        differing.append("num_episodes")
     if differing:
         raise UserError(
             f"{path} is of another network or test ({', '.join(differing)}); pass --overwrite to replace it"
@@ -142,6 +147,9 @@ def report_of(
     """Gather everything that is printed or saved of a test, except the single answers.
 
     `on_training` are the answers to training commands, of standard seq2seq networks.
+
+    Raises:
+        UserError: if all queries are support items, so that none is new.
     """
     accuracy = count(answered)
     if not accuracy.generalize.total:
@@ -226,6 +234,21 @@ def files_of_test(checkpoint: Checkpoint, args: argparse.Namespace) -> list[Spli
     return [describe_split(args.data_dir, "test", args.split)] if args.split in TESTED_SPLITS else []
 
 
+def training_commands(checkpoint: Checkpoint, data_dir: Path) -> Episode | None:
+    """Find the training commands that are scored beside the test; says so if a file of one's own is gone or changed.
+
+    Raises:
+        UserError: if a file of SCAN cannot be read.
+    """
+    try:
+        return find_training_commands(checkpoint, data_dir)
+    except UserError as error:
+        if checkpoint.experiment.files is None:
+            raise
+        print(f"note: the training commands are not scored: {error}", file=sys.stderr)
+        return None
+
+
 def score(checkpoint: Checkpoint, args: argparse.Namespace, path: Path) -> None:
     """Answer the whole test, print the report and write it with all wrong answers."""
     split, episodes = find_test(checkpoint, args.data_dir, args.split, args.support)
@@ -241,9 +264,9 @@ def score(checkpoint: Checkpoint, args: argparse.Namespace, path: Path) -> None:
         about["data_files"] = [file._asdict() for file in checkpoint.experiment.files]
     if not args.overwrite:
         check_same_network(result_path, about)
+    training = training_commands(checkpoint, args.data_dir) if args.split is None else None
     started = time.monotonic()
     answered = answer_episodes(checkpoint, episodes, args.batch_size)
-    training = find_training_commands(checkpoint, args.data_dir) if args.split is None else None
     on_training = [] if training is None else answer_episodes(checkpoint, [training], args.batch_size)
     report = report_of(checkpoint, split, answered, on_training, time.monotonic() - started)
     if args.support:

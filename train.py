@@ -4,7 +4,8 @@
 
 writes <dir_model>/net_<episode_type>.tar, with the arguments that are not the defaults in its name, and beside it the
 learning curve as .csv. Every run is determined by its arguments: interrupted and started again it ends with the very
-weights of an uninterrupted run (same machine, CPU). With --seeds a GPU trains several networks in lock step.
+weights of an uninterrupted run (same machine, CPU). With --seeds a GPU trains several networks in lock step; dropout
+then depends on all of the seeds.
 """
 
 import argparse

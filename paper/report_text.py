@@ -63,8 +63,9 @@ def introduction(results: Results) -> str:
     )
     return (
         "# Results\n\n"
-        "Written by `python -m paper.report` from the result files in this folder: every number below is computed"
-        f" from them, or is the paper's (Lake 2019, means and standard deviations over {PAPER_RUNS} runs). An answer"
+        "Written by `python -m paper.report` from the result files in this folder: every number in tables and pictures"
+        f" is computed from them, or is the paper's (Lake 2019, means and standard deviations over {PAPER_RUNS} runs);"
+        " findings are written by hand. An answer"
         " is correct only if every symbol and the stopping point match. Only runs that were trained to their end are"
         " averaged." + (f"\n\n{marked}" if any(map(results.mark, results.runs)) or any(results.older.values()) else "")
     )

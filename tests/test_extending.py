@@ -35,15 +35,27 @@ def test_attention_weights_are_five_lines_away(monkeypatch, capsys):
 
 @pytest.mark.parametrize("row", ["repetitions", "colours"])
 def test_rows_with_interpreted_meanings_are_drawn(data_dir, row):
-    """Some output differs from the pool's, and every one is what the interpreter makes of it."""
+    """Meanings change from episode to episode, and every output is what the interpreter makes of them."""
     experiment = block("interpreter=")[row]
     sampler, rng = EpisodeSampler(experiment, data_dir, True), np.random.default_rng(0)
     validation = sampler.validation_episodes(rng)
-    episode = sampler.training_episode(rng, {one.mapping for one in validation})
-    meanings = dict(pair.split(" -> ") for pair in episode.mapping.split(", "))
-    items = items_of(episode.query, *vocabularies_of(experiment))
-    assert all(item.output == experiment.interpreter(item.input, meanings) for item in items)
-    assert any(item.output != experiment.interpreter(item.input, experiment.slots) for item in items)
+    episodes = [sampler.training_episode(rng, {one.mapping for one in validation}) for _ in range(30)]
+    assert len({one.mapping for one in episodes}) > 3
+    outputs = {}
+    for episode in episodes:
+        meanings = dict(pair.split(" -> ") for pair in episode.mapping.split(", "))
+        for item in items_of(episode.query, *vocabularies_of(experiment)):
+            assert item.output == experiment.interpreter(item.input, meanings)
+            outputs.setdefault(item.input, set()).add(item.output)
+    assert any(len(found) > 1 for found in outputs.values())
+
+
+def test_the_words_of_a_test_are_shown_what_they_mean(data_dir):
+    """Of the row with SCAN's repetitions, whose test has both of them."""
+    experiment = block("interpreter=")["repetitions"]
+    shown = {word for item in experiment.test_support for word in item.input}
+    asked = {word for item in experiment.items(f"{experiment.test_split}_test", data_dir) for word in item.input}
+    assert {*experiment.slots} <= shown and {*experiment.slots} <= asked
 
 
 def test_another_encoder_learns_and_answers_alike_alone_and_in_company(data_dir):

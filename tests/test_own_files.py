@@ -12,6 +12,7 @@ from script_runs import assert_one_line, contents, rows, run_file, same_contents
 
 from checkpoint import load_checkpoint
 from episode_batch import items_of, vocabularies_of
+from evaluate import ask, explain
 from generate_episode import EXPERIMENTS, OWN_FILES, EpisodeSampler, find_own_experiment
 from scan_util import load_split, split_path
 
@@ -284,3 +285,21 @@ def test_a_mistake_about_the_test_is_one_line(networks, world, name, arguments, 
 
 def test_a_network_without_memory_is_shown_nothing(trained):
     assert_one_line(score(trained, "--support", "hop -> HOP"), "test.py", "no memory")
+    network = load_checkpoint(trained / "models" / NAME, torch.device("cpu"))
+    for asked in (lambda: ask(network, [("hop", "HOP")], ["skip"]), lambda: explain(network, [("hop", "HOP")], "skip")):
+        with pytest.raises(ValueError, match="no memory"):
+            asked()
+
+
+@pytest.mark.parametrize("change", [Path.unlink, lambda path: path.write_text("IN: hop OUT: HOP\n")])
+def test_the_test_is_scored_without_the_training_file_that_it_was_trained_on(trained, change):
+    """Gone or changed: its commands are left out, and a note says so."""
+    assert score(trained).code == 0
+    before = result(trained, "res_test_standard_files_mine.json")
+    change(trained / "mine.txt")
+    outcome = score(trained)
+    assert outcome.code == 0
+    assert outcome.err.startswith("note: the training commands are not scored: ") and "mine.txt" in outcome.err
+    after = result(trained, "res_test_standard_files_mine.json")
+    assert (after["total"], after["correct"]) == (before["total"], before["correct"])
+    assert "train_total" in before and "train_total" not in after

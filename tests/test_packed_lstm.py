@@ -132,6 +132,13 @@ def test_dropout_keeps_the_right_share_and_the_mean(dropout):
     assert values.unique().tolist() == [0.0, pytest.approx(1 / share)]
 
 
+def test_dropout_of_nearly_everything_gives_numbers():
+    """One unit in 65,536 is the least that is kept."""
+    torch.manual_seed(0)
+    values = dropped(torch.ones(400_000), 0.9999999, training=True)
+    assert set(values.unique().tolist()) == {0.0, 65536.0}
+
+
 def test_dropout_is_off_in_evaluation_and_at_zero():
     """Nothing is drawn and nothing changes where there is nothing to drop."""
     values = torch.randn(5)

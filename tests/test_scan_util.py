@@ -226,13 +226,19 @@ def test_an_unknown_split_is_named():
 
 
 def test_the_script_writes_every_file(tmp_path, monkeypatch, capsys):
-    """`scan_util.py` writes the parts of each split under their published names and says so."""
+    """`scan_util.py` writes the parts of each split under their published names and says so; what is there stays."""
     monkeypatch.setattr(scan_util, "SPLITS", ("all", "template_right"))
     monkeypatch.setattr("sys.argv", ["scan_util.py", "--data_dir", str(tmp_path / "new" / "folder")])
     scan_util.main()
     names = ["tasks_test_template_right.txt", "tasks_train_all.txt", "tasks_train_template_right.txt"]
     assert sorted(path.name for path in (tmp_path / "new" / "folder").iterdir()) == names
     assert "tasks_train_all.txt: 20910 lines" in capsys.readouterr().out
+    (tmp_path / "new" / "folder" / names[0]).write_text("IN: mine OUT: MINE\n")
+    (tmp_path / "new" / "folder" / names[1]).unlink()
+    scan_util.main()
+    assert (tmp_path / "new" / "folder" / names[0]).read_text() == "IN: mine OUT: MINE\n"
+    out = capsys.readouterr().out
+    assert "tasks_test_template_right.txt: there already" in out and "tasks_train_all.txt: 20910 lines" in out
     assert {name for _, name, _, _ in PUBLISHED} < set(SPLITS)
 
 

@@ -165,7 +165,7 @@ def test_pictures_of_queries_and_networks_do_not_replace_each_other(run, folder)
 
 
 def test_a_result_of_another_network_is_not_replaced(run, folder, tmp_path):
-    """Of the same name in another folder, say; the same network trained further is no other."""
+    """Of the same name in another folder, say; one trained further is no other, one trained less far is."""
     score = ("test.py", "--fn_in_model", "net_me.tar", "--dir_model", folder)
     assert run(*score)[0] == 0
     other_network(folder, "net_me.tar", num_episodes=7)
@@ -173,10 +173,12 @@ def test_a_result_of_another_network_is_not_replaced(run, folder, tmp_path):
     other_network(folder, "net_me.tar", lr=0.5)
     assert run(*score)[0] == 0  # earlier code did not record it
     before = (folder / "res_test_me.json").read_bytes()
-    other_network(folder, "net_me.tar", lr=0.25)
-    code, _, error = run(*score)
-    assert (code, error.count("\n"), "res_test_me.json is of another network or test (lr)" in error) == (2, 1, True)
-    assert (folder / "res_test_me.json").read_bytes() == before
+    for other in ({"lr": 0.25}, {"lr": 0.5, "num_episodes": 6}, {"num_episodes": 7, "keep_moments": False}):
+        other_network(folder, "net_me.tar", **other)
+        code, _, error = run(*score)
+        said = f"res_test_me.json is of another network or test ({[*other][-1]})"
+        assert (code, error.count("\n"), said in error) == (2, 1, True)
+        assert (folder / "res_test_me.json").read_bytes() == before
     assert run(*score, "--overwrite")[0] == 0
 
 
