@@ -3,7 +3,7 @@
 Source: Lake & Baroni 2023, Methods ("Evaluation").
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -11,10 +11,8 @@ import torch
 from biml.batch import assemble
 from biml.decode import decode
 from biml.episode import Example
-from biml.episode_types import ViewSet
 from biml.grammar import Words
 from biml.network_file import TrainedNetwork
-from biml.stream import EVALUATION, dice_of
 from biml.views import View
 from biml.vocabulary import Language
 
@@ -38,12 +36,6 @@ class AnsweredEpisode(NamedTuple):
 
     support: list[Example]
     answered: list[Answered]
-
-
-def views_of(views: ViewSet, seed: int, repetition: int = 0) -> Iterator[View]:
-    """Make every view of an evaluation; another repetition shuffles and renames anew."""
-    for index in range(views.size):
-        yield from views.make(index, dice_of(seed, EVALUATION, repetition, index))
 
 
 def answer_views(

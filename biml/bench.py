@@ -2,8 +2,9 @@
 
     python -m biml.bench
 
-Everything is measured in CPU seconds (wall seconds on a GPU) as the median of several repeats. What is compared takes
-turns and must come out alike. A training step is of 25 episodes on a GPU and of 5 on a CPU. Writes JSON.
+Everything is measured in CPU seconds (wall seconds on a GPU) as the median of several repeats; the drawing of
+episodes, in CPU seconds, once for many. What is compared takes turns and must come out alike. A training step is of 25
+episodes on a GPU and of 5 on a CPU. Writes JSON.
 """
 
 import argparse

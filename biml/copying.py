@@ -34,13 +34,21 @@ def is_part_by_part(query: Words, answer: Words, study: Study, grammar: Grammar 
     )
 
 
+def is_put_together(query: Words, answer: Words, study: Study, grammar: Grammar | None) -> bool:
+    """Say whether the query can be cut into studied inputs and words with a colour, mixed, that give the answer."""
+    rules = grammar.rules if grammar else ()
+    words = [(rule.left, rule.right) for rule in rules if rule.is_primitive]
+    return is_part_by_part(query, answer, [*study, *words], grammar)
+
+
 SHORTCUTS: dict[str, Shortcut] = {
     "a study example's answer": is_copy,
     "the colours of its words": is_word_by_word,
     "answers of study examples, one after the other": is_part_by_part,
 }
+MIXTURE = "both, one after the other"
 
 
 def needs_function(query: Words, answer: Words, study: Study, grammar: Grammar | None) -> bool:
-    """Say whether none of the shortcuts gives the answer."""
+    """Say whether none of the shortcuts gives the answer; a mixture of them may."""
     return not any(gives(query, answer, study, grammar) for gives in SHORTCUTS.values())

@@ -81,6 +81,8 @@ class EpisodeSizes:
                 f"expected study examples of at least 1 word and shorter than the longest input, {self.longest_input} "
                 f"words; found {self.longest_study}"
             )
+        if self.longest_study is not None and self.functions == 0:
+            raise UserError("without functions copying answers every query: ask for one, or leave out --longest_study")
 
 
 PAPER_SIZES = EpisodeSizes()
@@ -172,8 +174,10 @@ def sample_episode(
         episode = _with_longer_queries(dice, grammar, sizes, sizes.longest_study)
         if episode is not None:
             return episode
-    advice = "ask for fewer validation episodes" + (" or fewer queries" if sizes.longest_study is not None else "")
-    raise UserError(f"{MOST_REJECTED_GRAMMARS} grammars in a row were excluded; {advice}")
+    why, advice = "were excluded", "ask for fewer validation episodes"
+    if sizes.longest_study is not None:
+        why, advice = f"{why} or left no query that needs a function", f"{advice} or fewer queries"
+    raise UserError(f"{MOST_REJECTED_GRAMMARS} grammars in a row {why}; {advice}")
 
 
 def _alike(dice: Dice, grammar: Grammar, sizes: EpisodeSizes) -> Episode:

@@ -17,14 +17,14 @@ from typing import Any
 
 import torch
 
-from biml.answering import AnsweredEpisode, answer_one_by_one, answer_views, views_of
+from biml.answering import AnsweredEpisode, answer_one_by_one, answer_views
 from biml.episode_types import EVALUATED_ONLY, TRAINED, ViewSet, evaluation_views
 from biml.kinds_text import few_shot_table, open_ended_table
 from biml.network_file import TrainedNetwork, load_network
 from biml.pages import few_shot_page, listing, open_ended_page
 from biml.sampled_files import FEW_SHOT, LISTED, OPEN_ENDED, AnswerFile, listed
 from biml.scoring import Likelihood, accuracy, fit_lapse, likelihood, symbol_log_p
-from biml.stream import evaluation_batches, fingerprint
+from biml.stream import fingerprint_of_views, views_of
 from biml.views import View
 from common.command_line import (
     OneLineParser,
@@ -328,7 +328,7 @@ def evaluate_on(args: argparse.Namespace, trained: TrainedNetwork, episode_type:
         "episode_type": episode_type,
         "epoch": trained.epoch,
         "weights": checksum(trained),
-        "data": fingerprint(evaluation_batches(views, args.batch_size, args.seed)),
+        "data": fingerprint_of_views(views_of(views, args.seed)),
         "asked": {name: getattr(args, name) for name in (*ANSWERING, "ll_nrep", "ll_p_lapse")},
         "seed": args.seed,
         "batch_size": args.batch_size,

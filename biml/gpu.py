@@ -36,6 +36,7 @@ from typing import Any
 import torch
 
 from biml.episode_types import load_random
+from biml.training import LOG_EVERY
 from common.command_line import OneLineParser, folder_path, nonnegative_float, run_script
 from common.devices import choose_device, describe_device
 from common.files import save_bytes, save_json, written_whole
@@ -47,7 +48,6 @@ EPISODE_TYPE = "algebraic+biases"
 BATCH = 25  # episodes of a step, the paper's
 EPOCHS = 50  # the paper's
 FEWEST = 2  # epochs: the rate's rise, and one at its peak
-LOGGED = 100  # steps from one validation to the next
 GOLD_PERCENT, HUMAN_NATS = 85.0, -529.56  # what counts as success
 CHECK_SECONDS, BENCH_SECONDS, DRAW_SECONDS = 90.0, 180.0, 120.0  # the longest that each command may take
 EVAL_SECONDS = 60.0  # kept for the evaluation
@@ -179,7 +179,7 @@ class Lease:
     def choose(self, setting: str, measured: dict[str, Any]) -> None:
         """Fit the schedule into the time."""
         n_steps = math.ceil(len(load_random(self.data, "train").num_support) / BATCH)
-        validations = n_steps / LOGGED * measured["validation_milliseconds"]
+        validations = n_steps / LOG_EVERY * measured["validation_milliseconds"]
         epoch = SPARE * (n_steps * measured["milliseconds"] + validations) / 1000
         calls = [self.session.left, *[self.more_seconds] * (self.more_seconds > 0)]
         epochs = sum(max(int((seconds - EVAL_SECONDS - START_SECONDS) / epoch), 0) for seconds in calls)

@@ -6,7 +6,8 @@ asks of each new query of the validation episodes whether its answer is
 
 - a study example's, whichever: the most that copying whole answers can get right;
 - the colours of its words, one after the other: what knowing the words' colours can get right;
-- answers of study examples whose inputs, one after the other, are the query: the most that copying by parts can.
+- answers of study examples whose inputs, one after the other, are the query: the most that copying by parts can;
+- answers of study examples and colours of words, one after the other: the most that both together can.
 
 Shares are means over episodes, as those of biml.eval are.
 """
@@ -16,7 +17,7 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from biml.copying import SHORTCUTS, Shortcut, needs_function
+from biml.copying import MIXTURE, SHORTCUTS, Shortcut, is_put_together
 from biml.episode import Episode
 from biml.episode_types import load_random
 from common.command_line import OneLineParser, folder_path, json_path, run_script
@@ -42,8 +43,9 @@ def shares(episodes: Sequence[Episode]) -> dict[str, float]:
     asked = [episode for episode in episodes if episode.query]
     if not asked:
         raise UserError("the episodes have no new queries")
-    shares_of = {name: percent(gives, asked) for name, gives in SHORTCUTS.items()}
-    return {**shares_of, "any of these": 100 - percent(needs_function, asked)}
+    every = {**SHORTCUTS, MIXTURE: is_put_together}
+    shares_of = {name: percent(gives, asked) for name, gives in every.items()}
+    return {**shares_of, "any of these": percent(lambda *about: any(gives(*about) for gives in every.values()), asked)}
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -19,6 +19,7 @@ from biml.episode_types import training_views, validation_views
 from biml.workers import Batches, all_batches
 from common.command_line import OneLineParser, json_path, natural_int, positive_int, run_script
 from common.devices import choose_device, describe_device
+from common.errors import UserError
 from common.files import save_json
 from common.provenance import provenance
 
@@ -76,6 +77,9 @@ def main() -> None:
     device = choose_device(args.gpu, args.cpu, args.threads)
     views, validation = (find(args.episode_type, args.data_dir) for find in (training_views, validation_views))
     training = biml.training.Training(args, views, validation, device)
+    steps = args.nepochs * training.steps_an_epoch
+    if own.warm_up + own.steps > steps:
+        raise UserError(f"{own.warm_up} and {own.steps} steps: --nepochs {args.nepochs} has {steps}; ask for fewer")
     measured = take_steps(training, own.warm_up, own.steps)
     if not own.no_validation:
         measured |= time_validation(training)

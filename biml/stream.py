@@ -12,6 +12,7 @@ import numpy as np
 from biml.batch import QueryArrays, assemble
 from biml.dice import Dice
 from biml.episode_types import ViewSet
+from biml.views import View
 
 ORDER, EPISODES, EVALUATION = 0, 1, 2  # streams of a seed
 
@@ -41,15 +42,25 @@ def batches(views: ViewSet, batch_size: int, seed: int, epoch: int, first: int =
         yield training_batch(views, order[start : start + batch_size], seed, epoch)
 
 
+def views_of(views: ViewSet, seed: int, repetition: int = 0, numbers: Iterable[int] | None = None) -> Iterator[View]:
+    """Make the views of an evaluation, of some episodes or of all; another repetition shuffles and renames anew."""
+    for number in range(views.size) if numbers is None else numbers:
+        yield from views.make(number, dice_of(seed, EVALUATION, repetition, number))
+
+
 def evaluation_batches(views: ViewSet, batch_size: int, seed: int, repetition: int = 0) -> Iterator[QueryArrays]:
     """Give every episode once, in order; another repetition has other dice."""
     for start in range(0, views.size, batch_size):
         numbers = range(start, min(start + batch_size, views.size))
-        dice = (dice_of(seed, EVALUATION, repetition, number) for number in numbers)
-        made_views = [
-            view for number, own_dice in zip(numbers, dice, strict=True) for view in views.make(number, own_dice)
-        ]
-        yield assemble(made_views, views.language)
+        yield assemble(list(views_of(views, seed, repetition, numbers)), views.language)
+
+
+def fingerprint_of_views(views: Iterable[View]) -> int:
+    """Make a number that other views would hardly share, whatever batches they are put into."""
+    total = 0
+    for view in views:
+        total = zlib.crc32(repr((view.support, view.query, view.allowed_outputs)).encode(), total)
+    return total
 
 
 def fingerprint(arrays: Iterable[QueryArrays]) -> int:

@@ -34,9 +34,9 @@ def may_end_elsewhere(trained: TrainedNetwork, args: argparse.Namespace) -> bool
     return same_rates(begun, (before, args.nepochs), args.lr_end_factor, not args.no_lr_warmup)
 
 
-def files_beside(path: Path, args: argparse.Namespace) -> list[Path]:
-    """List the networks that a run writes beside its checkpoint."""
-    return [best_path(path)] * args.save_best + [weights_path(path)] * args.save_weights
+def files_beside(path: Path) -> list[Path]:
+    """List the networks that a run may have beside its checkpoint, which belong to no other run."""
+    return [best_path(path), weights_path(path)]
 
 
 def find_earlier_run(path: Path, args: argparse.Namespace, device: torch.device) -> TrainedNetwork | None:
@@ -48,7 +48,7 @@ def find_earlier_run(path: Path, args: argparse.Namespace, device: torch.device)
     if args.overwrite:
         return None
     if not path.exists():
-        for other in (one for one in files_beside(path, args) if one.exists()):
+        for other in (one for one in files_beside(path) if one.exists()):
             raise UserError(f"{other} exists, without {path.name}; {ANEW}")
         return None
     trained = load_network(path, device)
@@ -98,10 +98,9 @@ def train(args: argparse.Namespace, path: Path, device: torch.device) -> None:
     if earlier is not None:
         training.check_data(path, earlier)
     go_on = None if earlier is None else lambda: training.go_on_from(earlier)
-    beside = files_beside(path, args)
     save, run = (lambda: training.save(path)), (lambda: training.run(path))
     steps = args.nepochs * training.steps_an_epoch
-    run_or_go_on(path, args, steps, "step", lambda: training.saved_step, save, run, go_on, beside)
+    run_or_go_on(path, args, steps, "step", lambda: training.saved_step, save, run, go_on, files_beside(path))
 
 
 if __name__ == "__main__":

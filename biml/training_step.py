@@ -31,7 +31,7 @@ def learning_rate(
         epoch: from 1.
         step: of the epoch, from 0.
         steps: of an epoch, partial batches left out.
-        nepochs: epochs of the run; in the last one the rate is `end_factor * peak`.
+        nepochs: epochs of the run; in the last one, if not the first with a fall, the rate is `end_factor * peak`.
         peak: the highest rate.
         end_factor: fraction of it.
         has_warmup: whether the first epoch is for the rise.

@@ -69,6 +69,8 @@ def random_episode_view(
         recipe: what to ask, and how to bend it.
         dice: what decides.
         language: the vocabularies.
+    Raises:
+        UserError: if a word is in none of the vocabularies.
     """
     inputs, outputs, num_support = packed.numbered(index)
     pairs = list(zip(inputs, outputs, strict=True))
@@ -119,19 +121,22 @@ def one_to_one(given: bytes, known: dict[int, int], n_outputs: int, dice: Dice) 
 def role_flip(words: Words, grammar: Grammar, dice: Dice) -> Words | None:
     """Interpret by a grammar in which each function of two arguments has confused them with probability 1/2.
 
-    None if that comes out too long.
+    None if that comes out too long, or a word is left to which no rule applies.
     """
     is_flipped = [rule.has_two_arguments and dice.fraction() < 0.5 for rule in grammar.rules]
     return interpret_flipped(words, grammar, is_flipped)
 
 
 def interpret_flipped(words: Words, grammar: Grammar, is_flipped: Sequence[bool]) -> Words | None:
-    """Interpret by a grammar some of whose rules have confused their two arguments; None if that comes out too long."""
+    """Interpret by a grammar some of whose rules have confused their two arguments.
+
+    None if that comes out too long, or a word is left to which no rule applies: a function may drop an argument.
+    """
     if any(is_flipped):
         rules = zip(grammar.rules, is_flipped, strict=True)
         grammar = Grammar(tuple(rule.flipped if flip else rule for rule, flip in rules))
     interpretation = Interpreter(grammar, LONGEST_FLIPPED)(words)
-    return None if interpretation is None else interpretation.output
+    return interpretation.output if interpretation is not None and interpretation.is_complete else None
 
 
 def _noisy(target: bytes, probability: float, dice: Dice, language: Language) -> bytes:
@@ -184,7 +189,11 @@ def _inverse(mapping: dict[str, str]) -> dict[str, str]:
 
 
 def view_of(episode: Episode, language: Language, copies: bool = False, renaming: Renaming | None = None) -> View:
-    """Turn an episode in words of the language into a view of all its study examples and queries."""
+    """Turn an episode in words of the language into a view of all its study examples and queries.
+
+    Raises:
+        UserError: if a word is not in the language.
+    """
     support, query = (
         [(language.source.encode(example.input), language.target.encode(example.output)) for example in examples]
         for examples in (episode.support, episode.query)

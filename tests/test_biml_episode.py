@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from biml import episode as episode_module
-from biml.copying import is_copy, is_part_by_part, is_word_by_word, needs_function
+from biml.copying import is_copy, is_part_by_part, is_put_together, is_word_by_word, needs_function
 from biml.dice import Dice
 from biml.episode import (
     MOST_REJECTED_GRAMMARS,
@@ -238,7 +238,7 @@ def test_episodes_differ(episodes):
     assert all(one.grammar != other.grammar for one, other in pairwise(episodes))
 
 
-# Queries that copying cannot answer
+# Queries that are longer than what was studied
 
 
 def test_longer_queries_need_a_function():
@@ -255,9 +255,11 @@ def test_longer_queries_need_a_function():
 
 
 def test_grammars_without_a_need_for_functions_are_an_error():
-    """Where there is no function every answer is that of the words, one after the other."""
-    with pytest.raises(ValueError, match=r"100 grammars in a row .* or fewer queries"):
-        drawn(0, EpisodeSizes(2, 0, 3, 6, 2, 1, longest_study=2))
+    """Where there is no function every answer is that of the words; or there are too few queries."""
+    with pytest.raises(ValueError, match="without functions copying answers every query"):
+        EpisodeSizes(2, 0, 3, 6, 2, 1, longest_study=2)
+    with pytest.raises(ValueError, match=r"100 grammars in a row .* needs a function; .* or fewer queries"):
+        drawn(0, EpisodeSizes(1, 1, 3, 6, 1, 50, longest_study=2))
 
 
 TAUGHT = parse_grammar(["dax -> RED", "wif -> PINK", "u1 lug -> [u1] [u1]", "u1 x1 -> [u1] [x1]"])
@@ -282,3 +284,16 @@ def test_shortcuts_are_told_apart(query, copy, word_by_word, part_by_part):
     about = (words, TAUGHT.interpret(words), STUDY, TAUGHT)
     assert (is_copy(*about), is_word_by_word(*about), is_part_by_part(*about)) == (copy, word_by_word, part_by_part)
     assert needs_function(*about) == (not (copy or word_by_word or part_by_part))
+
+
+@pytest.mark.parametrize(
+    ("query", "is_put_together_from_both"),
+    [("dax wif lug", True), ("wif dax wif lug", True), ("dax lug", False), ("lug", False)],
+)
+def test_copies_and_words_may_be_put_together(query, is_put_together_from_both):
+    """Here from "wif lug" and single words, of which no function is one; the first three shortcuts take no mixture."""
+    words = tuple(query.split())
+    output = TAUGHT.interpret(words) if len(words) > 1 else ("RED",)
+    study = STUDY[1:2]
+    assert is_put_together(words, output, study, TAUGHT) == is_put_together_from_both
+    assert not is_part_by_part(words, output, study, TAUGHT)

@@ -30,7 +30,7 @@ from test_biml_views import laid_out
 import biml.answering
 import biml.episode_types
 import biml.eval
-from biml.answering import Answered, AnsweredEpisode, answer_one_by_one, answer_views, views_of
+from biml.answering import Answered, AnsweredEpisode, answer_one_by_one, answer_views
 from biml.batch import assemble
 from biml.benchmarks import GOLD_QUERIES, OPEN_ENDED, gold_episode, split
 from biml.decode import decode
@@ -45,6 +45,7 @@ from biml.packed_episodes import pack, save_packed
 from biml.pages import listing
 from biml.sampled_files import read_answers
 from biml.scoring import LAPSES, Likelihood, accuracy, fit_lapse, likelihood, symbol_log_p
+from biml.stream import fingerprint_of_views, views_of
 from biml.training_step import total_loss
 from biml.views import UNDEFINED, rename, view_of
 from biml.vocabulary import MAIN, VANILLA
@@ -171,6 +172,13 @@ def data(tmp_path_factory):
 
 def views(episode_type, data=Path("nowhere"), seed=0, repetition=0):
     return list(views_of(evaluation_views(episode_type, data), seed, repetition))
+
+
+def test_a_fingerprint_is_of_views_whatever_their_batches(data):
+    """The same for the same ones, another for others, fewer or another order."""
+    whole = views("algebraic", data)
+    found = [fingerprint_of_views(given) for given in (whole, views("retrieve", data), whole[1:], whole[::-1])]
+    assert found[0] == fingerprint_of_views(views("algebraic", data)) and len({*found}) == len(found)
 
 
 # Accuracy

@@ -491,8 +491,9 @@ def run_shortcuts(*arguments):
 def test_shortcuts_are_counted_over_episodes(tmp_path):
     """Means over the validation episodes of the shares of their queries; the lines, and JSON."""
     study = (example("dax : RED"), example("dax lug : RED RED"))
-    asked = [("dax dax : RED RED", "lug : PINK"), ("dax lug lug : RED RED RED",), ("dax dax lug : RED RED RED",)]
-    grammar = parse_grammar(["dax -> RED", "u1 lug -> [u1] [u1]", "u1 x1 -> [u1] [x1]"])
+    first = "dax dax : RED RED", "lug : PINK"
+    asked = [first, ("dax lug lug : RED RED RED", "wif dax lug : BLUE RED RED"), ("dax dax lug : RED RED RED",)]
+    grammar = parse_grammar(["dax -> RED", "wif -> BLUE", "u1 lug -> [u1] [u1]", "u1 x1 -> [u1] [x1]"])
     episodes = [Episode(study, tuple(map(example, queries)), grammar) for queries in asked]
     save_packed(tmp_path / "data_algebraic" / "val.npz", pack(episodes, {}))
     code, out, err = run_shortcuts("--data_dir", tmp_path, "--fn_out_results", tmp_path / "found.json")
@@ -501,7 +502,8 @@ def test_shortcuts_are_counted_over_episodes(tmp_path):
     shown = f"a study example's answer: {copied:.2f} %\nthe colours of its words: {by_word:.2f} %\n"
     assert f"of 3 validation episodes that could be answered by\n{shown}" in out
     found = json.loads((tmp_path / "found.json").read_text())
-    assert list(found["percent"].values()) == pytest.approx([copied, by_word, by_part, by_part])
+    together = 100 * (0.5 + 0.5 + 1) / 3  # "wif" was not studied, but has a colour
+    assert list(found["percent"].values()) == pytest.approx([copied, by_word, by_part, together, together])
     assert found["n_episodes"] == 3 and "commit" in found["provenance"]
 
 

@@ -180,6 +180,35 @@ def test_without_a_gpu_nothing_is_begun(tmp_path):
     assert [*contents(tmp_path)] == ["file"]
 
 
+def test_steps_beyond_the_schedule_are_refused(tmp_path):
+    """There is no learning rate for them."""
+    sizes = ("--primitives", 1, "--functions", 1, "--longest_input", 2, "--num_support", 1, "--num_query", 1)
+    drawn = run_file(
+        ROOT / "biml" / "generate.py",
+        *sizes,
+        "--num_train",
+        4,
+        "--num_val",
+        1,
+        "--dir_out",
+        tmp_path / "data_algebraic",
+    )
+    assert drawn.code == 0, drawn.err
+    given = (
+        "--cpu",
+        "--data_dir",
+        tmp_path,
+        "--episode_type",
+        "algebraic",
+        "--emb_size",
+        8,
+        "--nepochs",
+        1,
+    )
+    outcome = run_file(ROOT / "biml" / "steps.py", *given, "--warm_up", 1, "--steps", 400, "--no_validation")
+    assert_one_line(outcome, "steps.py", "1 and 400 steps", "--nepochs 1 has")
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [("--steps 0", "--steps"), ("--lr 0", "--lr"), ("--minutes", "--minutes"), ("--episode_type x", "--episode_type")],

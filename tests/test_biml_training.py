@@ -18,7 +18,7 @@ import torch
 from script_runs import assert_left_alone_while_claimed, assert_one_line, contents, rows, run_file, same_contents
 
 import biml.training
-from biml.answering import answer_views, views_of
+from biml.answering import answer_views
 from biml.batch import assemble
 from biml.benchmarks import gold_episode
 from biml.dice import Dice
@@ -28,7 +28,7 @@ from biml.model import BIML, ModelConfig
 from biml.network_file import load_network, save_network
 from biml.packed_episodes import pack, save_packed
 from biml.scoring import accuracy
-from biml.stream import batches, evaluation_batches
+from biml.stream import batches, evaluation_batches, views_of
 from biml.training_step import learning_rate, make_optimizer, total_loss, train_on_batch
 from biml.views import rename, view_of
 from biml.vocabulary import MAIN, VANILLA
@@ -541,15 +541,16 @@ def test_other_arguments_do_not_go_on_from_a_network(train, tmp_path, finished, 
 
 
 def test_the_best_network_of_another_run_is_not_replaced(train, tmp_path, finished):
-    """Not even where the run's own file is missing; without --save_best it is in no danger."""
+    """Not even where the run's own file is missing, nor left beside a run that keeps none."""
     tmp_path.joinpath("net_best.tar").write_bytes(finished)
     before = contents(tmp_path)
-    assert_one_line(
-        train("net", "--nepochs", 1, "--save_best"), "train.py", "net_best.tar exists", "--fn_out_model", "--overwrite"
-    )
-    assert contents(tmp_path) == before
-    assert train("net", "--nepochs", 1).code == 0
-    assert tmp_path.joinpath("net_best.tar").read_bytes() == finished
+    for flags in (("--save_best",), ()):
+        outcome = train("net", "--nepochs", 1, *flags)
+        assert_one_line(outcome, "train.py", "net_best.tar exists", "--fn_out_model", "--overwrite")
+        assert contents(tmp_path) == before
+    tmp_path.joinpath("net_weights.tar").write_bytes(finished)
+    assert train("net", "--nepochs", 1, "--overwrite").code == 0
+    assert {path.name for path in tmp_path.glob("net*.tar")} == {"net.tar"}
 
 
 @pytest.mark.parametrize("split", ["train", "val"])

@@ -430,6 +430,14 @@ def test_a_function_may_stand_anywhere(left):
     }
 
 
+def test_a_flip_that_leaves_a_word_without_a_rule_is_not_given():
+    """A function of one's own may drop an argument, its flip then the other one, which may be no command."""
+    grammar = parse_grammar(["dax -> RED", "u1 lug x1 -> [u1]", "u1 x1 -> [u1] [x1]"])
+    words = words_of("dax lug lug")
+    assert grammar.interpret(words) == ("RED",)
+    assert {role_flip(words, grammar, dice(seed)) for seed in range(30)} == {("RED",), None}
+
+
 @pytest.mark.parametrize(("right_side", "flipped"), [("[x1] [x1] [u1] [u1] [u1]", 8), ("[x1] [u1] [u1] [u1] [u1]", 9)])
 def test_a_flipped_answer_of_more_than_eight_symbols_is_not_given(right_side, flipped):
     """Then the right one stays; with eight the flipped one stands."""
