@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 from common.errors import UserError
 
-LONGEST_IN_NAME = 80  # characters of a text that is part of a file's name
+LONGEST_IN_NAME = 80  # bytes of a text that is part of a file's name
 
 
 @contextmanager
@@ -88,7 +88,7 @@ def save_unless_other(contents: Mapping[Path, bytes], overwrite: bool) -> None:
 
 def in_name(text: str) -> str:
     """Write a text as a part of a file's name; what cannot be told from it is told by a digest behind it."""
-    readable = re.sub(r"[^\w=+,.-]", "-", text)[:LONGEST_IN_NAME]
+    readable = re.sub(r"[^\w=+,.-]", "-", text).encode()[:LONGEST_IN_NAME].decode(errors="ignore")
     return readable if readable == text else f"{readable}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 

@@ -1,7 +1,9 @@
 """A limited time on a machine: commands that keep to it, and a log of what they print."""
 
 import argparse
+import math
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -9,14 +11,17 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TextIO
 
 from common.command_line import folder_path, name_list, natural_int, positive_float
 from common.errors import UserError
 from common.provenance import COMMIT_VARIABLE
+from common.run_loop import signals_handled
 
 HERE = Path(__file__).resolve().parents[1]
 PACKING_SECONDS = 30.0  # kept for the end
+TICK = 0.1  # seconds from one look at a command to the next
 PATIENCE = 15.0  # seconds that a command gets to end when it is told to
 
 
@@ -73,6 +78,7 @@ class Session:
         if self._commit is not None:
             environment[COMMIT_VARIABLE] = self._commit
         began = time.monotonic()
+        end = began + seconds
         process = subprocess.Popen(
             [sys.executable, *arguments],
             cwd=self.out,
@@ -80,12 +86,17 @@ class Session:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            start_new_session=True,  # a Ctrl-C is for us alone; we stop the process
         )
-        try:
-            printed, _ = process.communicate(timeout=seconds)
-        except BaseException as error:  # the time is over, or this session is interrupted
-            printed = _stopped(process)
-            if not isinstance(error, subprocess.TimeoutExpired):
+        printed = None
+        while printed is None:
+            try:
+                printed, _ = process.communicate(timeout=TICK)
+            except subprocess.TimeoutExpired:
+                if time.monotonic() >= min(end, self.deadline):
+                    printed = _stopped(process)
+            except BaseException:
+                _stopped(process)
                 raise
         took = time.monotonic() - began
         self.say(f"{shown}\n{printed.rstrip()}\n    exit code {process.returncode} after {took:.0f} s")
@@ -105,10 +116,23 @@ def _stopped(process: "subprocess.Popen[str]") -> str:
 
 @contextmanager
 def logged_session(args: argparse.Namespace) -> Iterator[Session]:
-    """Begin in a folder that is new or an earlier call's, whose log grows."""
+    """Begin in a folder that is new or an earlier call's, whose log grows.
+
+    After Ctrl-C or SIGTERM the time is over: what runs is stopped, nothing further is begun, what there is is packed.
+    """
     args.out.mkdir(parents=True, exist_ok=True)
+    seen: list[int] = []
     with (args.out / "log.txt").open("a", encoding="utf-8") as log:
-        yield Session(args, log)
+        session = Session(args, log)
+
+        def end_now(number: int, _: FrameType | None) -> None:
+            seen.append(number)
+            session.deadline = -math.inf
+
+        with signals_handled((signal.SIGINT, signal.SIGTERM), end_now):
+            yield session
+    if seen:
+        sys.exit(128 + seen[0])
 
 
 def check_folder(out: Path) -> None:

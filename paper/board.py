@@ -31,7 +31,7 @@ class Board:
         self._shown = -math.inf
         self._n_drawn = 0  # lines on the terminal that the next ones replace
         self._stream = sys.stdout
-        self._is_terminal = self._stream.isatty()
+        self._is_terminal = self._stream is not None and self._stream.isatty()
 
     def begin(self, run: Run) -> None:
         """A run is in progress now."""

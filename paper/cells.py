@@ -185,17 +185,18 @@ def usual_recipe(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return recipe_of(("--episode_type", kind)) if kind in EXPERIMENTS else {}
 
 
-def unlike_recipe(cell: Cell, arguments: Mapping[str, Any]) -> list[str]:
-    """Name the arguments of a training command in which it is not the cell's recipe.
+def full_recipe(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Complete the arguments of a training: one that its code did not know yet counts as what that code did."""
+    return {**usual_recipe(arguments), **with_what_was_done(arguments)}
 
-    One that is missing, since the code that trained did not know it, counts as what that code did.
-    """
-    return differing({**usual_recipe(arguments), **with_what_was_done(arguments)}, recipe_of(cell.flags))
+
+def unlike_recipe(cell: Cell, arguments: Mapping[str, Any]) -> list[str]:
+    """Name the arguments of a training command in which it is not the cell's recipe."""
+    return differing(full_recipe(arguments), recipe_of(cell.flags))
 
 
 def shown_flags(arguments: Mapping[str, Any]) -> str:
     """Write the flags that give a training's arguments, as far as they are not the defaults."""
-    usual = usual_recipe(arguments)
-    done = {**usual, **with_what_was_done(arguments)}
+    usual, done = usual_recipe(arguments), full_recipe(arguments)
     changed = {name: done.get(name) for name in ["episode_type", *differing(done, usual)]}
     return " ".join(f"--{name}" if value is True else f"--{name} {value}" for name, value in changed.items())

@@ -3,8 +3,6 @@
 import math
 from statistics import NormalDist
 
-from common.errors import UserError
-
 CONFIDENCE = 0.95
 
 
@@ -19,10 +17,12 @@ def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
         trials: n, at least 1.
     Returns:
         Lowest and highest chance, in percent.
+    Raises:
+        ValueError: if there are no trials, or more successes than trials.
     Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference", JASA 22:209-212.
     """
     if not 0 <= successes <= trials or trials < 1:
-        raise UserError(f"expected from 0 to n successes in n trials, at least one, found {successes} in {trials}")
+        raise ValueError(f"expected from 0 to n successes in n trials, at least one, found {successes} in {trials}")
     z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
     share = successes / trials
     middle = share + z**2 / (2 * trials)

@@ -363,6 +363,11 @@ def show_single_runs(results: Results) -> str:
     return section("Every run", table_of(("Cell", "Correct on the test, %"), rows), lines)
 
 
+def as_code(text: str) -> str:
+    """Write a text as inline code, which cannot hold its own quotes."""
+    return "`" + text.replace("`", "'") + "`"
+
+
 def last_line(text: str) -> str:
     """Take the last line that says something, as inline code can hold it."""
     lines = [line.strip() for line in text.replace("`", "'").splitlines() if line.strip()]
@@ -441,7 +446,7 @@ def show_commands(results: Results) -> str:
     for cell, runs in results.runs.items():
         commands = [run.result["command"] for run in runs if run.result.get("command")]
         if cell not in CELLS and commands:
-            typed = ", ".join(f"`{last_line(str(line))}`" for line in commands[0])
+            typed = ", ".join(as_code(str(line)) for line in commands[0])
             now = " (train.py needs `--keep_moments` for the same recipe now)" if results.mark(cell) else ""
             rows.append([f"`{cell}`", typed + now])
     repeated = "Results go to `my_results/` (`--results_dir`); a run that has one there is not repeated."

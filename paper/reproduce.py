@@ -19,6 +19,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from common.command_line import (
@@ -124,8 +125,15 @@ def run_here(groups: Iterable[list[Run]], jobs: int, device: Sequence[str], boar
                 board.show()
                 time.sleep(TICK)
         finally:
-            for work in (work for works in active for work in works.values()):
-                work.close()
+            if active:  # all at once, since each may take a while to save what it has
+                with ThreadPoolExecutor(len(active)) as pool:
+                    list(pool.map(close_all, active))
+
+
+def close_all(works: Mapping[Run, Generator[str | None, None, str]]) -> None:
+    """Stop the runs of a group."""
+    for work in works.values():
+        work.close()
 
 
 def main(cells: Mapping[str, Cell] = CELLS) -> None:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, NoReturn
 from common.errors import UserError
 from common.learning_curve import read_rows
 from common.run_loop import with_what_was_done
-from paper.cells import CELLS, NOT_THE_RECIPE, differing, recipe_of, shown_flags, unlike_recipe
+from paper.cells import CELLS, NOT_THE_RECIPE, differing, full_recipe, recipe_of, shown_flags, unlike_recipe
 from scan_util import SplitFile
 
 TAKEN_OFF = 99.0  # percent of the validation queries from which on a run counts as taken off
@@ -108,14 +108,25 @@ class Run:
         }
 
     @property
+    def recipe(self) -> dict[str, Any]:
+        """All arguments of its training; one that its code did not know yet counts as what that code did."""
+        return full_recipe(self.all_arguments)
+
+    @property
     def trained_seed(self) -> Any:
         """The seed that it was trained with, whatever its file is called."""
         return self.all_arguments.get("seed", self.seed)
 
     @property
     def has_kept_moments(self) -> bool:
-        """Whether it kept Adam's moments when the learning rate dropped, though its cell does not say so."""
-        is_asked_to = self.cell in CELLS and "--keep_moments" in CELLS[self.cell].flags
+        """Whether it kept Adam's moments when the learning rate dropped, though its cell does not say so.
+
+        A cell that is none of the paper's says so by its runs' own arguments; only earlier code did it without a word.
+        """
+        if self.cell in CELLS:
+            is_asked_to = "--keep_moments" in CELLS[self.cell].flags
+        else:
+            is_asked_to = "keep_moments" in (self.result.get("arguments") or {})
         return self.error is None and "keep_moments" in self.arguments and not is_asked_to
 
     @property
@@ -250,7 +261,7 @@ def there_already(run: Run, others: Sequence[Run]) -> str:
     """Say of which run this is another copy, by seed and arguments; empty if of none."""
     for other in others if run.error is None else ():
         is_twin = other.error is None and other.trained_seed == run.trained_seed
-        if is_twin and not differing(other.arguments, run.arguments):
+        if is_twin and not differing(other.recipe, run.recipe):
             return f"trained with the seed and the arguments of seed{other.seed}.json"
     return ""
 
@@ -262,9 +273,9 @@ def check_one_recipe(runs: Sequence[Run], folder: Path) -> None:
         if run.other_data != trained[0].other_data:
             path, other_path = (folder / f"seed{each.seed}.json" for each in (trained[0], run))
             raise UserError(f"{path} and {other_path} are of other data, so they have no mean; move one away")
-        for name in differing(trained[0].arguments, run.arguments):
+        for name in differing(trained[0].recipe, run.recipe):
             path, other_path = (folder / f"seed{each.seed}.json" for each in (trained[0], run))
-            values = f"{trained[0].arguments.get(name)} and {run.arguments.get(name)}"
+            values = f"{trained[0].recipe.get(name)} and {run.recipe.get(name)}"
             raise UserError(
                 f"{path} and {other_path} differ in --{name} ({values}), so they have no mean; move one away"
             )

@@ -71,10 +71,12 @@ def read_result(path: Path) -> dict[str, Any] | None:
 
 
 def result_of(run: Run, folder: Path) -> dict[str, Any] | None:
-    """Read the result of a run; None also if what is there was trained with another recipe than the cell's."""
+    """Read the result of a run; None also if what is there was trained with another recipe than the cell's, or seed."""
     result = read_result(folder / run.result) or {}
     arguments = result.get("arguments")
-    return result if isinstance(arguments, dict) and not unlike_recipe(run.cell, arguments) else None
+    if not isinstance(arguments, dict) or arguments.get("seed", run.seed) != run.seed:
+        return None
+    return None if unlike_recipe(run.cell, arguments) else result
 
 
 def copy_whole(source: Path, target: Path) -> None:

@@ -182,30 +182,11 @@ def test_without_a_gpu_nothing_is_begun(tmp_path):
 
 def test_steps_beyond_the_schedule_are_refused(tmp_path):
     """There is no learning rate for them."""
-    sizes = ("--primitives", 1, "--functions", 1, "--longest_input", 2, "--num_support", 1, "--num_query", 1)
-    drawn = run_file(
-        ROOT / "biml" / "generate.py",
-        *sizes,
-        "--num_train",
-        4,
-        "--num_val",
-        1,
-        "--dir_out",
-        tmp_path / "data_algebraic",
-    )
+    sizes = "--primitives 1 --functions 1 --longest_input 2 --num_support 1 --num_query 1 --num_train 4 --num_val 1"
+    drawn = run_file(ROOT / "biml" / "generate.py", *sizes.split(), "--dir_out", tmp_path / "data_algebraic")
     assert drawn.code == 0, drawn.err
-    given = (
-        "--cpu",
-        "--data_dir",
-        tmp_path,
-        "--episode_type",
-        "algebraic",
-        "--emb_size",
-        8,
-        "--nepochs",
-        1,
-    )
-    outcome = run_file(ROOT / "biml" / "steps.py", *given, "--warm_up", 1, "--steps", 400, "--no_validation")
+    given = "--cpu --episode_type algebraic --emb_size 8 --nepochs 1 --warm_up 1 --steps 400 --no_validation"
+    outcome = run_file(ROOT / "biml" / "steps.py", "--data_dir", tmp_path, *given.split())
     assert_one_line(outcome, "steps.py", "1 and 400 steps", "--nepochs 1 has")
 
 

@@ -79,6 +79,7 @@ def test_names_are_as_short_as_they_may_be(tmp_path):
     a, b, c = (tmp_path / name for name in ("x/a.csv", "x/b.csv", "y/a.csv"))
     assert short_names([a]) == ["a"]
     assert short_names([a, b]) == ["a", "b"]
+    assert short_names([a, a.with_suffix(".txt")]) == ["a.csv", "a.txt"]
     assert short_names([a, b, c]) == ["x/a", "x/b", "y/a"]
 
 

@@ -28,10 +28,10 @@ def test_all_is_written_or_nothing(tmp_path):
 def test_texts_have_names_of_their_own():
     """Short plain ones are readable; what is cut off or cannot stand in a name is told by a digest."""
     assert in_name("dax+zup") == "dax+zup"
-    texts = ["dax", "dax/zup", "dax-zup", "dax zup", "../dax", "x" * 200, "x" * 201]
+    texts = ["dax", "dax/zup", "dax-zup", "dax zup", "../dax", "x" * 200, "x" * 201, "词" * 80, "词" * 81]
     names = [in_name(text) for text in texts]
     assert len({*names}) == len(texts)
-    assert all("/" not in name and len(name) <= LONGEST_IN_NAME + 9 for name in names)
+    assert all("/" not in name and len(name.encode()) <= LONGEST_IN_NAME + 9 for name in names)
 
 
 PICTURES = {  # a script with what it draws from, and other things to draw under the same name

@@ -693,6 +693,33 @@ def test_a_folder_that_is_no_cell_holds_one_recipe_which_is_marked(tmp_path):
         read_results(tmp_path)
 
 
+def test_a_cell_of_ones_own_that_keeps_moments_is_not_marked(tmp_path):
+    """Its runs were asked to; and a command is shown whole, however long it is."""
+    command = "python train.py --episode_type ME --keep_moments " + "--lr 0.01 " * 40
+    for seed in (1, 2):
+        run = result("me_keep_moments", seed)
+        run["arguments"] |= {"keep_moments": True}
+        save(tmp_path, run | {"command": [command.strip()]})
+    text = write_report(read_results(tmp_path))
+    assert "kept moments" not in text and "train.py needs" not in text
+    assert f"`{command.strip()}`" in text
+
+
+def test_an_argument_that_earlier_code_did_not_know_counts_as_its_default(tmp_path):
+    """In one recipe with others, and as a copy of the same run."""
+    for folder, seeds in (("me_small", (1, 2)), ("me", (1, 1))):
+        for number, seed in enumerate(seeds, 1):
+            run = result(folder, number)
+            run["arguments"] |= {"episode_type": "ME", "emb_size": 200 if folder == "me" else 50, "seed": seed}
+            run["arguments"] |= {"dropout": 0.5, "keep_moments": False}
+            if number == 2:
+                del run["arguments"]["dropout"]
+            save(tmp_path, run)
+    results = read_results(tmp_path)
+    assert len(results.runs["me_small"]) == 2 and len(results.runs["me"]) == 1
+    assert results.left_out == ["me/seed2.json: trained with the seed and the arguments of seed1.json"]
+
+
 def masked_rows(folder):
     text = write_report(read_results(folder))
     title = "Padded steps masked"

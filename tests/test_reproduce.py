@@ -367,6 +367,14 @@ def test_a_result_of_another_recipe_is_replaced(start, world, case):
     assert contents(world) == before
 
 
+def test_a_result_of_another_seed_under_this_ones_name_does_not_count(world):
+    """A copied file is no further run."""
+    run = Run(CELLS["me"], 2)
+    for seed, counts in ((1, False), (2, True)):
+        save_json(world / run.result, a_result(run.cell, seed=seed))
+        assert (result_of(run, world) is not None) == counts
+
+
 @pytest.mark.parametrize("arguments", [None, [], "ME", {}])
 def test_a_result_that_does_not_tell_its_arguments_does_not_count(world, arguments):
     run = Run(CELLS["me"], 1)
@@ -687,6 +695,12 @@ def test_lines_are_printed_now_and_then_into_a_pipe(world, capsys):
     board.show()
     total = "6 of 10 runs done, 0 running, 3 waiting, 1 failed; 0m 0s so far"
     assert capsys.readouterr().out == f"failed one seed 1: broken\n{total}\n{total}\n"
+
+
+def test_a_closed_output_does_no_harm(world, monkeypatch):
+    """There is nobody to show anything to."""
+    monkeypatch.setattr(sys, "stdout", None)
+    make_board(world).show()
 
 
 def test_lines_are_redrawn_on_a_terminal(world, capsys, monkeypatch):

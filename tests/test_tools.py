@@ -1,11 +1,14 @@
 """The tools: networks without their training, a quarter of an hour on a GPU, a closer look at results."""
 
+import argparse
 import dataclasses
 import json
 import os
-import runpy
+import signal
+import subprocess
 import sys
 import tarfile
+import time
 from pathlib import Path
 from unittest import mock
 
@@ -190,6 +193,9 @@ def test_an_earlier_call_goes_on_and_what_has_a_result_is_left_alone(session, tm
     session("--out", tmp_path / "new", "--parts", "grid", "--missing")
     known = (ROOT / "results" / "me" / "seed2.json").read_text()
     assert (tmp_path / "new" / "results" / "me" / "seed2.json").read_text() == known
+    session("--out", out, "--parts", "grid", "--missing")
+    assert (out / "results" / "me" / "seed2.json").read_text() == '{"mine": true}'
+    assert (out / "results" / "me" / "seed3.json").exists()
 
 
 def test_cells_side_by_side_share_the_card_by_mps(session, tmp_path, monkeypatch):
@@ -207,6 +213,10 @@ def test_cells_side_by_side_share_the_card_by_mps(session, tmp_path, monkeypatch
     session("--out", tmp_path / "other", "--parts", "grid", "--jobs", "2")
     assert "MPS does not work" in (tmp_path / "other" / "log.txt").read_text()
     assert calls.read_text().splitlines()[-1] == "quit"
+    control.write_text("#!/bin/sh\nexit 1\n")
+    session("--out", tmp_path / "third", "--parts", "grid", "--jobs", "2")
+    assert "MPS does not start" in (tmp_path / "third" / "log.txt").read_text()
+    assert "CUDA_MPS_PIPE_DIRECTORY" not in os.environ
 
 
 def test_a_folder_with_something_in_it_is_refused(tmp_path):
@@ -229,12 +239,59 @@ SAYS_COMMIT = "import os; assert os.environ['META_SEQ2SEQ_COMMIT'] == 'abc'"
 def test_a_command_is_timed_and_its_failure_is_said(tmp_path, code, result):
     """None stands for a failure, and what was printed is in the log either way."""
     with (tmp_path / "log.txt").open("w") as log:
-        args = runpy.run_path(str(ROOT / "tools" / "gpu.py"))["argparse"].Namespace(
-            gpu=0, out=tmp_path, minutes=5.0, commit="abc"
-        )
+        args = argparse.Namespace(gpu=0, out=tmp_path, minutes=5.0, commit="abc")
         took = tools.gpu.Session(args, log).run(["-c", code], 60)
     assert isinstance(took, result)
     assert "exit code" in (tmp_path / "log.txt").read_text()
+
+
+@pytest.mark.parametrize("ignores", ["", "signal.signal(signal.SIGTERM, signal.SIG_IGN); "])
+def test_a_command_ends_when_its_time_is_over(tmp_path, monkeypatch, ignores):
+    """Told to, or else killed; what it had printed is in the log."""
+    monkeypatch.setattr("common.session.PATIENCE", 0.5)
+    code = f"import signal, time; {ignores}print('begun', flush=True); time.sleep(60)"
+    began = time.monotonic()
+    with (tmp_path / "log.txt").open("w") as log:
+        args = argparse.Namespace(gpu=0, out=tmp_path, minutes=5.0, commit=None)
+        assert tools.gpu.Session(args, log).run(["-c", code], 1.0) is None
+    assert time.monotonic() - began < 10
+    text = (tmp_path / "log.txt").read_text()
+    assert "begun" in text and ("exit code -9" if ignores else "exit code -15") in text
+
+
+SESSION = """
+import argparse, pathlib, sys
+from common.session import logged_session
+args = argparse.Namespace(gpu=0, out=pathlib.Path(sys.argv[1]), minutes=5.0, commit=None)
+with logged_session(args) as session:
+    session.run(["-c", "import time; print('begun', flush=True); time.sleep(60)"], 60)
+    session.run(["-c", "pass"], 60)
+    print("packed", flush=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_session_stops_what_runs_and_packs_what_there_is(tmp_path, number):
+    """Nothing further is begun, no process is left, and the exit code tells of the signal."""
+    command = [sys.executable, "-c", SESSION, str(tmp_path / "out")]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    while not (child := children.read_text().strip()):
+        time.sleep(0.05)
+    time.sleep(0.5)
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=30)
+    assert process.returncode == 128 + number
+    assert "no time for python -c pass" in out and out.rstrip().endswith("packed")
+    assert not Path(f"/proc/{child}").exists()
+
+
+def test_bench_is_asked_for_one_thing(tmp_path):
+    """A trained network has an episode type of its own, and the ways to measure exclude one another."""
+    bench = ROOT / "tools" / "bench.py"
+    for other in ("--episode_types ME", "--lock_step 1", "--side_by_side 2"):
+        assert_one_line(run_file(bench, "--checkpoint", tmp_path / "x.tar", *other.split()), "bench.py", "--checkpoint")
 
 
 def test_wrong_answers_are_counted_by_kind(tmp_path):

@@ -144,7 +144,7 @@ def untrained_scoring(subject: Subject, episode_type: str, data_dir: Path) -> di
     """Answer test queries with the untrained network, which hardly ever ends an answer early: the slowest case.
 
     Returns:
-        Queries a second, and the most memory, in GB, that the process has taken, or that torch has on the GPU.
+        Queries a second, and the most memory that torch has taken on the GPU, in GB, None on a CPU.
     """
     experiment = find_experiment(episode_type)
     vocabularies = vocabularies_of(experiment)
@@ -156,11 +156,12 @@ def untrained_scoring(subject: Subject, episode_type: str, data_dir: Path) -> di
     batch = encode(episodes[0], *vocabularies).to(subject.device)
     queries = batch.query_in.rows(torch.arange(min(UNTRAINED_QUERIES, len(batch.query_in.lengths))))
     memory = remember(subject.model, batch)
+    is_gpu = subject.device.type == "cuda"
+    if is_gpu:
+        torch.cuda.reset_peak_memory_stats(subject.device)
     start = now(subject.device)
     answer(subject.model, memory, queries, 50, QUERIES_AT_ONCE)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    if subject.device.type == "cuda":
-        peak = torch.cuda.max_memory_allocated(subject.device) / 2**30
+    peak = torch.cuda.max_memory_allocated(subject.device) / 2**30 if is_gpu else None
     return {"untrained_queries_per_s": len(queries.lengths) / (now(subject.device) - start), "peak_gb": peak}
 
 
@@ -320,7 +321,7 @@ def print_training(row: dict[str, Any]) -> None:
     print(
         f"{row['episode_type']:23} {row['ms']:7.1f} {1000 / row['ms']:7.1f} {stages} {row['plain_ms']:8.1f} "
         f"{row['ratio']:6.2f} {row['gflop']:6.2f} {row['matrix_gflop_per_s']:9.0f} {row['share_of_matrix_rate']:7.0%} "
-        f"{row['untrained_queries_per_s']:9.0f} {row['peak_gb']:7.2f}",
+        f"{row['untrained_queries_per_s']:9.0f} {row['peak_gb'] or math.nan:7.2f}",
         flush=True,
     )
 
@@ -345,8 +346,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--episode_types", nargs="+", choices=list(EXPERIMENTS), metavar="TYPE", help=help_text)
     help_text = "measurements of which the median is taken"
     parser.add_argument("--repeats", type=positive_int, default=15, metavar="N", help=help_text)
-    parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="measure scoring with this trained network")
     which = parser.add_mutually_exclusive_group()
+    help_text = "measure scoring with this trained network, three times at most"
+    which.add_argument("--checkpoint", type=Path, metavar="FILE", help=help_text)
     which.add_argument("--side_by_side", type=positive_int, metavar="N", help="measure N training runs at once")
     help_text = "measure so many runs in lock step, which is meant for GPUs"
     which.add_argument("--lock_step", type=count_list, metavar="R,...", help=help_text)
@@ -354,6 +356,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=json_path, metavar="PATH.json", help="also write the figures")
     add_device_options(parser)
     args = parser.parse_args()
+    if args.checkpoint is not None and args.episode_types is not None:
+        parser.error("--checkpoint measures the network's own type of episode; leave out --episode_types")
     args.episode_types = args.episode_types or list(EXPERIMENTS)
     return args
 

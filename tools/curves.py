@@ -58,9 +58,11 @@ def read_measures(path: Path) -> LearningCurve:
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:
-    """Name files by what tells their paths apart, without the folders that all of them lie in."""
+    """Name files by what tells their paths apart: without the folders all lie in and, if that will do, suffixes."""
     shared = os.path.commonpath([path.resolve().parent for path in paths])
-    return [path.resolve().relative_to(shared).with_suffix("").as_posix() for path in paths]
+    whole = [path.resolve().relative_to(shared) for path in paths]
+    short = [path.with_suffix("").as_posix() for path in whole]
+    return short if len({*short}) == len(short) else [path.as_posix() for path in whole]
 
 
 def draw(curves: Mapping[str, LearningCurve]) -> Any:
@@ -115,7 +117,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Draw a picture."""
     args = parse_arguments()
-    paths = list(dict.fromkeys(args.curves))
+    paths = list({path.resolve(): path for path in args.curves}.values())  # each once
     curves = [read_measures(path) for path in paths]
     figure = draw(dict(zip(short_names(paths), curves, strict=True)))
     from common.pictures import png  # as in draw

@@ -123,10 +123,13 @@ def gpu_cost(cell: Cell) -> float:
 
 
 def copy_results(out: Path) -> None:
-    """Let the grid find the results that there are."""
+    """Let the grid find the results that there are; those of an earlier call in the same folder stay as they are."""
     for cell in CELLS:
-        if (HERE / "results" / cell).is_dir():
-            shutil.copytree(HERE / "results" / cell, out / "results" / cell, dirs_exist_ok=True)
+        for source in sorted((HERE / "results" / cell).glob("*")):
+            target = out / "results" / cell / source.name
+            if not target.exists():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, target)
 
 
 @contextlib.contextmanager
@@ -143,12 +146,16 @@ def multi_process_service(session: Session) -> Iterator[None]:
         for name in ("CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY"):
             os.environ[name] = str(folder)
             stack.callback(os.environ.pop, name)
-        with contextlib.suppress(OSError, subprocess.SubprocessError):
+        try:
             subprocess.run([control, "-d"], timeout=PATIENCE, check=True)
-            stack.callback(subprocess.run, [control], input=b"quit\n", timeout=PATIENCE, check=False)
-        if session.run(["-c", "import torch; torch.ones(1, device='cuda')"], CHECK_SECONDS) is None:
-            session.say("cells take turns on the card: MPS does not work")
+        except (OSError, subprocess.SubprocessError) as error:
+            session.say(f"cells take turns on the card: MPS does not start ({error})")
             stack.close()
+        else:
+            stack.callback(subprocess.run, [control], input=b"quit\n", timeout=PATIENCE, check=False)
+            if session.run(["-c", "import torch; torch.ones(1, device='cuda')"], CHECK_SECONDS) is None:
+                session.say("cells take turns on the card: MPS does not work")
+                stack.close()
         yield
 
 

@@ -2,8 +2,9 @@
 
     python -m tools.wrong_answers out_models/jump_perm/res_test_seed1.json
 
-prints for each file how many wrong answers have the right length, the right turns, and a command with two verbs. The
-files are those of test.py, which `python -m paper.reproduce` leaves in out_models/<cell>/.
+prints for each file how many wrong answers have the right length, the right turns, and a command with two different
+verbs (of walk, look, run and jump). The files are those of test.py, which `python -m paper.reproduce` leaves in
+out_models/<cell>/.
 """
 
 import argparse
