@@ -445,7 +445,7 @@ MISTAKES = {  # the command line and what the message must say
     ),
     "no function to ask for": (
         "--primitives 1 --functions 0 --longest_input 3 --longest_study 2 --num_support 1 --num_query 1 --num_val 1",
-        ["100 grammars in a row were excluded", "or fewer queries"],
+        ["without functions copying answers every query", "--longest_study"],
     ),
     "study examples as long as queries": ("--longest_study 8", ["shorter than the longest input, 8", "found 8"]),
     "every grammar taken": (
