@@ -126,22 +126,27 @@ def checkpoint_name(text: str) -> str:
 
 def json_path(text: str) -> Path:
     """Parse the path of a result file, in .json so that no checkpoint is overwritten."""
-    if Path(text).suffix != ".json":
-        raise argparse.ArgumentTypeError(f"expected PATH.json, found {text!r}")
-    return Path(text)
+    return _path_ending(".json", text)
 
 
 def png_path(text: str) -> Path:
     """Parse the path of a picture, in .png so that no other file is overwritten."""
-    if Path(text).suffix != ".png":
-        raise argparse.ArgumentTypeError(f"expected PATH.png, found {text!r}")
-    return Path(text)
+    return _path_ending(".png", text)
 
 
 def html_path(text: str) -> Path:
     """Parse the path of a page, in .html so that no other file is overwritten."""
-    if Path(text).suffix != ".html":
-        raise argparse.ArgumentTypeError(f"expected PATH.html, found {text!r}")
+    return _path_ending(".html", text)
+
+
+def tar_path(text: str) -> Path:
+    """Parse the path of a checkpoint, in .tar."""
+    return _path_ending(".tar", text)
+
+
+def _path_ending(suffix: str, text: str) -> Path:
+    if Path(text).suffix != suffix:
+        raise argparse.ArgumentTypeError(f"expected PATH{suffix}, found {text!r}")
     return Path(text)
 
 

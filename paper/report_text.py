@@ -355,8 +355,8 @@ def show_single_runs(results: Results) -> str:
         older = [f"seed {run.seed}: {state(run)}" for run in results.older[cell]]
         rows.append([f"`{cell}`", ", ".join(counted) + (f"; left out above: {', '.join(older)}" if older else "")])
     failed = [run for runs in cells.values() for run in runs if run.error is not None]
-    errors = [f"- `{run.cell}`, seed {run.seed}, failed: `{last_line(run.error or '')}`" for run in failed]
-    left_out = [f"- left out: `{line}`" for line in results.left_out]
+    errors = [f"- `{run.cell}`, seed {run.seed}, failed: {as_code(last_line(run.error or ''))}" for run in failed]
+    left_out = [f"- left out: {as_code(line)}" for line in results.left_out]
     if not rows and not left_out:
         return ""
     lines = "\n".join([*errors, *left_out])
@@ -369,8 +369,8 @@ def as_code(text: str) -> str:
 
 
 def last_line(text: str) -> str:
-    """Take the last line that says something, as inline code can hold it."""
-    lines = [line.strip() for line in text.replace("`", "'").splitlines() if line.strip()]
+    """Take the last line that says something, or its end."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1][-200:] if lines else "no message"
 
 

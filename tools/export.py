@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from checkpoint import Checkpoint, checkpoint_contents, load_checkpoint, save_checkpoint, without_places
-from common.command_line import OneLineParser, add_model_folder, checkpoint_name, run_script
+from common.command_line import OneLineParser, add_model_folder, checkpoint_name, run_script, tar_path
 from common.devices import add_device_options, choose_device
 from common.errors import UserError
 from evaluate import QUERIES_AT_ONCE, Answer, answer_episodes, count, find_test
@@ -28,13 +28,6 @@ KEPT = (
     "dropout_stream_of_seeds",
     "scan_files",
 )  # of what a checkpoint says of its training
-
-
-def tar_path(text: str) -> Path:
-    """Parse the path of a checkpoint, in .tar."""
-    if Path(text).suffix != ".tar":
-        raise argparse.ArgumentTypeError(f"expected PATH.tar, found {text!r}")
-    return Path(text)
 
 
 def parse_arguments() -> argparse.Namespace:
