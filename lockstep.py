@@ -12,14 +12,14 @@ Letters: R runs, N sequences of T steps, Q queries of U output steps, V output s
 """
 
 import itertools
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from common.devices import recorded
 from common.errors import UserError
 from episode_batch import EpisodeBatch, Sequences
 from evaluate import Accuracy, judge, up_to_end
@@ -31,7 +31,6 @@ from training_step import LR_DECAY, MAX_GRADIENT_NORM, make_optimizer
 
 ROW_ALIGNMENT = 4  # numbers, 16 bytes in float32: what a GPU loads at a time
 N_HOST_BUFFERS = 4  # so many steps may be prepared while the GPU is at work
-N_WARM_UP = 3  # steps before the graph is recorded, as torch's notes on CUDA graphs advise
 
 
 class Shapes(NamedTuple):
@@ -114,22 +113,6 @@ def joined_episodes(batches: Sequence[EpisodeBatch]) -> EpisodeBatch:
     assert len(counts) == 1, f"episodes of different sizes: {counts}"
     parts = {name: joined([getattr(batch, name) for batch in batches]) for name in Shapes._fields}
     return EpisodeBatch(**parts, is_support=torch.cat([batch.is_support for batch in batches]))
-
-
-def recorded(work: Callable[[], None], device: torch.device) -> torch.cuda.CUDAGraph:
-    """Record work on tensors that stay where they are as a graph, after doing it a few times."""
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.device(device):
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".*capturable=True")  # Adam, of being run before it is recorded
-            for _ in range(N_WARM_UP):
-                work()
-        torch.cuda.current_stream().wait_stream(side)
-        with torch.cuda.graph(graph):
-            work()
-    return graph
 
 
 class Validation:

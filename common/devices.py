@@ -3,7 +3,8 @@
 import argparse
 import ctypes
 import os
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from common.errors import UserError
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # glibc's numbers of these settings, in malloc.h
 LARGEST_THRESHOLDS = 2**30, 2**25  # bytes; the second is the most that older glibc takes
+N_WARM_UP = 3  # runs before a graph is recorded, as torch's notes on CUDA graphs advise
 
 
 def add_device_options(parser: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
@@ -69,3 +71,19 @@ def restore_torch_states(states: Mapping[str, Any], device: torch.device) -> Non
     torch.set_rng_state(states["torch"])
     if device.type == "cuda" and states["cuda"] is not None:
         torch.cuda.set_rng_state(states["cuda"], device)
+
+
+def recorded(work: Callable[[], None], device: torch.device) -> torch.cuda.CUDAGraph:
+    """Record work on tensors that stay where they are as a graph, after doing it a few times."""
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.device(device):
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*capturable=True")  # Adam, of being run before it is recorded
+            for _ in range(N_WARM_UP):
+                work()
+        torch.cuda.current_stream().wait_stream(side)
+        with torch.cuda.graph(graph):
+            work()
+    return graph

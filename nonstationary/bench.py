@@ -3,7 +3,8 @@
     python -m nonstationary.bench
 
 Everything is measured in CPU seconds of one thread (wall seconds on a GPU) as the median of several repeats; a step
-and the bare network take turns, so that a busy machine slows both. Writes JSON.
+and the bare network take turns, so that a busy machine slows both. On a GPU the step is replayed from a CUDA graph, as
+in training, and "eager" is the same step without it. Writes JSON.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from common.devices import choose_device, describe_device, keep_freed_memory
 from common.files import save_json
 from common.provenance import provenance
 from common.timing import medians
+from nonstationary.graphed_step import GraphedStep
 from nonstationary.network_config import POSITIONS, RECURRENT, NetworkConfig
 from nonstationary.networks import make_network
 from nonstationary.options import add_device_options
@@ -68,7 +70,9 @@ def bench_training(config: NetworkConfig, shape: tuple[int, int, int], repeats: 
     batch, length, hidden = shape
     generator = torch.Generator().manual_seed(1)
     network = make_network(config, seed=1).to(device)
-    optimizer = torch.optim.Adam([one for one in network.parameters() if one.requires_grad], fused=True)
+    is_gpu = device.type == "cuda"
+    trained = [one for one in network.parameters() if one.requires_grad]
+    optimizer = torch.optim.Adam(trained, fused=True, capturable=is_gpu)
     bare: nn.RNN | nn.LSTM
     if config.model == "rnn":
         bare = nn.RNN(config.num_symbols, hidden, nonlinearity="relu").to(device)
@@ -77,15 +81,24 @@ def bench_training(config: NetworkConfig, shape: tuple[int, int, int], repeats: 
     symbols = sample(Source(), batch, length, generator).symbols.to(device)
     inputs = functional.one_hot(symbols.T, config.num_symbols).float()
 
-    def step() -> None:
+    def eager() -> None:
         train_on_batch(network, optimizer, sample(Source(), batch, length, generator).symbols.to(device))
+
+    graphed = GraphedStep(network, optimizer)
+
+    def replayed() -> None:
+        graphed(sample(Source(), batch, length, generator).symbols.to(device))
 
     def bare_step() -> None:
         bare.zero_grad()
         bare(inputs)[0].mean().backward()
 
-    own, plain = medians([step, bare_step], repeats, device)
-    return {"network": asdict(config), "shape": shape, "step_seconds": own, "bare_seconds": plain}
+    report = {"network": asdict(config), "shape": shape}
+    if is_gpu:  # the graph first: it is recorded where no other step has been
+        names, steps = ["step_seconds", "eager_seconds", "bare_seconds"], [replayed, eager, bare_step]
+    else:
+        names, steps = ["step_seconds", "bare_seconds"], [eager, bare_step]
+    return {**report, **dict(zip(names, medians(steps, repeats, device), strict=True))}
 
 
 def name_of(network: dict[str, Any]) -> str:
@@ -104,6 +117,8 @@ def show(report: dict[str, Any]) -> str:
         own, plain = one["step_seconds"], one["bare_seconds"]
         ratio = f"{own / plain:.2f}" if one["network"]["model"] in RECURRENT else "—"  # another kind of network
         times = f"{1000 * own:>8.1f} ms{1000 * plain:>9.1f} ms{ratio:>8}"
+        if "eager_seconds" in one:
+            times += f"   eager {1000 * one['eager_seconds']:.1f} ms"
         lines.append(f"{name_of(one['network']):<22}{shape:>14}{times}")
     return "\n".join(lines)
 

@@ -15,6 +15,7 @@ from common.errors import UserError
 from common.learning_curve import Curve
 from common.provenance import provenance
 from common.run_loop import interrupts_noticed
+from nonstationary.graphed_step import GraphedStep
 from nonstationary.network_file import TrainedNetwork, save_network
 from nonstationary.networks import make_network
 from nonstationary.recurrent import State
@@ -64,7 +65,11 @@ class Training:
         self.source, self.config = training_source(args), config_of(args)
         self.network = (make_network(self.config, args.model_init_seed) if network is None else network).to(device)
         trained = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
-        self.optimizer = torch.optim.Adam(trained, lr=args.lr, fused=True)
+        self.optimizer = torch.optim.Adam(trained, fused=True, **self.adam_settings())
+        self.graphed: GraphedStep | None = None
+        if device.type == "cuda":
+            settings = args.chunk_length, args.clip_grad_norm, args.carry_state
+            self.graphed = GraphedStep(self.network, self.optimizer, *settings)
         torch.manual_seed(args.seed)  # dropout
         self.generator = torch.Generator().manual_seed(args.seed)
         self.state: State | None = None
@@ -74,10 +79,17 @@ class Training:
         self.seconds_before = 0.0
         self.started = time.monotonic()
 
+    def adam_settings(self) -> dict[str, Any]:
+        """Choose what a graph needs on a GPU: it reads a learning rate that is a tensor anew at every replay."""
+        if self.device.type == "cuda":
+            return {"lr": torch.tensor(self.args.lr, device=self.device), "capturable": True}
+        return {"lr": self.args.lr, "capturable": False}
+
     def go_on_from(self, trained: TrainedNetwork) -> None:
         """Take over all that a checkpoint holds beside its network."""
         saved = trained.saved
         self.optimizer.load_state_dict(saved["optimizer_state"])
+        self.optimizer.param_groups[0].update(self.adam_settings())  # the run may have been on another device
         restore_torch_states(saved["random_states"], self.device)
         self.generator.set_state(saved["random_states"]["sequences"])
         carried = saved["carried_state"]
@@ -110,21 +122,26 @@ class Training:
         return self.seconds_before + time.monotonic() - self.started
 
     def draw(self) -> Tensor:
-        """Draw a batch of training sequences."""
+        """Draw a batch of training sequences; a GPU fetches it while the host goes on."""
         lengths = lengths_of(self.args)
         which = int(torch.randint(len(lengths), (), generator=self.generator)) if len(lengths) > 1 else 0
-        sequences = sample(self.source, self.args.batch_size, lengths[which], self.generator)
-        return sequences.symbols.to(self.device)
+        symbols = sample(self.source, self.args.batch_size, lengths[which], self.generator).symbols
+        if self.device.type == "cpu":
+            return symbols
+        return symbols.pin_memory().to(self.device, non_blocking=True)
 
     def train_one(self) -> StepResult:
         """Take a gradient step on fresh sequences."""
         args = self.args
         rate = learning_rate(self.step, args.lr, args.warmup_steps, args.train_steps, args.final_lr_fraction)
-        self.optimizer.param_groups[0]["lr"] = rate
         symbols = self.draw()
-        result = train_on_batch(
-            self.network, self.optimizer, symbols, self.state, args.chunk_length, args.clip_grad_norm
-        )
+        if self.graphed is not None:
+            self.optimizer.param_groups[0]["lr"].fill_(rate)
+            result = self.graphed(symbols, self.state)
+        else:
+            self.optimizer.param_groups[0]["lr"] = rate
+            settings = args.chunk_length, args.clip_grad_norm
+            result = train_on_batch(self.network, self.optimizer, symbols, self.state, *settings)
         if args.carry_state:
             self.state = result.state
         self.loss_sum += result.loss
@@ -181,7 +198,7 @@ class Training:
         """
         self.check_finite(result)
         loss = self.loss_sum.item() / self.loss_count
-        rate = self.optimizer.param_groups[0]["lr"]
+        rate = float(self.optimizer.param_groups[0]["lr"])
         seconds, norm = round(self.seconds, 2), result.gradient_norm.item()
         row = Row(self.step, self.symbols, seconds, rate, loss, yardstick.optimal_loss, norm)
         if with_regret:

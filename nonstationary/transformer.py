@@ -28,6 +28,8 @@ class TransformerNetwork(nn.Module):
     Shape: symbols (B, T) int64, None -> logits (B, T, K), None; it has no state.
     """
 
+    slopes: Tensor
+
     def __init__(self, config: NetworkConfig, generator: torch.Generator) -> None:
         super().__init__()
         self.config = config
@@ -35,6 +37,7 @@ class TransformerNetwork(nn.Module):
         self.embedding = nn.Embedding(config.num_symbols, width)
         std = config.emb_init_scale
         nn.init.trunc_normal_(self.embedding.weight, std=std, a=-2 * std, b=2 * std, generator=generator)
+        self.register_buffer("slopes", torch.tensor(alibi_slopes(config.nheads)), persistent=False)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config, generator) for _ in range(config.nlayers))
         self.output = linear(width, config.num_symbols, generator)
@@ -56,7 +59,7 @@ class TransformerNetwork(nn.Module):
             hidden = self.dropout(hidden + sinusoids(steps, config.emb_size, config.max_time))
         elif config.pos_enc == "relative":
             distances = sinusoids(steps + 1, config.width_of_heads, config.max_time)
-        mask = attention_mask(length, config, symbols.device)
+        mask = attention_mask(length, config, self.slopes)
         for layer in self.blocks:
             hidden = layer(hidden, mask, distances)
         return self.output(hidden).view(*shape, -1), None
@@ -199,21 +202,20 @@ def alibi_slopes(nheads: int) -> list[float]:
     return slopes + between[: nheads - power]
 
 
-def attention_mask(length: int, config: NetworkConfig, device: torch.device) -> Tensor | None:
+def attention_mask(length: int, config: NetworkConfig, slopes: Tensor) -> Tensor | None:
     """Make what is added to the scores: minus infinity where a step may not look, (1, 1 or h with alibi, T, T).
 
-    None stands for "all steps so far", which needs no mask.
+    None stands for "all steps so far", which needs no mask. `slopes`, (h,), are those of alibi_slopes.
     """
     window, position = config.attention_window, config.pos_enc
     if window is None and position in ("none", "sincos"):
         return None
-    steps = torch.arange(length, device=device)
+    steps = torch.arange(length, device=slopes.device)
     distance = steps[:, None] - steps
     is_hidden = distance < 0
     if window is not None:
         is_hidden |= distance > window // 2
-    mask = torch.zeros(1, 1, length, length, device=device)  # four dimensions, or torch takes a slow way
+    mask = slopes.new_zeros(1, 1, length, length)  # four dimensions, or torch takes a slow way
     if position == "alibi":
-        slopes = torch.tensor(alibi_slopes(config.nheads), device=device)
         mask = slopes[:, None, None] * (0.5 - distance).masked_fill(distance == 0, 0.0)[None, None]
     return mask.masked_fill(is_hidden, -math.inf)

@@ -395,7 +395,7 @@ def test_alibi_biases():
         [[0.0, hidden, hidden, hidden], [-0.5, 0, hidden, hidden], [-1.5, -0.5, 0, hidden], [-2.5, -1.5, -0.5, 0]]
     )
     expected = torch.stack([falling / 16, falling / 256])[None]
-    torch.testing.assert_close(attention_mask(4, config, torch.device("cpu")), expected)
+    torch.testing.assert_close(attention_mask(4, config, torch.tensor(alibi_slopes(config.nheads))), expected)
 
 
 def test_relative_scores_are_those_of_a_double_loop():

@@ -15,7 +15,10 @@ from test_nonstationary_networks import TRANSFORMERS, VARIANTS, WHOLE, WITH_STAT
 from torch.nn import functional
 from torch.nn.utils import parameters_to_vector
 
+import nonstationary.graphed_step
 import nonstationary.training
+from common.devices import N_WARM_UP
+from nonstationary.graphed_step import GraphedStep
 from nonstationary.network_config import NetworkConfig
 from nonstationary.network_file import load_network
 from nonstationary.networks import make_network
@@ -128,6 +131,63 @@ def test_a_carried_state_goes_on_where_the_last_batch_ended(name, chunk_length):
     loss, _ = sequence_loss(network, second, state, chunk_length)
     torch.testing.assert_close(loss, functional.cross_entropy(logits.transpose(1, 2), second[:, 1:]))
     assert abs(loss - sequence_loss(network, second, None, chunk_length)[0]) > 1e-4
+
+
+# The step of a GPU
+
+has_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+GRAPHED = WHOLE | WITH_STATE
+
+
+class StandIn:
+    """What a recorded graph promises, on a CPU: warming up has run the work, a replay runs it again."""
+
+    def __init__(self, work, device):
+        for _ in range(N_WARM_UP + 1):
+            work()
+        self.replay = work
+
+
+def steps_taken(name, device, has_moments, take):
+    """Losses and gradient norms of steps on batches of two lengths at falling rates, and the weights after them."""
+    network = shaken(GRAPHED[name]).to(device)
+    optimizer = torch.optim.Adam(
+        trained_parameters(network), torch.tensor(1e-2, device=device), fused=True, capturable=device == "cuda"
+    )
+    if has_moments:  # as of a run that goes on
+        train_on_batch(network, optimizer, drawn(3, 8).to(device))
+    take = take(network, optimizer)
+    found, state = [], None
+    for number, length in enumerate((12, 12, 7, 12, 7)):
+        optimizer.param_groups[0]["lr"].fill_(1e-2 / (number + 1))
+        symbols = torch.randint(3, (3, length), generator=torch.Generator().manual_seed(number)).to(device)
+        result = take(symbols, state)
+        state = result.state
+        found += [result.loss.item(), result.gradient_norm.item()]
+    return torch.tensor(found), parameters_to_vector(network.parameters()).detach().cpu()
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=(pytest.mark.gpu, has_gpu))])
+@pytest.mark.parametrize("has_moments", [False, True])
+@pytest.mark.parametrize(
+    ("name", "chunk_length"), [*((name, None) for name in GRAPHED), *((name, 5) for name in WITH_STATE)]
+)
+def test_a_recorded_step_is_a_step(monkeypatch, name, chunk_length, has_moments, device):
+    """Replays learn what steps one by one do, whatever was done to record them: state, moments, rates, lengths."""
+    if device == "cpu":
+        monkeypatch.setattr(nonstationary.graphed_step, "recorded", StandIn)
+
+    def eager(network, optimizer):
+        return lambda symbols, state: train_on_batch(network, optimizer, symbols, state, chunk_length)
+
+    def graphed(network, optimizer):
+        return GraphedStep(network, optimizer, chunk_length, carries_state=name in WITH_STATE)
+
+    expected = steps_taken(name, device, has_moments, eager)
+    for found, wanted in zip(steps_taken(name, device, has_moments, graphed), expected, strict=True):
+        torch.testing.assert_close(
+            found, wanted, rtol=0 if device == "cpu" else 1e-4, atol=0 if device == "cpu" else 1e-5
+        )
 
 
 # The step

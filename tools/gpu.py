@@ -5,8 +5,8 @@
 
 In this order, in the folder OUT:
 
-1. checks: the tests that need a GPU (they hold losses, gradients, weights and answers to those of the CPU), and
-   train.py --seeds with a stop on the way, and test.py;
+1. checks: the tests that need a GPU (they hold losses, gradients, weights and answers to those of the CPU, recorded
+   steps to others), and train.py --seeds with a stop on the way, and test.py;
 2. bench: milliseconds of an eager step and of the plain version (bench_eager.json), and of the lock step
    (bench_lock_step.json);
 3. grid: every cell with five seeds, the dearest cell first, until the time is over. A cell is begun only if it can end
@@ -63,7 +63,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def check(session: Session) -> bool:
     """Run the tests that need a GPU, and the scripts; says whether these work."""
-    tests = [str(HERE / "tests" / f"test_{name}.py") for name in ("devices", "lockstep")]
+    tests = [str(HERE / "tests" / f"test_{name}.py") for name in ("devices", "lockstep", "nonstationary_training")]
     options = ["-m", "gpu", "--tb=short", "-v", "-p", "no:cacheprovider"]
     session.run(["-m", "pytest", *options, *tests], CHECK_SECONDS)
     where = ["--gpu", session.gpu, "--dir_model", "checks"]

@@ -1,0 +1,90 @@
+"""A gradient step on a GPU as one CUDA graph: thousands of small operations, launched all at once."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from common.devices import recorded, restore_torch_states, torch_states
+from nonstationary.recurrent import State
+from nonstationary.training_step import StepResult, train_on_batch
+
+
+class Recording(NamedTuple):
+    """A step on a batch of one shape, with the tensors that it reads and writes at every replay."""
+
+    graph: torch.cuda.CUDAGraph
+    symbols: Tensor  # (B, T) int64
+    state: State | None  # of the network before the first symbol
+    results: list[StepResult]  # one, whose tensors every replay overwrites
+
+
+class GraphedStep:
+    """Does what `train_on_batch` does; records it at the first batch of each shape, and replays it from then on.
+
+    Args:
+        network: from make_network, on a GPU.
+        optimizer: Adam over its weights, `capturable`; its learning rate has to be a tensor if it changes.
+        chunk_length: as of train_on_batch.
+        clip_grad_norm: as of train_on_batch.
+        carries_state: whether batches come with the state after the batch before, all zeros if None.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        chunk_length: int | None = None,
+        clip_grad_norm: float = 1.0,
+        carries_state: bool = False,
+    ) -> None:
+        self._network, self._optimizer = network, optimizer
+        self._chunk_length, self._clip_grad_norm, self._carries_state = chunk_length, clip_grad_norm, carries_state
+        self._recordings: dict[torch.Size, Recording] = {}
+
+    def __call__(self, symbols: Tensor, state: State | None = None) -> StepResult:
+        """Take a gradient step; the next one on a batch of this shape overwrites what it returns."""
+        if symbols.shape not in self._recordings:
+            self._recordings[symbols.shape] = self._record(symbols)
+        recording = self._recordings[symbols.shape]
+        recording.symbols.copy_(symbols)
+        for number, held in enumerate(recording.state or ()):
+            if state is None:
+                held.zero_()
+            else:
+                held.copy_(state[number])
+        recording.graph.replay()
+        return recording.results[0]
+
+    def _record(self, symbols: Tensor) -> Recording:
+        """Record a step; of the steps taken to warm up nothing remains."""
+        held, state = symbols.clone(), self._zero_state(symbols) if self._carries_state else None
+        results: list[StepResult] = []
+
+        def step() -> None:
+            settings = self._chunk_length, self._clip_grad_norm
+            results[:] = [train_on_batch(self._network, self._optimizer, held, state, *settings)]
+
+        changed = self._changed()
+        before, random_states = [tensor.clone() for tensor in changed], torch_states(symbols.device)
+        graph = recorded(step, symbols.device)
+        for tensor, value in zip(changed, before, strict=True):
+            tensor.copy_(value)
+        restore_torch_states(random_states, symbols.device)
+        return Recording(graph, held, state, results)
+
+    def _zero_state(self, symbols: Tensor) -> State:
+        with torch.no_grad():
+            _, state = self._network(symbols[:, :1], None)
+        return tuple(torch.zeros_like(part) for part in state)
+
+    def _changed(self) -> list[Tensor]:
+        """List the tensors that a step changes: weights, and Adam's moments, which are made if it has none yet."""
+        changed = []
+        for weight in (weight for group in self._optimizer.param_groups for weight in group["params"]):
+            moments = self._optimizer.state[weight]
+            if not moments:  # as Adam would make them at its first step
+                moments["step"] = torch.zeros((), device=weight.device)
+                moments["exp_avg"], moments["exp_avg_sq"] = (torch.zeros_like(weight.detach()) for _ in range(2))
+            changed += [weight.detach(), *moments.values()]
+        return changed
