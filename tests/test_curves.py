@@ -1,4 +1,4 @@
-"""Learning curves: what is read of their files, and the picture of several."""
+"""Learning curves: what is read of their files, the picture of several, and which runs took off."""
 
 import math
 from pathlib import Path
@@ -10,6 +10,7 @@ from matplotlib.colors import to_rgba
 from script_runs import assert_one_line, run_file
 
 from common.learning_curve import Curve, read_rows
+from paper.rates import wilson_interval
 from tools.curves import COLOURS, LINES, LearningCurve, draw, read_measures, short_names
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -113,3 +114,38 @@ def test_a_file_that_cannot_be_drawn_is_one_line(tmp_path, case):
     outcome = run_file(SCRIPT, tmp_path / "a.csv", tmp_path / "net.csv", "--out", tmp_path / "curves.png")
     assert_one_line(outcome, "curves.py", said)
     assert not (tmp_path / "curves.png").exists()
+
+
+# Counting which runs took off
+
+TAKE_OFF = ROOT / "tools" / "take_off.py"
+
+
+def write_run(path, *accuracies):
+    """A curve with these accuracies at episodes 100, 200 and so on."""
+    path.parent.mkdir(exist_ok=True)
+    lines = [f"{100 * k},1.0,0.001,0.5,,{value}" for k, value in enumerate(accuracies, 1)]
+    path.write_text("\n".join([MAIN.splitlines()[0], *lines, ""]))
+
+
+def test_runs_that_stay_up_are_counted_by_folder(tmp_path):
+    """A run that comes down again has not taken off; those cut off earlier count as far as they go."""
+    write_run(tmp_path / "a" / "seed1.csv", 20.0, 99.0, 100.0)
+    write_run(tmp_path / "a" / "seed2.csv", 100.0, 98.0, 99.0)
+    write_run(tmp_path / "a" / "seed10.csv", 100.0, 98.0)
+    write_run(tmp_path / "b" / "seed1.csv", 0.0, 7.0, 7.0)
+    code, said, err = run_file(TAKE_OFF, *tmp_path.glob("*/*.csv"), "--by", "200")
+    assert (code, err) == (0, "")
+    _, first, second = (line.split(maxsplit=1) for line in said.splitlines())
+    assert first[0].endswith("/a") and second[0].endswith("/b")
+    low, high = wilson_interval(2, 3)
+    assert first[1].split() == f"2 of 3 {low:.0f} to {high:.0f} % 250 (200 to 300) 200 to 300 3 of 3 seed10 98".split()
+    assert second[1].split() == ["0", "of", "1", "0", "to", "79", "%", "—", "300", "0", "of", "1", "seed1", "7"]
+
+
+@pytest.mark.parametrize("case", [case for case in BAD if case not in ("no measures", "another axis")])
+def test_a_file_that_cannot_be_counted_is_one_line(tmp_path, case):
+    text, said = BAD[case]
+    if text is not None:
+        (tmp_path / "net.csv").write_text(text)
+    assert_one_line(run_file(TAKE_OFF, tmp_path / "net.csv"), "take_off.py", said)
