@@ -27,7 +27,7 @@ STYLES = {
 }
 NETWORK_COLOURS = ("#0072B2", "#D55E00", "#CC79A7", "#56B4E9")
 LINES = ("-", "-.", ":", (0, (6, 2, 1, 2, 1, 2)))  # for more networks than colours
-HATCHES = ("", "...", "xxx", "ooo")  # of their bars; exact predictors have ///
+HATCHES = ("", "...", "xxx", "|||")  # of their bars; exact predictors have ///
 TRUTH = "#BBBBBB"
 ROWS_DRAWN = 30  # sequences of a source in the picture of partitions
 DOTS_AN_INCH = 120
