@@ -226,6 +226,17 @@ def test_a_folder_with_something_in_it_is_refused(tmp_path):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_results_curves_and_wrong_answers_are_packed(tmp_path):
+    """Under the paths that they have in a checkout; networks are not, which weigh too much."""
+    kept = ["out_models/me/res_test_seed1.json", "results/me/seed1.csv", "results/me/seed1.json"]
+    for name in [*kept, "out_models/me/net_seed1.tar", "out_models/me/seed1.log"]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    tools.gpu.pack_results(tmp_path)
+    with tarfile.open(tmp_path / "results.tar.gz") as archive:
+        assert archive.getnames() == kept
+
+
 def test_without_a_gpu_nothing_is_begun(tmp_path):
     """One line says that there is none, and no folder is made."""
     assert_one_line(run_file(ROOT / "tools" / "gpu.py", "--out", tmp_path / "out"), "gpu.py", "no usable GPU")
@@ -295,23 +306,34 @@ def test_bench_is_asked_for_one_thing(tmp_path):
 
 
 def test_wrong_answers_are_counted_by_kind(tmp_path):
-    """Length, turns and the number of verbs, of each file on a line of its own."""
+    """Length, turns and the number of verbs, of each file on a line of its own; and what fails in all of them."""
     wrong = [
         {"query": "jump left and run", "target": "I_TURN_LEFT I_JUMP I_RUN", "output": "I_TURN_LEFT I_RUN I_RUN"},
         {"query": "jump left", "target": "I_TURN_LEFT I_JUMP", "output": "I_JUMP I_TURN_LEFT"},
         {"query": "jump", "target": "I_JUMP", "output": ""},
     ]
-    (tmp_path / "some.json").write_text(json.dumps({"split": "addprim_jump", "wrong": wrong}))
-    (tmp_path / "none.json").write_text(json.dumps({"split": "addprim_jump", "wrong": []}))
-    outcome = run_file(ROOT / "tools" / "wrong_answers.py", tmp_path / "some.json", tmp_path / "none.json")
-    assert outcome.code == 0
-    assert outcome.out.splitlines() == [
-        f"{tmp_path}/some.json: 3 wrong answers, 2 of the right length, 1 with the right turns, 1 to two verbs",
-        f"{tmp_path}/none.json: 0 wrong answers, 0 of the right length, 0 with the right turns, 0 to two verbs",
+    found = {"some": wrong, "others": wrong[1:], "none": [], "longer": [{**wrong[2], "output": "I_JUMP I_JUMP"}]}
+    for name, answers in found.items():
+        report = {"split": "addprim_jump", "total": 10, "wrong": answers}
+        (tmp_path / f"{name}.json").write_text(json.dumps(report))
+
+    def lines(*names):
+        outcome = run_file(ROOT / "tools" / "wrong_answers.py", *(tmp_path / f"{name}.json" for name in names))
+        assert (outcome.code, outcome.err) == (0, "")
+        return [line.removeprefix(f"{tmp_path}/") for line in outcome.out.splitlines()]
+
+    assert lines("some") == [
+        "some.json: 3 wrong answers, 1 too short, 0 too long, 1 with the right length and turns, 1 to two verbs"
     ]
+    assert lines("longer", "none") == [
+        "longer.json: 1 wrong answers, 0 too short, 1 too long, 0 with the right length and turns, 0 to two verbs",
+        "none.json: 0 wrong answers, 0 too short, 0 too long, 0 with the right length and turns, 0 to two verbs",
+        "wrong in all 2: 0 of 10, in some: 1",
+    ]
+    assert lines("some", "others")[-1] == "wrong in all 2: 2 of 10, in some: 3; by output length 1: 1, 2: 1"
     for content, reason in (
         ("{}", "wrong answers"),
-        ('{"split": "length", "wrong": []}', "addprim_jump, found length"),
+        ('{"split": "simple", "wrong": []}', "found simple"),
     ):
         (tmp_path / "some.json").write_text(content)
         outcome = run_file(ROOT / "tools" / "wrong_answers.py", tmp_path / "some.json")

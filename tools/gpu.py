@@ -12,8 +12,8 @@ In this order, in the folder OUT:
 3. grid: every cell with five seeds, the dearest cell first, until the time is over. A cell is begun only if it can end
    in time, as far as the finished ones tell. --jobs 6 trains six cells at once, with NVIDIA's multi-process service
    (MPS) if it is there, without which they would take turns. --missing leaves out what has a result in results/. After
-   each cell the results are packed into results.tar.gz, laid out as in results/. Networks of a few cells are kept
-   without their training.
+   each cell results/ and the lists of wrong answers in out_models/ are packed into results.tar.gz. Networks of a few
+   cells are kept without their training.
 
 OUT must be new or empty, or be that of an earlier call, whose grid then goes on: cells that were cut off resume from
 their checkpoints.
@@ -160,8 +160,9 @@ def multi_process_service(session: Session) -> Iterator[None]:
 
 
 def pack_results(out: Path) -> None:
-    """Put the results that there are into one file."""
-    paths = sorted(itertools.chain(out.glob("results/*/*.json"), out.glob("results/*/*.csv")))
+    """Put the results that there are into one file, with what test.py wrote, which lists the wrong answers."""
+    patterns = "results/*/*.json", "results/*/*.csv", "out_models/*/res_test_*.json"
+    paths = sorted(itertools.chain.from_iterable(map(out.glob, patterns)))
     with written_whole(out / "results.tar.gz") as file, tarfile.open(fileobj=file, mode="w:gz") as archive:
         for path in paths:
             archive.add(path, path.relative_to(out))

@@ -1,13 +1,16 @@
-"""Count what is wrong in the wrong answers to add jump.
+"""Count what is wrong in the wrong answers to SCAN commands, and which commands fail in every run.
 
     python -m tools.wrong_answers out_models/jump_perm/res_test_seed1.json
+    python -m tools.wrong_answers out_models/length_standard/res_test_seed*.json
 
-prints for each file how many wrong answers have the right length, the right turns, and a command with two different
-verbs (of walk, look, run and jump). The files are those of test.py, which `python -m paper.reproduce` leaves in
-out_models/<cell>/.
+prints for each file how many wrong answers are shorter or longer than they should be, how many have the right length
+and the right turns, and how many are to a command with two different verbs (of walk, look, run and jump). For several
+files of one split it says at the end which commands are answered wrong in all of them, by output length. The files are
+those of test.py, which `python -m paper.reproduce` leaves in out_models/<cell>/.
 """
 
 import argparse
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,9 +18,7 @@ from typing import Any
 from common.command_line import OneLineParser, run_script
 from common.errors import UserError
 from common.files import read_json_object
-from scan_util import PRIMITIVES
-
-SPLIT = "addprim_jump"
+from scan_util import PRIMITIVES, TESTED_SPLITS
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -27,18 +28,18 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def read_wrong(path: Path) -> list[dict[str, Any]]:
-    """Read the wrong answers of a test.
+def read_test(path: Path) -> dict[str, Any]:
+    """Read what test.py wrote.
 
     Raises:
-        UserError: if the file does not list them, or is of another split.
+        UserError: if the file does not list the wrong answers, or is not of a split of SCAN.
     """
     report = read_json_object(path)
     if report is None or not isinstance(report.get("wrong"), list):
         raise UserError(f"{path}: expected what test.py writes, with its list of wrong answers")
-    if report.get("split") != SPLIT:
-        raise UserError(f"{path}: expected a test on {SPLIT}, found {report.get('split')}")
-    return list(report["wrong"])
+    if report.get("split") not in TESTED_SPLITS:
+        raise UserError(f"{path}: expected a test on one of {', '.join(TESTED_SPLITS)}, found {report.get('split')}")
+    return report
 
 
 def shape_of(actions: str) -> list[str]:
@@ -49,17 +50,35 @@ def shape_of(actions: str) -> list[str]:
 def describe(wrong: Sequence[Mapping[str, str]]) -> str:
     """Count the kinds of wrong answers."""
     pairs = [(answer["target"], answer["output"]) for answer in wrong]
-    same_length = sum(len(target.split()) == len(output.split()) for target, output in pairs)
+    missing = [len(target.split()) - len(output.split()) for target, output in pairs]
     same_turns = sum(shape_of(target) == shape_of(output) for target, output in pairs)
     two_verbs = sum(len(set(PRIMITIVES).intersection(answer["query"].split())) == 2 for answer in wrong)
-    counts = [f"{same_length} of the right length", f"{same_turns} with the right turns", f"{two_verbs} to two verbs"]
+    counts = [f"{sum(n > 0 for n in missing)} too short", f"{sum(n < 0 for n in missing)} too long"]
+    counts += [f"{same_turns} with the right length and turns", f"{two_verbs} to two verbs"]
     return f"{len(wrong)} wrong answers, {', '.join(counts)}"
 
 
+def describe_all(tests: Sequence[Mapping[str, Any]]) -> str:
+    """Say which commands are answered wrong in every test; one that was asked with several support sets, in each."""
+    lengths = {answer["query"]: len(answer["target"].split()) for test in tests for answer in test["wrong"]}
+    always = {(answer["query"], answer.get("support_set", 0)) for answer in tests[0]["wrong"]}
+    ever = set(always)
+    for test in tests[1:]:
+        wrong = {(answer["query"], answer.get("support_set", 0)) for answer in test["wrong"]}
+        always, ever = always & wrong, ever | wrong
+    by_length = sorted(Counter(lengths[query] for query, _ in always).items())
+    text = f"wrong in all {len(tests)}: {len(always)} of {tests[0]['total']}, in some: {len(ever)}"
+    return text + ("; by output length " + ", ".join(f"{length}: {n}" for length, n in by_length) if by_length else "")
+
+
 def main() -> None:
-    """Print a line a file."""
-    for path in parse_arguments().files:
-        print(f"{path}: {describe(read_wrong(path))}")
+    """Print a line a file, and one for all of them."""
+    paths = parse_arguments().files
+    tests = [read_test(path) for path in paths]
+    for path, test in zip(paths, tests, strict=True):
+        print(f"{path}: {describe(test['wrong'])}")
+    if len(tests) > 1 and len({(test["split"], test["total"]) for test in tests}) == 1:
+        print(describe_all(tests))
 
 
 if __name__ == "__main__":
