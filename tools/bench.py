@@ -13,7 +13,6 @@ The arithmetic is counted from the shapes of each episode and held against the r
 import argparse
 import functools
 import itertools
-import math
 import multiprocessing
 import platform
 import resource
@@ -315,13 +314,18 @@ def bench_lock_step(episode_type: str, n_runs: int, data_dir: Path, device: torc
     }
 
 
+def shown_peak(row: dict[str, Any]) -> str:
+    """Write the gigabytes that a GPU needed; on a CPU they are not measured."""
+    return "—" if row["peak_gb"] is None else f"{row['peak_gb']:.2f}"
+
+
 def print_training(row: dict[str, Any]) -> None:
     """Print a line of the training table."""
     stages = " ".join(f"{row['stages_ms'][name]:9.2f}" for name in STAGES)
     print(
         f"{row['episode_type']:23} {row['ms']:7.1f} {1000 / row['ms']:7.1f} {stages} {row['plain_ms']:8.1f} "
         f"{row['ratio']:6.2f} {row['gflop']:6.2f} {row['matrix_gflop_per_s']:9.0f} {row['share_of_matrix_rate']:7.0%} "
-        f"{row['untrained_queries_per_s']:9.0f} {row['peak_gb'] or math.nan:7.2f}",
+        f"{row['untrained_queries_per_s']:9.0f} {shown_peak(row):>7}",
         flush=True,
     )
 
@@ -383,7 +387,7 @@ def measure(args: argparse.Namespace, device: torch.device) -> dict[str, Sequenc
         for episode_type, n_runs in itertools.product(args.episode_types, args.lock_step):
             row = bench_lock_step(episode_type, n_runs, args.data_dir, device, 10 * args.repeats)
             times = f"{row['ms_a_step']:10.2f} {row['ms_an_episode']:14.2f} {row['first_step_s']:14.1f}"
-            print(f"{episode_type:35} {n_runs:5} {times} {row['peak_gb'] or math.nan:8.2f}", flush=True)
+            print(f"{episode_type:35} {n_runs:5} {times} {shown_peak(row):>8}", flush=True)
             rows.append(row)
         return {"lock_step": rows}
     stages = " ".join(f"{name:>9}" for name in STAGES)
