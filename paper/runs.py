@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from common.files import save_bytes, save_json
+from common.files import read_json_object, save_bytes, save_json
 from paper.cells import Cell, recipe_of, unlike_recipe
 from paper.processes import TICK, execute, recorded, wait_for_lock, with_relative_paths
 from paper.run_logs import end_of_log
@@ -64,10 +64,10 @@ class Run(NamedTuple):
 def read_result(path: Path) -> dict[str, Any] | None:
     """Read a run's result; None if there is none, if the run failed, or if the file is damaged."""
     try:
-        contents = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        contents = read_json_object(path)
+    except OSError:
         return None
-    return contents if isinstance(contents, dict) and contents.get("accuracy") is not None else None
+    return None if contents is None or contents.get("accuracy") is None else contents
 
 
 def result_of(run: Run, folder: Path) -> dict[str, Any] | None:

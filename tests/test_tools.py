@@ -75,7 +75,7 @@ def test_a_network_without_its_training_answers_alike(trained, tmp_path):
 def test_weights_stay_whole_where_half_precision_changes_an_answer(trained, tmp_path, monkeypatch):
     """Then the file has the very weights of the checkpoint."""
     answers = iter([["one"], ["another"]])
-    monkeypatch.setattr(tools.export, "answers_of", lambda *_: next(answers))
+    monkeypatch.setattr(tools.export, "answer_episodes", lambda *_: next(answers))
     monkeypatch.setattr(tools.export, "count", lambda _: Accuracy())
     checkpoint = load_checkpoint(trained / "net.tar", CPU)
     contents, said = tools.export.slim(checkpoint, tmp_path)

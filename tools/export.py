@@ -7,7 +7,6 @@ says what it scored and which command made it, and cannot be trained further.
 """
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,7 @@ from checkpoint import Checkpoint, checkpoint_contents, load_checkpoint, save_ch
 from common.command_line import OneLineParser, add_model_folder, checkpoint_name, run_script, tar_path
 from common.devices import add_device_options, choose_device
 from common.errors import UserError
-from evaluate import QUERIES_AT_ONCE, Answer, answer_episodes, count, find_test
-from generate_episode import Episode
+from evaluate import QUERIES_AT_ONCE, answer_episodes, count, find_test
 from scan_util import add_data_folder
 
 KEPT = (
@@ -42,11 +40,6 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def answers_of(checkpoint: Checkpoint, episodes: Sequence[Episode]) -> list[Answer]:
-    """Answer the whole test."""
-    return answer_episodes(checkpoint, episodes, QUERIES_AT_ONCE)
-
-
 def halve(checkpoint: Checkpoint) -> None:
     """Round all weights of a network to half precision; they stay float32 numbers."""
     with torch.no_grad():
@@ -65,10 +58,10 @@ def slim(checkpoint: Checkpoint, data_dir: Path) -> tuple[dict[str, Any], str]:
     if checkpoint.episode < checkpoint.num_episodes:
         raise UserError(f"the network has {checkpoint.episode} of {checkpoint.num_episodes} episodes; train it first")
     split, episodes = find_test(checkpoint, data_dir)
-    exact = answers_of(checkpoint, episodes)
+    exact = answer_episodes(checkpoint, episodes, QUERIES_AT_ONCE)
     whole = {name: weight.clone() for name, weight in checkpoint.model.state_dict().items()}
     halve(checkpoint)
-    is_same = answers_of(checkpoint, episodes) == exact
+    is_same = answer_episodes(checkpoint, episodes, QUERIES_AT_ONCE) == exact
     if not is_same:
         checkpoint.model.load_state_dict(whole)
     right = count(exact).generalize
