@@ -3,8 +3,9 @@
     python -m nonstationary.bench
 
 Everything is measured in CPU seconds of one thread (wall seconds on a GPU) as the median of several repeats; a step
-and the bare network take turns, so that a busy machine slows both. On a GPU the step is replayed from a CUDA graph, as
-in training, and "eager" is the same step without it. Writes JSON.
+and the bare network take turns, so that a busy machine slows both. On a GPU the step is replayed from a CUDA graph, and
+"eager" is the same step without it; each waits for the sequences, which training draws while the GPU is at work. Writes
+JSON.
 """
 
 import argparse
@@ -14,7 +15,7 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from common.command_line import OneLineParser, json_path, positive_int, run_script
@@ -81,24 +82,22 @@ def bench_training(config: NetworkConfig, shape: tuple[int, int, int], repeats: 
     symbols = sample(Source(), batch, length, generator).symbols.to(device)
     inputs = functional.one_hot(symbols.T, config.num_symbols).float()
 
+    def draw() -> Tensor:
+        return sample(Source(), batch, length, generator).symbols.to(device)
+
     def eager() -> None:
-        train_on_batch(network, optimizer, sample(Source(), batch, length, generator).symbols.to(device))
-
-    graphed = GraphedStep(network, optimizer)
-
-    def replayed() -> None:
-        graphed(sample(Source(), batch, length, generator).symbols.to(device))
+        train_on_batch(network, optimizer, draw())
 
     def bare_step() -> None:
         bare.zero_grad()
         bare(inputs)[0].mean().backward()
 
-    report = {"network": asdict(config), "shape": shape}
-    if is_gpu:  # the graph first: it is recorded where no other step has been
-        names, steps = ["step_seconds", "eager_seconds", "bare_seconds"], [replayed, eager, bare_step]
-    else:
-        names, steps = ["step_seconds", "bare_seconds"], [eager, bare_step]
-    return {**report, **dict(zip(names, medians(steps, repeats, device), strict=True))}
+    works: dict[str, Callable[[], Any]] = {"step_seconds": eager, "bare_seconds": bare_step}
+    if is_gpu:
+        graphed = GraphedStep(network, optimizer)
+        works = {"step_seconds": lambda: graphed(draw()), "eager_seconds": eager, "bare_seconds": bare_step}
+    times = dict(zip(works, medians(list(works.values()), repeats, device), strict=True))
+    return {"network": asdict(config), "shape": shape, **times}
 
 
 def name_of(network: dict[str, Any]) -> str:

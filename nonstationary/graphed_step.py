@@ -44,6 +44,7 @@ class GraphedStep:
 
     def __call__(self, symbols: Tensor, state: State | None = None) -> StepResult:
         """Take a gradient step; the next one on a batch of this shape overwrites what it returns."""
+        assert state is None or self._carries_state, "a state that no recording reads"
         if symbols.shape not in self._recordings:
             self._recordings[symbols.shape] = self._record(symbols)
         recording = self._recordings[symbols.shape]
@@ -79,12 +80,13 @@ class GraphedStep:
         return tuple(torch.zeros_like(part) for part in state)
 
     def _changed(self) -> list[Tensor]:
-        """List the tensors that a step changes: weights, and Adam's moments, which are made if it has none yet."""
+        """Make Adam's state if it has none yet, and list the tensors that a step changes: weights, and that state."""
         changed = []
-        for weight in (weight for group in self._optimizer.param_groups for weight in group["params"]):
-            moments = self._optimizer.state[weight]
-            if not moments:  # as Adam would make them at its first step
-                moments["step"] = torch.zeros((), device=weight.device)
-                moments["exp_avg"], moments["exp_avg_sq"] = (torch.zeros_like(weight.detach()) for _ in range(2))
-            changed += [weight.detach(), *moments.values()]
+        for group in self._optimizer.param_groups:
+            for weight in group["params"]:
+                adam = self._optimizer.state[weight]
+                if not adam:  # as Adam would make it at its first step
+                    adam["step"] = torch.zeros((), device=weight.device)
+                    adam["exp_avg"], adam["exp_avg_sq"] = (torch.zeros_like(weight.detach()) for _ in range(2))
+                changed += [weight.detach(), *adam.values()]
         return changed

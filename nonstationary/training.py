@@ -74,6 +74,7 @@ class Training:
         self.generator = torch.Generator().manual_seed(args.seed)
         self.state: State | None = None
         self.step = self.symbols = self.saved_step = 0
+        self.rate = args.lr  # of the last step
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)  # since the last log line
         self.loss_count = 0
         self.seconds_before = 0.0
@@ -133,13 +134,13 @@ class Training:
     def train_one(self) -> StepResult:
         """Take a gradient step on fresh sequences."""
         args = self.args
-        rate = learning_rate(self.step, args.lr, args.warmup_steps, args.train_steps, args.final_lr_fraction)
+        self.rate = learning_rate(self.step, args.lr, args.warmup_steps, args.train_steps, args.final_lr_fraction)
         symbols = self.draw()
         if self.graphed is not None:
-            self.optimizer.param_groups[0]["lr"].fill_(rate)
+            self.optimizer.param_groups[0]["lr"].fill_(self.rate)
             result = self.graphed(symbols, self.state)
         else:
-            self.optimizer.param_groups[0]["lr"] = rate
+            self.optimizer.param_groups[0]["lr"] = self.rate
             settings = args.chunk_length, args.clip_grad_norm
             result = train_on_batch(self.network, self.optimizer, symbols, self.state, *settings)
         if args.carry_state:
@@ -198,9 +199,8 @@ class Training:
         """
         self.check_finite(result)
         loss = self.loss_sum.item() / self.loss_count
-        rate = float(self.optimizer.param_groups[0]["lr"])
         seconds, norm = round(self.seconds, 2), result.gradient_norm.item()
-        row = Row(self.step, self.symbols, seconds, rate, loss, yardstick.optimal_loss, norm)
+        row = Row(self.step, self.symbols, seconds, self.rate, loss, yardstick.optimal_loss, norm)
         if with_regret:
             scores, (row.difference, row.difference_error) = yardstick.measure(self.network)
             row.regret = scores.totals.mean().item() / BITS

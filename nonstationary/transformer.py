@@ -205,7 +205,8 @@ def alibi_slopes(nheads: int) -> list[float]:
 def attention_mask(length: int, config: NetworkConfig, slopes: Tensor) -> Tensor | None:
     """Make what is added to the scores: minus infinity where a step may not look, (1, 1 or h with alibi, T, T).
 
-    None stands for "all steps so far", which needs no mask. `slopes`, (h,), are those of alibi_slopes.
+    None stands for "all steps so far", which needs no mask. `slopes`, (h,), are those of alibi_slopes; the mask
+    is where they are.
     """
     window, position = config.attention_window, config.pos_enc
     if window is None and position in ("none", "sincos"):

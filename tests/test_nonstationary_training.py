@@ -11,7 +11,16 @@ from unittest import mock
 import pytest
 import torch
 from script_runs import assert_left_alone_while_claimed, assert_one_line, contents, rows, run_file, same_contents
-from test_nonstationary_networks import TRANSFORMERS, VARIANTS, WHOLE, WITH_STATE, drawn, shaken
+from test_nonstationary_networks import (
+    BLOCKWISE,
+    TRANSFORMERS,
+    VARIANTS,
+    WHOLE,
+    WINDOWED,
+    WITH_STATE,
+    drawn,
+    shaken,
+)
 from torch.nn import functional
 from torch.nn.utils import parameters_to_vector
 
@@ -136,7 +145,9 @@ def test_a_carried_state_goes_on_where_the_last_batch_ended(name, chunk_length):
 # The step of a GPU
 
 has_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-GRAPHED = WHOLE | WITH_STATE
+WITH_DROPOUT = {"dropout": replace(WHOLE["sincos"], dropout=0.5)}
+GRAPHED = WHOLE | WINDOWED | BLOCKWISE | WITH_STATE
+LENGTHS = (12, 12, 8, 12, 8)
 
 
 class StandIn:
@@ -149,8 +160,12 @@ class StandIn:
 
 
 def steps_taken(name, device, has_moments, take):
-    """Losses and gradient norms of steps on batches of two lengths at falling rates, and the weights after them."""
-    network = shaken(GRAPHED[name]).to(device)
+    """Losses and gradient norms of steps on batches of two lengths at falling rates, and the weights after them.
+
+    The state is carried on from each batch but the third.
+    """
+    network = shaken((GRAPHED | WITH_DROPOUT)[name]).to(device)
+    torch.manual_seed(5)  # dropout
     optimizer = torch.optim.Adam(
         trained_parameters(network), torch.tensor(1e-2, device=device), fused=True, capturable=device == "cuda"
     )
@@ -158,22 +173,48 @@ def steps_taken(name, device, has_moments, take):
         train_on_batch(network, optimizer, drawn(3, 8).to(device))
     take = take(network, optimizer)
     found, state = [], None
-    for number, length in enumerate((12, 12, 7, 12, 7)):
+    for number, length in enumerate(LENGTHS):
         optimizer.param_groups[0]["lr"].fill_(1e-2 / (number + 1))
         symbols = torch.randint(3, (3, length), generator=torch.Generator().manual_seed(number)).to(device)
         result = take(symbols, state)
-        state = result.state
+        state = None if number == 2 else result.state
         found += [result.loss.item(), result.gradient_norm.item()]
     return torch.tensor(found), parameters_to_vector(network.parameters()).detach().cpu()
 
 
-@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=(pytest.mark.gpu, has_gpu))])
+on_a_gpu = pytest.param("cuda", marks=(pytest.mark.gpu, has_gpu))
+CASES = [(name, None) for name in GRAPHED] + [(name, 5) for name in WITH_STATE]
+
+
+@pytest.mark.parametrize("device", ["cpu", on_a_gpu])
 @pytest.mark.parametrize("has_moments", [False, True])
-@pytest.mark.parametrize(
-    ("name", "chunk_length"), [*((name, None) for name in GRAPHED), *((name, 5) for name in WITH_STATE)]
-)
+@pytest.mark.parametrize(("name", "chunk_length"), CASES)
 def test_a_recorded_step_is_a_step(monkeypatch, name, chunk_length, has_moments, device):
-    """Replays learn what steps one by one do, whatever was done to record them: state, moments, rates, lengths."""
+    """Replays do what steps do that are taken one by one, whatever was done to record them.
+
+    With carried states, Adam's moments, rates, and a recording for every length.
+    """
+    check_recorded_steps(monkeypatch, name, chunk_length, has_moments, device)
+
+
+def test_recording_draws_no_dropout(monkeypatch):
+    """What warming up draws is given back, so a replay has the mask that the step would have had."""
+    check_recorded_steps(monkeypatch, "dropout", None, False, "cpu")
+
+
+@pytest.mark.gpu
+@has_gpu
+def test_every_replay_draws_dropout():
+    """The same batch with the same weights has another loss each time."""
+    network = shaken(WITH_DROPOUT["dropout"]).to("cuda")
+    rate = torch.zeros((), device="cuda")
+    take = GraphedStep(network, torch.optim.Adam(trained_parameters(network), rate, fused=True, capturable=True))
+    symbols = drawn(3, 12).to("cuda")
+    assert len({take(symbols).loss.item() for _ in range(4)}) > 1
+
+
+def check_recorded_steps(monkeypatch, name, chunk_length, has_moments, device):
+    """Take the same steps both ways: bit for bit alike on a CPU, within rounding on a GPU."""
     if device == "cpu":
         monkeypatch.setattr(nonstationary.graphed_step, "recorded", StandIn)
 
@@ -183,11 +224,10 @@ def test_a_recorded_step_is_a_step(monkeypatch, name, chunk_length, has_moments,
     def graphed(network, optimizer):
         return GraphedStep(network, optimizer, chunk_length, carries_state=name in WITH_STATE)
 
+    tolerance = {"rtol": 0, "atol": 0} if device == "cpu" else {"rtol": 1e-4, "atol": 1e-5}
     expected = steps_taken(name, device, has_moments, eager)
     for found, wanted in zip(steps_taken(name, device, has_moments, graphed), expected, strict=True):
-        torch.testing.assert_close(
-            found, wanted, rtol=0 if device == "cpu" else 1e-4, atol=0 if device == "cpu" else 1e-5
-        )
+        torch.testing.assert_close(found, wanted, **tolerance)
 
 
 # The step
@@ -352,6 +392,24 @@ def test_interrupted_and_resumed_equals_uninterrupted(train, tmp_path, kind):
         assert (resumed.code, resumed.err) == (0, "")
         assert ("going on from step" in resumed.out) == (saved > 0)
         assert_same_run(tmp_path, "whole", name)
+
+
+@pytest.mark.gpu
+@has_gpu
+@pytest.mark.parametrize("kind", ["random length, carried state", "carried state"])
+def test_on_a_gpu_a_run_goes_on_and_on_a_cpu_too(tmp_path, kind):
+    """In two sittings as in one but for rounding; and a CPU goes on from what a GPU trained."""
+
+    def run(name, n_steps, *device):
+        arguments = [one for one in tiny(*RUNS[kind]) if one != "--cpu"]
+        files = ("--dir_model", tmp_path, "--fn_out_model", f"{name}.tar", "--train_steps", n_steps)
+        outcome = run_module("train", *arguments, *device, *files)
+        assert (outcome.code, outcome.err) == (0, "")
+        return [float(row.split(",")[4]) for row in (tmp_path / f"{name}.csv").read_text().splitlines()[1:]]
+
+    run("part", 4, "--gpu", 0)
+    assert run("part", 8, "--gpu", 0) == pytest.approx(run("whole", 8, "--gpu", 0), rel=1e-4)
+    assert len(run("part", 12, "--cpu")) > len(run("whole", 8, "--gpu", 0))
 
 
 def test_a_longer_run_goes_on_from_a_finished_one(train, tmp_path):

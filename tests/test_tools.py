@@ -225,7 +225,6 @@ def test_a_folder_with_something_in_it_is_refused(tmp_path):
     assert_one_line(run_file(ROOT / "tools" / "gpu.py", "--out", tmp_path), "gpu.py", "name another folder")
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_results_curves_and_wrong_answers_are_packed(tmp_path):
     """Under the paths that they have in a checkout; networks are not, which weigh too much."""
     kept = ["out_models/me/res_test_seed1.json", "results/me/seed1.csv", "results/me/seed1.json"]
@@ -237,6 +236,7 @@ def test_results_curves_and_wrong_answers_are_packed(tmp_path):
         assert archive.getnames() == kept
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu_nothing_is_begun(tmp_path):
     """One line says that there is none, and no folder is made."""
     assert_one_line(run_file(ROOT / "tools" / "gpu.py", "--out", tmp_path / "out"), "gpu.py", "no usable GPU")
