@@ -134,7 +134,7 @@ def test_runs_that_stay_up_are_counted_by_folder(tmp_path):
     write_run(tmp_path / "a" / "seed2.csv", 100.0, 98.0, 99.0)
     write_run(tmp_path / "a" / "seed10.csv", 100.0, 98.0)
     write_run(tmp_path / "b" / "seed1.csv", 0.0, 7.0, 7.0)
-    code, said, err = run_file(TAKE_OFF, *tmp_path.glob("*/*.csv"), "--by", "200")
+    code, said, err = run_file(TAKE_OFF, *tmp_path.glob("*/*.csv"), "--at", "200")
     assert (code, err) == (0, "")
     _, first, second = (line.split(maxsplit=1) for line in said.splitlines())
     assert first[0].endswith("/a") and second[0].endswith("/b")

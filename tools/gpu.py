@@ -5,8 +5,8 @@
 
 In this order, in the folder OUT:
 
-1. checks: the tests that need a GPU (they hold losses, gradients, weights and answers to those of the CPU, recorded
-   steps to others), and train.py --seeds with a stop on the way, and test.py;
+1. checks: the tests that need a GPU (they hold losses, gradients, weights and answers to those of the CPU, and steps
+   replayed from a CUDA graph to steps taken one by one), and train.py --seeds with a stop on the way, and test.py;
 2. bench: milliseconds of an eager step and of the plain version (bench_eager.json), and of the lock step
    (bench_lock_step.json);
 3. grid: every cell with five seeds, the dearest cell first, until the time is over. A cell is begun only if it can end

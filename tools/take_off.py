@@ -3,8 +3,8 @@
     python -m tools.take_off results/me/*.csv results/me_curves/*/*.csv
 
 takes the .csv that train.py writes beside a network. A run has taken off at the first line from which its
-ValAccGeneralize stays at 99 % or above to the curve's end. The rate has its 95 % interval (Wilson's); "95 % by" are the
-runs that were there by an episode, by default the one at which the learning rate drops.
+ValAccGeneralize stays at 99 % or above to the curve's end. Their share has its 95 % interval (Wilson's). The last
+number is that of the runs with 95 % right, or more, at an episode of one's choice.
 """
 
 import argparse
@@ -26,26 +26,30 @@ def parse_arguments() -> argparse.Namespace:
     parser = OneLineParser(__doc__)
     parser.add_argument("curves", type=Path, nargs="+", metavar="CURVE.csv", help="learning curves")
     parser.add_argument(
-        "--by", type=positive_int, default=5000, metavar="EPISODE", help="the episode of the last column"
+        "--at",
+        type=positive_int,
+        default=5000,
+        metavar="EPISODE",
+        help="the episode at which runs with 95 %% right are counted",
     )
     return parser.parse_args()
 
 
-def line_of(curves: Mapping[str, Sequence[CurvePoint]], by: int) -> str:
+def line_of(curves: Mapping[str, Sequence[CurvePoint]], at: int) -> str:
     """Sum up the runs of a folder."""
     episodes = [take_off(curve) for curve in curves.values()]
     found = [episode for episode in episodes if episode is not None]
     low, high = wilson_interval(len(found), len(episodes))
     text = f"{f'{len(found)} of {len(episodes)}':>9}{f'{low:.0f} to {high:.0f} %':>15}"
     text += f"{f'{statistics.median(found):.0f} ({min(found)} to {max(found)})' if found else '—':>22}"
-    ends = sorted({curve[-1].episode for curve in curves.values()})
-    text += f"{' to '.join(map(str, ends[:: max(1, len(ends) - 1)])):>15}"
-    then = [point.generalize or 0 for curve in curves.values() for point in curve if point.episode == by]
+    ends = [curve[-1].episode for curve in curves.values()]
+    text += f"{' to '.join(map(str, sorted({min(ends), max(ends)}))):>15}"
+    then = [point.generalize or 0 for curve in curves.values() for point in curve if point.episode == at]
     text += f"{f'{sum(value >= NEARLY for value in then)} of {len(then)}':>14}"
     lost = [
-        f"{name} {curve[-1].generalize:.0f}"
+        f"{name} {'—' if curve[-1].generalize is None else f'{curve[-1].generalize:.0f}'}"
         for (name, curve), episode in zip(curves.items(), episodes, strict=True)
-        if episode is None and curve[-1].generalize is not None
+        if episode is None
     ]
     return f"{text}   {', '.join(lost)}"
 
@@ -61,11 +65,11 @@ def main() -> None:
         folders[path.parent.as_posix()][path.stem] = curve
     width = max(map(len, folders))
     header = (
-        f"{'took off':>9}{'95 %':>15}{'median (range)':>22}{'curves end at':>15}{f'{NEARLY:.0f} % by {args.by}':>14}"
+        f"{'took off':>9}{'95 %':>15}{'median (range)':>22}{'curves end at':>15}{f'{NEARLY:.0f} % at {args.at}':>14}"
     )
     print(f"{'':<{width}}{header}   at the end of those that did not, %")
     for folder, curves in folders.items():
-        print(f"{folder:<{width}}{line_of(curves, args.by)}")
+        print(f"{folder:<{width}}{line_of(curves, args.at)}")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
-"""Count what is wrong in the wrong answers to SCAN commands, and which commands fail in every run.
+"""Count what is wrong in the wrong answers to SCAN commands, and how many commands fail in every run.
 
     python -m tools.wrong_answers out_models/jump_perm/res_test_seed1.json
     python -m tools.wrong_answers out_models/length_standard/res_test_seed*.json
 
 prints for each file how many wrong answers are shorter or longer than they should be, how many have the right length
 and the right turns, and how many are to a command with two different verbs (of walk, look, run and jump). For several
-files of one split it says at the end which commands are answered wrong in all of them, by output length. The files are
-those of test.py, which `python -m paper.reproduce` leaves in out_models/<cell>/.
+files of one split it says at the end how many commands are answered wrong in all of them, by output length; a command
+that is asked with several support sets counts once for each. The files are those of test.py, which
+`python -m paper.reproduce` leaves in out_models/<cell>/.
 """
 
 import argparse
@@ -59,13 +60,10 @@ def describe(wrong: Sequence[Mapping[str, str]]) -> str:
 
 
 def describe_all(tests: Sequence[Mapping[str, Any]]) -> str:
-    """Say which commands are answered wrong in every test; one that was asked with several support sets, in each."""
+    """Say how many pairs of command and support set are answered wrong in every test, and in some."""
     lengths = {answer["query"]: len(answer["target"].split()) for test in tests for answer in test["wrong"]}
-    always = {(answer["query"], answer.get("support_set", 0)) for answer in tests[0]["wrong"]}
-    ever = set(always)
-    for test in tests[1:]:
-        wrong = {(answer["query"], answer.get("support_set", 0)) for answer in test["wrong"]}
-        always, ever = always & wrong, ever | wrong
+    wrong = [{(answer["query"], answer.get("support_set", 0)) for answer in test["wrong"]} for test in tests]
+    always, ever = set.intersection(*wrong), set.union(*wrong)
     by_length = sorted(Counter(lengths[query] for query, _ in always).items())
     text = f"wrong in all {len(tests)}: {len(always)} of {tests[0]['total']}, in some: {len(ever)}"
     return text + ("; by output length " + ", ".join(f"{length}: {n}" for length, n in by_length) if by_length else "")
