@@ -254,7 +254,8 @@ def find_test(
     if name is None:
         return "the validation episodes", checkpoint.validation
     if split is not None and experiment.n_held_out_mappings and not support:
-        raise UserError(f"{experiment.name} has no meanings of its own; say what the words of {name} mean: --support")
+        advice = "ask it a file in its own words, and say what they mean: --support"
+        raise UserError(f"{experiment.name} has no meanings of its own; {advice}")
     queries = experiment.items(f"{name}_test", data_dir) if split is None else find_queries(checkpoint, split, data_dir)
     supports = [list(support)] if support else find_supports(checkpoint)
     shown = experiment.files[1].path if split is None and experiment.files is not None else name

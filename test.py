@@ -47,6 +47,7 @@ from evaluate import (
 from generate_episode import EXPERIMENTS, Episode, scan_files
 from scan_util import TESTED_SPLITS, Item, SplitFile, add_data_folder, describe_split, typed_items
 
+UNFINISHED = "UNFINISHED: this network has not been trained to its end"
 DATA = ("scan_files", "training_scan_files", "data_files")  # what a result tells of the data, with their digests
 
 
@@ -194,7 +195,7 @@ def print_report(report: dict[str, Any], path: Path) -> None:
     trained = f"{report['episode']} of {report['num_episodes']} episodes"
     print(f"{path}: {report['episode_type']}, {trained}, scored on {report['split']}")
     if not report["finished"]:
-        print("UNFINISHED: this network has not been trained to its end")
+        print(UNFINISHED)
     if report["weights_only"]:
         print("note: a network without its optimizer, which cannot be trained further")
     for file in (*report["scan_files"], *report["training_scan_files"]):
@@ -204,6 +205,8 @@ def print_report(report: dict[str, Any], path: Path) -> None:
         print(f"note: scored with mask_padding {report['mask_padding']}, trained with the opposite")
     if "commit_note" in report["provenance"]:
         print(f"note: no commit is recorded: {report['provenance']['commit_note']}")
+    if "support" in report:
+        print(f"in memory: {'; '.join(report['support'])}; right is all the same what stands in {report['split']}")
     print(f"accuracy   {report['accuracy']:6.2f} %  ({report['correct']} of {report['total']})")
     if "retrieval" in report:
         print(
@@ -295,6 +298,8 @@ def plot(checkpoint: Checkpoint, args: argparse.Namespace, picture_path: Path) -
     from attention_plot import save_attention  # here alone: matplotlib takes long
 
     save_attention(labelled, picture_path, args.overwrite)
+    if checkpoint.episode < checkpoint.num_episodes:
+        print(UNFINISHED)
     print(f"{labelled['query']}  ->  {labelled['output']}")
     print(f"written to {picture_path} and {picture_path.with_suffix('.json')}")
 

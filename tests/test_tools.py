@@ -322,12 +322,12 @@ def test_wrong_answers_are_counted_by_kind(tmp_path):
         assert (outcome.code, outcome.err) == (0, "")
         return [line.removeprefix(f"{tmp_path}/") for line in outcome.out.splitlines()]
 
-    assert lines("some") == [
-        "some.json: 3 wrong answers, 1 too short, 0 too long, 1 with the right length and turns, 1 to two verbs"
-    ]
+    some = "3 wrong answers, 1 too short, 0 too long, 1 with the right length and turns, 1 to commands with two verbs"
+    assert lines("some") == [f"some.json: {some}"]
+    nothing = "0 with the right length and turns, 0 to commands with two verbs"
     assert lines("longer", "none") == [
-        "longer.json: 1 wrong answers, 0 too short, 1 too long, 0 with the right length and turns, 0 to two verbs",
-        "none.json: 0 wrong answers, 0 too short, 0 too long, 0 with the right length and turns, 0 to two verbs",
+        f"longer.json: 1 wrong answers, 0 too short, 1 too long, {nothing}",
+        f"none.json: 0 wrong answers, 0 too short, 0 too long, {nothing}",
         "wrong in all 2: 0 of 10, in some: 1",
     ]
     assert lines("some", "others")[-1] == "wrong in all 2: 2 of 10, in some: 3; by output length 1: 1, 2: 1"

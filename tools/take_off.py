@@ -64,9 +64,8 @@ def main() -> None:
             raise UserError(f"{path}: expected rows of a learning curve, found none")
         folders[path.parent.as_posix()][path.stem] = curve
     width = max(map(len, folders))
-    header = (
-        f"{'took off':>9}{'95 %':>15}{'median (range)':>22}{'curves end at':>15}{f'{NEARLY:.0f} % at {args.at}':>14}"
-    )
+    header = f"{'took off':>9}{'95 % interval':>15}{'median (range)':>22}{'curves end at':>15}"
+    header += f"{f'{NEARLY:.0f} % at {args.at}':>14}"
     print(f"{'':<{width}}{header}   at the end of those that did not, %")
     for folder, curves in folders.items():
         print(f"{folder:<{width}}{line_of(curves, args.at)}")

@@ -55,7 +55,7 @@ def describe(wrong: Sequence[Mapping[str, str]]) -> str:
     same_turns = sum(shape_of(target) == shape_of(output) for target, output in pairs)
     two_verbs = sum(len(set(PRIMITIVES).intersection(answer["query"].split())) == 2 for answer in wrong)
     counts = [f"{sum(n > 0 for n in missing)} too short", f"{sum(n < 0 for n in missing)} too long"]
-    counts += [f"{same_turns} with the right length and turns", f"{two_verbs} to two verbs"]
+    counts += [f"{same_turns} with the right length and turns", f"{two_verbs} to commands with two verbs"]
     return f"{len(wrong)} wrong answers, {', '.join(counts)}"
 
 
@@ -75,7 +75,9 @@ def main() -> None:
     tests = [read_test(path) for path in paths]
     for path, test in zip(paths, tests, strict=True):
         print(f"{path}: {describe(test['wrong'])}")
-    if len(tests) > 1 and len({(test["split"], test["total"]) for test in tests}) == 1:
+    if len({(test["split"], test["total"]) for test in tests}) > 1:
+        print("not of one test, so nothing is counted over all of them")
+    elif len(tests) > 1:
         print(describe_all(tests))
 
 
