@@ -79,7 +79,7 @@ def test_networks_that_come_with_the_code_answer_as_the_readme_says(query, folde
     support, asked, answer = README_EXAMPLES[model]
     readme = (SCRIPT.parent / "README.md").read_text()
     assert f'{model} --support "{support}" "{asked}"' in readme
-    assert f"`{answer}`" in readme
+    assert f"`{answer}`" in " ".join(readme.split())
     (folder / model).write_bytes((SCRIPT.parent / "out_models/trained" / model).read_bytes())
     assert query("--support", support, asked, model=model) == (0, f"{answer}\n", "")
 
