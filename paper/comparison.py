@@ -81,10 +81,10 @@ def paper_summary(cell: Cell) -> Summary | None:
     return None if cell.paper_mean is None else Summary(cell.paper_mean, cell.paper_sd, PAPER_RUNS)
 
 
-def shown(summary: Summary, mark: str = "") -> str:
-    """Write a mean with its SD, the number of runs, and what marks them."""
-    details = ["" if summary.sd is None else f"{summary.sd:.2f}", f"n = {summary.n}", mark]
-    return f"{summary.mean:.2f} ({', '.join(filter(None, details))})"
+def shown(summary: Summary) -> str:
+    """Write a mean with its SD and the number of runs."""
+    spread = "" if summary.sd is None else f"{summary.sd:.2f}, "
+    return f"{summary.mean:.2f} ({spread}n = {summary.n})"
 
 
 def t_interval(ours: Summary) -> tuple[float, float] | None:

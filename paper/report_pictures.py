@@ -20,11 +20,10 @@ from common.files import save_bytes
 from common.pictures import png
 from paper.cells import CELLS
 from paper.comparison import TABLES, PaperTable, Summary, paper_summary, shown, summarize
-from paper.run_results import KEPT_MOMENTS, CurvePoint, Results, take_off
+from paper.run_results import CurvePoint, Results, take_off
 
 BLUE, SKY, VERMILLION, BLACK = "#0072B2", "#56B4E9", "#D55E00", "#000000"
 DOTS_AN_INCH = 100
-KEPT_STYLE: dict[str, Any] = {"hatch": "///", "edgecolor": "white"}  # of bars that are not of the cell's own recipe
 TAKES_OFF: dict[str, Any] = {"color": BLUE, "linewidth": 0.9}  # the line of an ME run
 STAYS_BELOW: dict[str, Any] = {"color": VERMILLION, "linewidth": 1.1, "linestyle": (0, (4, 1))}
 RECIPES = {"me": "Adam starts anew at the drop", "me_kept_moments": "Adam's moments are kept"}
@@ -154,8 +153,6 @@ def draw_tables(results: Results, path: Path) -> None:
         Line2D([], [], marker="D", linestyle="none", color=VERMILLION, label="paper: mean"),
         Line2D([], [], color=BLACK, label="mean ± SD, within 0 to 100"),
     ]
-    if any(results.mark(entry) for models in entries for _, entry in models if isinstance(entry, str)):
-        handles.insert(1, Patch(facecolor=SKY, **KEPT_STYLE, label=f"here: mean, {KEPT_MOMENTS}"))
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9)
     _save(figure, path)
 
@@ -177,16 +174,16 @@ def _draw_entry(ax: Axes, place: int, entry: str | float | None, results: Result
 
 def _draw_ours(ax: Axes, place: int, cell: str, results: Results) -> None:
     """Draw the mean, the SD and the runs of a cell, or say that there are none."""
-    percents, mark = results.accuracies(cell), results.mark(cell)
+    percents = results.accuracies(cell)
     ours = summarize(percents)
     if ours is None:
         _write_beside(ax, place + OURS, "here: no finished run" if results.runs[cell] else "here: not run")
         return
-    ax.barh(place, ours.mean, height=0.7, color=SKY, **(KEPT_STYLE if mark else {}))
+    ax.barh(place, ours.mean, height=0.7, color=SKY)
     _draw_spread(ax, place + OURS, ours, BLACK)
     rings = [place + OURS] * len(percents)
     ax.plot(percents, rings, "o", color=BLACK, markerfacecolor="white", clip_on=False, zorder=3)
-    _write_beside(ax, place + OURS, f"here: {shown(ours, mark)}")
+    _write_beside(ax, place + OURS, f"here: {shown(ours)}")
 
 
 def _draw_spread(ax: Axes, height: float, summary: Summary, color: str) -> None:
@@ -214,10 +211,8 @@ def draw_pictures(results: Results, folder: Path) -> None:
     for cell in results.runs:
         curves = results.curves(cell)
         if curves:
-            mark = f", {results.mark(cell)}" if results.mark(cell) else ""
-            draw_curves(
-                f"{cell}: {results.description(cell)} (n = {len(curves)}{mark})", curves, folder / f"curves_{cell}.png"
-            )
+            title = f"{cell}: {results.description(cell)} (n = {len(curves)})"
+            draw_curves(title, curves, folder / f"curves_{cell}.png")
     if results.me_curves():
         draw_me_recipes(results.me_curves(), folder / "curves_me_recipes.png")
     draw_tables(results, folder / "tables.png")

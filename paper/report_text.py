@@ -8,7 +8,7 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
-from paper.cells import CELLS, Cell, differing
+from paper.cells import CELLS, Cell
 from paper.comparison import (
     MARGIN,
     MIN_RUNS,
@@ -24,10 +24,10 @@ from paper.comparison import (
     verdict,
 )
 from paper.rates import wilson_interval
-from paper.run_results import KEPT_MOMENTS, TAKEN_OFF, Results, Run, take_off
+from paper.run_results import TAKEN_OFF, Results, Run, take_off
 
 FIGURES = "figures"  # folder of the pictures, beside the report
-MASKED = {"me_masked": ("me", "me_kept_moments"), "jump_perm_masked": ("jump_perm",)}  # and what may be unmasked twins
+MASKED = {"me_masked": "me", "jump_perm_masked": "jump_perm"}  # and what is the same without the mask
 ATTENTION = {"me": "Figure A.1, mutual exclusivity", "jump_perm": "Figure A.2, add jump"}  # of the paper, redone
 CODE = ("commit", "python", "torch", "numpy")  # what a result says of the code that made it
 BY_LENGTH = "output length"  # a table of the breakdown
@@ -37,7 +37,7 @@ EMPTY = "—"
 def write_report(results: Results) -> str:
     """Put the report together from its sections, in Markdown."""
     sections = (
-        introduction(results),
+        introduction(),
         compare_cells(results),
         show_own_cells(results),
         show_tables(results),
@@ -54,20 +54,15 @@ def write_report(results: Results) -> str:
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def introduction(results: Results) -> str:
-    """Say what the numbers are, and what the mark on some of them means."""
-    marked = (
-        f"`{KEPT_MOMENTS}` marks runs in which Adam's moments were kept when the learning rate dropped, as earlier code"
-        " did and `--keep_moments` does. The original release starts Adam anew there, and so does this code by default."
-        " Such runs stand in for a cell's own only while it has none, and are not compared with the paper."
-    )
+def introduction() -> str:
+    """Say what the numbers are."""
     return (
         "# Results\n\n"
         "Written by `python -m paper.report` from the result files in this folder: every number in tables and pictures"
         f" is computed from them, or is the paper's (Lake 2019, means and standard deviations over {PAPER_RUNS} runs);"
         " findings are written by hand. An answer"
         " is correct only if every symbol and the stopping point match. Only runs that were trained to their end are"
-        " averaged." + (f"\n\n{marked}" if any(map(results.mark, results.runs)) or any(results.older.values()) else "")
+        " averaged."
     )
 
 
@@ -84,15 +79,14 @@ def table_of(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def shown_here(runs: Sequence[Run]) -> str:
-    """Write what a cell's runs gave, failed and unfinished ones named, and marked if they kept Adam's moments."""
+    """Write what a cell's runs gave, failed and unfinished ones named."""
     if not runs:
         return "not run"
     failed = sum(run.error is not None for run in runs)
     unfinished = sum(run.error is None and not run.is_finished for run in runs)
     aside = [f"{count} {word}" for count, word in ((failed, "failed"), (unfinished, "unfinished")) if count]
     summary = summarize(run.accuracy for run in runs if run.is_finished)
-    mark = KEPT_MOMENTS if any(run.has_kept_moments for run in runs) else ""
-    return ", ".join([shown(summary, mark) if summary else "no finished run", *aside])
+    return ", ".join([shown(summary) if summary else "no finished run", *aside])
 
 
 def shown_paper(cell: Cell) -> str:
@@ -107,8 +101,7 @@ def compare_cells(results: Results) -> str:
     for cell in CELLS.values():
         runs, ours = results.runs[cell.name], summarize(results.accuracies(cell.name))
         here = shown_here(runs) + (f"; {took_off}" if (took_off := shown_take_offs(runs)) else "")
-        is_other_recipe = bool(results.mark(cell.name))  # than the paper's
-        comparison = compared(ours, paper_summary(cell)) if ours and not is_other_recipe else [EMPTY] * 2
+        comparison = compared(ours, paper_summary(cell)) if ours else [EMPTY] * 2
         rows.append([f"`{cell.name}`", cell.description, shown_paper(cell), here, *comparison])
     header = ("Cell", "What", "Paper, % (SD, n)", "Here, % (SD, n)", "95 % interval of our mean", "Paper's mean in it")
     return section("Beside the paper", table_of(header, rows), criterion())
@@ -191,8 +184,7 @@ def show_table(table: PaperTable, results: Results) -> str:
         if not isinstance(content, str):
             return f"{content:.2f}"
         ours = summarize(results.accuracies(content))
-        mark = f", {results.mark(content)}" if results.mark(content) else ""
-        here = f"{ours.mean:.2f}, n = {ours.n}{mark}" if ours else shown_here(results.runs[content])
+        here = f"{ours.mean:.2f}, n = {ours.n}" if ours else shown_here(results.runs[content])
         return f"{CELLS[content].paper_mean:.2f} / {here}"
 
     rows = [[model, *(entry(content) for content in row)] for model, row in table.rows]
@@ -206,7 +198,7 @@ def show_training_commands(results: Results) -> str:
         known = summarize(run.train_accuracy for run in results.finished(cell) if run.train_accuracy is not None)
         tested = summarize(results.accuracies(cell))
         if known and tested:
-            rows.append([f"`{cell}`", shown(known, results.mark(cell)), shown(tested, results.mark(cell))])
+            rows.append([f"`{cell}`", shown(known), shown(tested)])
     if not rows:
         return ""
     explanation = (
@@ -220,19 +212,15 @@ def show_training_commands(results: Results) -> str:
 def show_masked(results: Results) -> str:
     """Show what changes when the decoder's attention cannot reach the padded steps."""
     rows = []
-    for masked, plain in ((masked, plain) for masked, cells in MASKED.items() for plain in cells):
-        if not differ_in_the_mask_alone(results.finished(masked), results.finished(plain)):
-            continue
+    for masked, plain in MASKED.items():
         ours, other = summarize(results.accuracies(masked)), summarize(results.accuracies(plain))
         if ours and other:
-            sides = [shown(other, results.mark(plain)), shown(ours, results.mark(masked))]
-            rows.append([f"`{masked}`", f"`{plain}`", *sides, *compared(ours, other)])
+            rows.append([f"`{masked}`", f"`{plain}`", shown(other), shown(ours), *compared(ours, other)])
     if not rows:
         return ""
     explanation = (
         "The networks of the paper may attend to padded steps while they decode; here they may not (`--mask_padding`)."
-        " The last columns compare the two as above, with the mean of the unmasked runs in place of the paper's. Only"
-        " runs whose arguments differ in nothing else are compared."
+        " The last columns compare the two as above, with the mean of the unmasked runs in place of the paper's."
     )
     header = (
         "Masked",
@@ -243,11 +231,6 @@ def show_masked(results: Results) -> str:
         "Unmasked mean in it",
     )
     return section("Padded steps masked", explanation, table_of(header, rows))
-
-
-def differ_in_the_mask_alone(masked: Sequence[Run], plain: Sequence[Run]) -> bool:
-    """Say whether the recipes of two groups of runs, each of one recipe, are the same except for the mask."""
-    return bool(masked and plain) and differing(masked[0].arguments, plain[0].arguments) == ["mask_padding"]
 
 
 def show_mutual_exclusivity(results: Results) -> str:
@@ -331,29 +314,23 @@ def run_row(run: Run, lengths: Sequence[str]) -> list[str]:
 
 
 def state(run: Run) -> str:
-    """Write a run's accuracy, or why it has none, marked if it kept Adam's moments."""
+    """Write a run's accuracy, or why it has none."""
     if run.error is not None:
         return "failed"
     unfinished = f"unfinished ({run.result['episode']} of {run.result['num_episodes']} episodes)"
-    outcome = f"{run.accuracy:.2f}" if run.is_finished else unfinished
-    return f"{outcome} ({KEPT_MOMENTS})" if run.has_kept_moments else outcome
+    return f"{run.accuracy:.2f}" if run.is_finished else unfinished
 
 
 def show_findings(results: Results) -> str:
     """Take over what was written down about single cells."""
-    marks = {cell: f" ({results.mark(cell)})" if results.mark(cell) else "" for cell in results.findings}
-    parts = (f"### `{cell}`{marks[cell]}\n\n{text}" for cell, text in results.findings.items() if text)
+    parts = (f"### `{cell}`\n\n{text}" for cell, text in results.findings.items() if text)
     return section("Findings", *parts)
 
 
 def show_single_runs(results: Results) -> str:
     """List every run, with the end of the log of those that failed."""
     cells = {cell: runs for cell, runs in results.runs.items() if runs}
-    rows = []
-    for cell, runs in cells.items():
-        counted = [f"seed {run.seed}: {state(run)}" for run in runs]
-        older = [f"seed {run.seed}: {state(run)}" for run in results.older[cell]]
-        rows.append([f"`{cell}`", ", ".join(counted) + (f"; left out above: {', '.join(older)}" if older else "")])
+    rows = [[f"`{cell}`", ", ".join(f"seed {run.seed}: {state(run)}" for run in runs)] for cell, runs in cells.items()]
     failed = [run for runs in cells.values() for run in runs if run.error is not None]
     errors = [f"- `{run.cell}`, seed {run.seed}, failed: {as_code(last_line(run.error or ''))}" for run in failed]
     left_out = [f"- left out: {as_code(line)}" for line in results.left_out]
@@ -423,17 +400,10 @@ def show_attention(results: Results) -> str:
     for cell, title in ATTENTION.items():
         names = [name for name in results.attention if name.rpartition("_")[0] == cell]
         if names:
-            parts.append(f"The paper's {title}, from seed 1 of `{cell}`{remark_on_seed_1(cell, results)}:")
+            missing = "" if any(run.seed == 1 for run in results.runs[cell]) else " (its result is not here)"
+            parts.append(f"The paper's {title}, from seed 1 of `{cell}`{missing}:")
             parts += [f"![{results.attention[name]['query']}]({FIGURES}/attention_{name}.png)" for name in names]
     return section("Attention", *parts)
-
-
-def remark_on_seed_1(cell: str, results: Results) -> str:
-    """Say of the run whose attention is shown if it kept Adam's moments, or if its result is missing."""
-    first = [run for run in [*results.runs[cell], *results.older[cell]] if run.seed == 1]
-    if not first:
-        return " (its result is not here)"
-    return f" ({KEPT_MOMENTS})" if first[0].has_kept_moments else ""
 
 
 def show_commands(results: Results) -> str:
@@ -446,8 +416,6 @@ def show_commands(results: Results) -> str:
     for cell, runs in results.runs.items():
         commands = [run.result["command"] for run in runs if run.result.get("command")]
         if cell not in CELLS and commands:
-            typed = ", ".join(as_code(str(line)) for line in commands[0])
-            now = " (train.py needs `--keep_moments` for the same recipe now)" if results.mark(cell) else ""
-            rows.append([f"`{cell}`", typed + now])
+            rows.append([f"`{cell}`", ", ".join(as_code(str(line)) for line in commands[0])])
     repeated = "Results go to `my_results/` (`--results_dir`); a run that has one there is not repeated."
     return section("Commands", repeated, table_of(("Cell", "Command"), rows))

@@ -3,8 +3,7 @@
 A run is `<results_dir>/<cell>/seed<k>.json`, what `test.py` counted or the error it ended in, with its learning curve
 beside it as .csv. Everything is checked while it is read, so that whoever takes it from here need not: the runs of a
 folder are of one recipe and on the same data, in a folder with a cell's name those of the cell and of SCAN, and none is
-there twice. Others are left out, and named. Only runs of earlier code, which kept Adam's moments when the learning rate
-dropped, may still lie in a cell's folder: marked, they stand in for the cell's own runs as long as there are none.
+there twice. Others are left out, and named.
 """
 
 import json
@@ -23,7 +22,6 @@ from scan_util import SplitFile
 
 TAKEN_OFF = 99.0  # percent of the validation queries from which on a run counts as taken off
 ATTENTION_CELLS = ("me", "jump_perm")  # of the paper's Figures A.1 and A.2
-KEPT_MOMENTS = "kept moments"  # marks runs that kept Adam's moments, though their cell does not say so
 NO_RECIPE = "no run that tells its flags"
 FINDING = "finding.md"  # in a cell's folder: what there is to say about its results, in Markdown
 CURVE_COLUMNS = ("episode", "lr", "train_loss", "retrieval", "generalize")
@@ -116,18 +114,6 @@ class Run:
     def trained_seed(self) -> Any:
         """The seed that it was trained with, whatever its file is called."""
         return self.all_arguments.get("seed", self.seed)
-
-    @property
-    def has_kept_moments(self) -> bool:
-        """Whether it kept Adam's moments when the learning rate dropped, though its cell does not say so.
-
-        A cell that is none of the paper's says so by its runs' own arguments; only earlier code did it without a word.
-        """
-        if self.cell in CELLS:
-            is_asked_to = "--keep_moments" in CELLS[self.cell].flags
-        else:
-            is_asked_to = "keep_moments" in (self.result.get("arguments") or {})
-        return self.error is None and "keep_moments" in self.arguments and not is_asked_to
 
     @property
     def other_data(self) -> dict[str, str]:
@@ -244,15 +230,13 @@ def check_result(result: Mapping[str, Any], path: Path) -> None:
 
 
 def unlike_cell(run: Run) -> str:
-    """Say how a run of a cell was made otherwise than the cell says, except for kept moments; empty if not."""
+    """Say how a run of a cell was made otherwise than the cell says; empty if not."""
     if run.cell not in CELLS or run.error is not None:
         return ""
     if run.other_data:
         return f"{' and '.join(run.other_data)} did not hold the published lines"
     cell, done = CELLS[run.cell], run.all_arguments
     names = unlike_recipe(cell, done)
-    if names == ["keep_moments"] and run.has_kept_moments:
-        return ""
     recipe = recipe_of(cell.flags)
     return ", ".join(f"--{name} is {done.get(name)}, the cell's {recipe.get(name)}" for name in names)
 
@@ -279,13 +263,6 @@ def check_one_recipe(runs: Sequence[Run], folder: Path) -> None:
             raise UserError(
                 f"{path} and {other_path} differ in --{name} ({values}), so they have no mean; move one away"
             )
-
-
-def split_off_older(runs: Sequence[Run]) -> tuple[list[Run], list[Run]]:
-    """Take the runs with kept moments out of a cell's, if it has others that were trained; gives the rest and these."""
-    has_own = any(run.error is None and not run.has_kept_moments for run in runs)
-    older = [run for run in runs if has_own and run.has_kept_moments]
-    return [run for run in runs if run not in older], older
 
 
 def read_curve(path: Path) -> tuple[CurvePoint, ...]:
@@ -334,7 +311,6 @@ class Results(NamedTuple):
     attention: dict[str, dict[str, Any]]  # labelled weights by picture, "me_1"
     findings: dict[str, str]  # by cell
     left_out: list[str]  # files of runs that do not count, each with the reason
-    older: dict[str, list[Run]]  # by cell; runs with kept moments in cells that have others, left out of `runs`
 
     def finished(self, cell: str) -> list[Run]:
         """The runs of a cell that were trained to their end and scored."""
@@ -355,14 +331,10 @@ class Results(NamedTuple):
         trained = [run for run in self.runs[cell] if run.error is None]
         return shown_flags(trained[0].all_arguments) if trained else NO_RECIPE
 
-    def mark(self, cell: str) -> str:
-        """Give `KEPT_MOMENTS` for a cell whose runs kept them though it does not say so, nothing for others."""
-        return KEPT_MOMENTS if any(run.has_kept_moments for run in self.runs.get(cell, [])) else ""
-
     def me_curves(self) -> dict[str, list[Sequence[CurvePoint]]]:
         """The curves of ME with Adam started anew and with its moments kept, by cell; nothing unless both have some."""
         curves = {cell: self.curves(cell) for cell in ("me", "me_kept_moments")}
-        return curves if all(curves.values()) and not self.mark("me") else {}
+        return curves if all(curves.values()) else {}
 
 
 def read_results(folder: Path) -> Results:
@@ -382,11 +354,9 @@ def read_results(folder: Path) -> Results:
     }
     notes = {cell: path for cell in cells if (path := folder / cell / FINDING).exists()}
     found = {cell: read_cell(folder / cell) for cell in cells}
-    runs = {cell: split_off_older(own) for cell, (own, _) in found.items()}
     return Results(
-        {cell: counted for cell, (counted, _) in runs.items()},
+        {cell: runs for cell, (runs, _) in found.items()},
         pictures,
         {cell: path.read_text(encoding="utf-8", errors="replace").strip() for cell, path in notes.items()},
         [line for _, lines in found.values() for line in lines],
-        {cell: older for cell, (_, older) in runs.items()},
     )

@@ -248,7 +248,7 @@ def test_summary_by_hand():
     assert summarize([5]) == Summary(5.0, None, 1)
     assert summarize([]) is None
     assert shown(Summary(20.0, 10.0, 3)) == "20.00 (10.00, n = 3)"
-    assert shown(Summary(5.0, None, 1), "a mark") == "5.00 (n = 1, a mark)"
+    assert shown(Summary(5.0, None, 1)) == "5.00 (n = 1)"
 
 
 def share_within(t, degrees):
@@ -409,20 +409,7 @@ def test_a_bad_file_is_named_and_nothing_is_written(grid, case):
     assert not (grid / "RESULTS.md").exists() and not (grid / "figures").exists()
 
 
-# Recipes: what is averaged, what is marked, what is refused
-
-OLDER = {"as earlier code wrote it": None, "with the flag": True}  # keep_moments of runs with kept moments
-
-
-def older(cell, seed, correct=20, keep_moments=None, **changed):
-    """A result from before Adam started anew when the learning rate drops."""
-    return result(cell, seed, correct, arguments=arguments_of(cell, seed, keep_moments=keep_moments), **changed)
-
-
-def marked_rows(text):
-    """The table rows that speak of kept moments."""
-    return [line for line in text.splitlines() if line.startswith("|") and "kept moments" in line.replace("`", "")]
-
+# Recipes: what is averaged, what is left out, what is refused
 
 CHANGED = {
     "an argument": ({"lr_decay_schedule": 7500}, {}, "lr_decay_schedule"),
@@ -547,82 +534,6 @@ def test_a_run_of_another_cells_recipe_is_left_out(tmp_path, cell, changed):
     assert line.startswith(f"{cell}/seed1.json: --{next(iter(changed))} is {next(iter(changed.values()))}, the cell's ")
 
 
-@pytest.mark.parametrize("kept", OLDER)
-def test_older_runs_beside_new_ones_are_named_and_left_out_of_everything_else(grid, kept):
-    """Means, take-offs, masks, compute, curves: all as if they were not there, except for the list of every run."""
-
-    def rest_of(text):
-        return [line for line in text.splitlines() if line and "seed 1: " not in line and " marks runs " not in line]
-
-    before = read_results(grid)
-    save(grid, older("me", 8, 3, OLDER[kept]), [1, 1, 1])
-    save(grid, older("jump_perm", 2, 3, OLDER[kept]))
-    results = read_results(grid)
-    assert results.curves("me") == before.curves("me")
-    text = write_report(results)
-    assert rest_of(text) == rest_of(write_report(before))
-    every_run = section(text, "Every run")
-    assert row_of(every_run, "`me`")[1].endswith("; left out above: seed 8: 15.00 (kept moments)")
-    assert row_of(every_run, "`jump_perm`")[1] == (
-        "seed 1: 100.00, seed 3: 100.00; left out above: seed 2: 15.00 (kept moments)"
-    )
-    assert " marks runs " in text
-
-
-@pytest.mark.parametrize("kept", OLDER)
-def test_older_runs_alone_are_shown_marked_and_compared_with_nothing(tmp_path, kept):
-    """In each table that shows them, and without an interval or a verdict; that some took off is no verdict."""
-    for seed in (1, 2, 3):
-        save(tmp_path, older("me", seed, 12, OLDER[kept]), [1, 1, 60])
-        save(tmp_path, older("length", seed, 12, OLDER[kept]))
-    (tmp_path / "length" / "finding.md").write_text("Long.\n")
-    save(tmp_path, older("jump_standard", 1, 0, OLDER[kept], train_correct=9, train_total=10))
-    text = write_report(read_results(tmp_path))
-    beside = section(text, "Beside the paper")
-    assert row_of(beside, "`length`")[3:] == ["60.00 (0.00, n = 3, kept moments)", "—", "—"]
-    me = "60.00 (0.00, n = 3, kept moments); took off: 0 of 3 (0 to 56 %)"
-    assert row_of(beside, "`me`")[3:] == [me, "—", "—"]
-    assert row_of(beside, "`jump_standard`")[3] == "0.00 (n = 1, kept moments)"
-    tables = section(text, "The paper's tables")
-    assert row_of(tables, "meta seq2seq learning", "99.96 / not run")[2] == "16.64 / 60.00, n = 3, kept moments"
-    on_training = row_of(section(text, "Standard seq2seq on its training commands"), "`jump_standard`")
-    assert on_training[1:] == ["90.00 (n = 1, kept moments)", "0.00 (n = 1, kept moments)"]
-    exclusivity = section(text, "Mutual exclusivity: which runs take off")
-    assert row_of(exclusivity, "`me`", "`--keep_moments`")[4] == "60.00 (0.00, n = 3, kept moments)"
-    assert row_of(exclusivity, "`me`", "2")[3] == "60.00 (kept moments)"
-    assert row_of(section(text, "Every run"), "`jump_standard`")[1] == "seed 1: 0.00 (kept moments)"
-    assert "### `length` (kept moments)\n\nLong." in section(text, "Findings")
-    assert "`kept moments` marks" in text
-
-
-def test_nothing_is_marked_where_every_run_is_of_its_cells_recipe(grid):
-    save(grid, result("me_kept_moments", 1), [1, 1, 1])
-    assert "kept moments" not in write_report(read_results(grid))
-
-
-@pytest.mark.parametrize("other", [{"cell": "length", "seed": 2, "error": "killed"}, None])
-def test_a_failed_run_has_no_recipe_and_hides_no_older_ones(tmp_path, other):
-    save(tmp_path, older("length", 1))
-    if other:
-        save(tmp_path, other)
-    here = "100.00 (n = 1, kept moments)" + (", 1 failed" if other else "")
-    assert row_of(section(write_report(read_results(tmp_path)), "Beside the paper"), "`length`")[3] == here
-
-
-def test_pictures_mark_older_runs_that_stand_in(tmp_path):
-    """In words, and by a hatched bar that the legend explains; where there are others nothing is hatched."""
-    save(tmp_path, older("length", 1, 12), [1, 1, 60])
-    marked = figures_of(tmp_path)
-    assert any("(n = 1, kept moments)" in text for text in texts_of(marked["curves_length.png"]))
-    texts = texts_of(marked["tables.png"])
-    assert "here: 60.00 (n = 1, kept moments)" in texts and "here: mean, kept moments" in texts
-    assert hatched_bars(marked["tables.png"]) == 1
-    save(tmp_path, result("length", 2, 13))
-    tables = figures_of(tmp_path)["tables.png"]
-    assert "here: 65.00 (n = 1)" in texts_of(tables) and "here: mean, kept moments" not in texts_of(tables)
-    assert hatched_bars(tables) == 0
-
-
 def figures_of(folder):
     """The pictures of a report, by name."""
     drawn = {}
@@ -633,10 +544,6 @@ def figures_of(folder):
 
 def texts_of(figure):
     return [text.get_text() for text in figure.findobj(Text)]
-
-
-def hatched_bars(figure):
-    return sum(bool(patch.get_hatch()) for ax in figure.axes for patch in ax.patches)
 
 
 def spreads_of(ax):
@@ -670,7 +577,7 @@ def test_the_picture_of_the_tables_shows_mean_sd_and_n_of_both_sides(grid):
 def test_no_two_texts_of_the_picture_of_the_tables_overlap(grid):
     """With the longest entries there are, and inside the picture."""
     for seed, correct in enumerate((20, 20, 0), 1):
-        save(grid, older("around_right", seed, correct))
+        save(grid, result("around_right", seed, correct))
     figure = figures_of(grid)["tables.png"]
     figure.draw_without_rendering()
     written = [text for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
@@ -682,27 +589,20 @@ def test_no_two_texts_of_the_picture_of_the_tables_overlap(grid):
     assert all(figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 for _, box in boxes)
 
 
-def test_a_folder_that_is_no_cell_holds_one_recipe_which_is_marked(tmp_path):
-    """There kept moments beside others are refused as any other difference is."""
-    save(tmp_path, older("me_decay7500", 1))
-    text = write_report(read_results(tmp_path))
-    assert len(marked_rows(text)) == 4
-    assert "`--keep_moments`" in row_of(section(text, "Commands"), "`me_decay7500`")[1]
-    save(tmp_path, result("me_decay7500", 2))
-    with pytest.raises(ValueError, match="keep_moments"):
-        read_results(tmp_path)
-
-
-def test_a_cell_of_ones_own_that_keeps_moments_is_not_marked(tmp_path):
-    """Its runs were asked to; and a command is shown whole, however long it is."""
+def test_a_command_of_a_cell_of_ones_own_is_shown_whole(tmp_path):
+    """However long it is."""
     command = "python train.py --episode_type ME --keep_moments " + "--lr 0.01 " * 40
-    for seed in (1, 2):
-        run = result("me_keep_moments", seed)
-        run["arguments"] |= {"keep_moments": True}
-        save(tmp_path, run | {"command": [command.strip()]})
-    text = write_report(read_results(tmp_path))
-    assert "kept moments" not in text and "train.py needs" not in text
-    assert f"`{command.strip()}`" in text
+    save(tmp_path, result("me_keep_moments", 1) | {"command": [command.strip()]})
+    assert f"`{command.strip()}`" in write_report(read_results(tmp_path))
+
+
+def test_runs_of_earlier_code_kept_moments(tmp_path):
+    """It always did, without an argument that says so: such a run counts where the cell keeps them, and only there."""
+    for cell in ("me", "me_kept_moments"):
+        save(tmp_path, result(cell, 1, arguments=arguments_of(cell, 1, keep_moments=None)))
+    results = read_results(tmp_path)
+    assert [cell for cell, runs in results.runs.items() if runs] == ["me_kept_moments"]
+    assert results.left_out == ["me/seed1.json: --keep_moments is True, the cell's False"]
 
 
 def test_an_argument_that_earlier_code_did_not_know_counts_as_its_default(tmp_path):
@@ -737,35 +637,13 @@ def test_masked_runs_are_compared_by_the_interval_of_their_mean(tmp_path, unmask
     assert row[2:] == [f"{5 * unmasked}.00 (0.00, n = 3)", "70.00 (10.00, n = 3)", "45.16 to 94.84", answer]
 
 
-def test_masked_runs_are_compared_only_with_their_twins(tmp_path):
-    """Kept moments with kept moments, started anew with started anew."""
-    for seed in (1, 2, 3):
-        save(tmp_path, older("me_masked", seed))
-        save(tmp_path, older("jump_perm_masked", seed))
-        save(tmp_path, result("me", seed))
-    assert masked_rows(tmp_path) == []
-    save(tmp_path, result("me_kept_moments", 1))
-    save(tmp_path, older("jump_perm", 1))
-    kept = [("| `me_masked`", "`me_kept_moments`"), ("| `jump_perm_masked`", "`jump_perm`")]
-    assert masked_rows(tmp_path) == kept
-    save(tmp_path, result("jump_perm", 2))
-    assert masked_rows(tmp_path) == kept[:1]
-    save(tmp_path, result("me_masked", 4))
-    save(tmp_path, result("jump_perm_masked", 4))
-    assert masked_rows(tmp_path) == [("| `me_masked`", "`me`"), ("| `jump_perm_masked`", "`jump_perm`")]
-    for path in (tmp_path / "me_masked").iterdir():
-        path.unlink()
-    save(tmp_path, result("me_masked", 4, num_episodes=200, episode=200))
-    assert masked_rows(tmp_path) == [("| `jump_perm_masked`", "`jump_perm`")]
-
-
 @pytest.mark.parametrize("has_me", [True, False])
 def test_each_me_recipe_says_whether_moments_were_kept(tmp_path, has_me):
     """Also as long as `me` itself has no run."""
     if has_me:
         save(tmp_path, result("me", 1), [100])
-    save(tmp_path, older("me_kept_moments", 1), [100])
-    save(tmp_path, older("me_masked", 1), [100])
+    save(tmp_path, result("me_kept_moments", 1), [100])
+    save(tmp_path, result("me_masked", 1), [100])
     later = arguments_of("me_decay7500", 1, lr_decay_schedule=7500)
     save(tmp_path, result("me_decay7500", 1, arguments=later), [100])
     text = section(write_report(read_results(tmp_path)), "Mutual exclusivity: which runs take off")
@@ -773,39 +651,34 @@ def test_each_me_recipe_says_whether_moments_were_kept(tmp_path, has_me):
     recipes = {row[0].strip("| `"): set(row[1].strip("`").split("--")) - {""} for row in rows}
     expected = {
         "me_kept_moments": {"keep_moments"},
-        "me_masked": {"keep_moments", "mask_padding"},
+        "me_masked": {"mask_padding"},
         "me_decay7500": {"lr_decay_schedule 7500"},
     }
     stripped = {cell: {flag.strip() for flag in flags} for cell, flags in recipes.items()}
     assert stripped == ({"me": {"the default"}} if has_me else {}) | expected
 
 
-def test_attention_without_a_run_and_of_an_older_run(grid):
-    """The weights stay when the result goes; the report says whose they are."""
+def test_attention_without_a_run(grid):
+    """The weights stay when the result goes; the report says so."""
     for path in (grid / "me").glob("seed*"):
         path.unlink()
-    (grid / "jump_perm" / "seed1.json").unlink()
-    save(grid, older("jump_perm", 1))
     text = section(write_report(read_results(grid)), "Attention")
     assert "from seed 1 of `me` (its result is not here):" in text
-    assert "from seed 1 of `jump_perm` (kept moments):" in text
+    assert "from seed 1 of `jump_perm`:" in text
 
 
 def test_both_recipes_of_me_are_drawn_once_both_have_curves(grid):
-    """One more picture, in the section on ME; not for older runs that stand in for the cell's own."""
+    """One more picture, in the section on ME."""
     path = grid / "figures" / "curves_me_recipes.png"
     shown = "(figures/curves_me_recipes.png)"
     save(grid, result("me_kept_moments", 1))
     run_report(grid)
     assert not path.exists() and shown not in (grid / "RESULTS.md").read_text()
-    save(grid, older("me_kept_moments", 2), [1, 50, 100])
+    save(grid, result("me_kept_moments", 2), [1, 50, 100])
     assert run_report(grid)[0] == 0
     width, height, raw = pixels(path)
     assert min(width, height) > 200 and len(set(raw)) > 10
     assert shown in section((grid / "RESULTS.md").read_text(), "Mutual exclusivity: which runs take off")
-    for seed in (1, 2, 3, 4, 5, 7):
-        save(grid, older("me", seed), [1, 50, 100])
-    assert read_results(grid).me_curves() == {}
 
 
 # Rates
