@@ -63,27 +63,6 @@ def test_lines_of_standard_input_are_answered_one_by_one(query, folder):
     assert "dax, lug, wif, zup" in error
 
 
-README_EXAMPLES = {
-    "net_ME.tar": ("dax -> RED; lug -> BLUE; wif -> GREEN", "zup lug dax zup", "YELLOW BLUE RED YELLOW"),
-    "net_scan_prim_permutation.tar": (
-        "jump -> I_LOOK; walk -> I_JUMP; run -> I_RUN; look -> I_WALK",
-        "jump twice and walk left",
-        "I_LOOK I_LOOK I_TURN_LEFT I_JUMP",
-    ),
-}
-
-
-@pytest.mark.parametrize("model", README_EXAMPLES)
-def test_networks_that_come_with_the_code_answer_as_the_readme_says(query, folder, model):
-    """Word by word, and with no note, as they are trained to the end."""
-    support, asked, answer = README_EXAMPLES[model]
-    readme = (SCRIPT.parent / "README.md").read_text()
-    assert f'{model} --support "{support}" "{asked}"' in readme
-    assert f"`{answer}`" in " ".join(readme.split())
-    (folder / model).write_bytes((SCRIPT.parent / "out_models/trained" / model).read_bytes())
-    assert query("--support", support, asked, model=model) == (0, f"{answer}\n", "")
-
-
 def test_a_line_can_change_what_is_in_memory(query, folder):
     """From there on queries are about the other items; a line with a mistake leaves those that were there."""
     (folder / "net_known.tar").write_bytes((SCRIPT.parent / "out_models/trained/net_ME.tar").read_bytes())

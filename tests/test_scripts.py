@@ -226,20 +226,25 @@ def test_the_readme_has_commands():
     assert {"python -m paper.report", "python -m paper.reproduce"} < set(commands_of_the_readme())
 
 
-def test_the_network_that_a_clone_has_answers_as_the_readme_says():
-    """The first query of the README, before any training."""
-    (command,) = re.findall(r"^python (query.py .*)$", README, re.MULTILINE)
-    (answer,) = re.findall(r"prints `([A-Z ]+)`", README)
-    asked = [sys.executable, *shlex.split(command), "--cpu"]
-    assert subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True).stdout == f"{answer}\n"
+def test_the_networks_that_a_clone_has_answer_as_the_readme_says():
+    """Its first queries, before any training, and the answers in their order."""
+    commands = re.findall(r"^python (query.py .*)$", README, re.MULTILINE)
+    (sentence,) = re.findall(r"The first two print ([^;]*);", README)
+    answers = re.findall(r"`([A-Z_\s]+)`", sentence)
+    assert len(commands) == len(answers) == 2
+    for command, answer in zip(commands, answers, strict=True):
+        asked = [sys.executable, *shlex.split(command), "--cpu"]
+        printed = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        assert printed == f"{' '.join(answer.split())}\n"
 
 
-def test_the_network_that_a_clone_has_scores_what_its_file_says(run, tmp_path):
+@pytest.mark.parametrize("path", sorted((ROOT / "out_models" / "trained").glob("*.tar")), ids=lambda path: path.stem)
+def test_a_network_that_a_clone_has_scores_what_its_file_says(run, tmp_path, path):
     """test.py counts the same right answers, and says that there is no more training it."""
-    (tmp_path / "net_ME.tar").write_bytes((ROOT / "out_models/trained/net_ME.tar").read_bytes())
-    written = torch.load(tmp_path / "net_ME.tar", weights_only=True)["weights_only"]
-    code, printed, _ = run("test.py", "--fn_in_model", "net_ME.tar", "--dir_model", tmp_path)
-    report = json.loads((tmp_path / "res_test_ME.json").read_text())
+    (tmp_path / path.name).write_bytes(path.read_bytes())
+    written = torch.load(path, weights_only=True)["weights_only"]
+    code, printed, _ = run("test.py", "--fn_in_model", path.name, "--dir_model", tmp_path)
+    report = json.loads((tmp_path / f"res_test_{path.stem.removeprefix('net_')}.json").read_text())
     assert code == 0
     assert (report["correct"], report["total"], report["split"]) == tuple(
         written[name] for name in ("correct", "total", "split")

@@ -69,8 +69,8 @@ def slim(checkpoint: Checkpoint, data_dir: Path) -> tuple[dict[str, Any], str]:
     contents = checkpoint_contents(
         model, checkpoint.experiment, validation, checkpoint.episode, without_places(checkpoint.arguments)
     )
-    if is_same:
-        contents["model_state"] = {name: weight.half() for name, weight in contents["model_state"].items()}
+    kept = torch.float16 if is_same else torch.float32
+    contents["model_state"] = {name: weight.to("cpu", kept) for name, weight in contents["model_state"].items()}
     contents["weights_only"] = {"split": split, "correct": right.correct, "total": right.total}
     contents |= {name: checkpoint.saved[name] for name in KEPT if name in checkpoint.saved}
     precision = "half" if is_same else "single precision, as half changes answers"
