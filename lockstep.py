@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from common.devices import recorded
+from common.devices import put_back, recorded
 from common.errors import UserError
 from episode_batch import EpisodeBatch, Sequences
 from evaluate import Accuracy, judge, up_to_end
@@ -221,13 +221,8 @@ class LockStep:
     def _record(self) -> torch.cuda.CUDAGraph:
         """Record a step as a graph; of the steps taken to warm up nothing remains."""
         device = self.weights.device
-        changed = [self.weights.detach(), *self._moments.values(), self.loss_sums]
-        before, random_state = [tensor.clone() for tensor in changed], torch.cuda.get_rng_state(device)
-        graph = recorded(self._advance, device)
-        for tensor, value in zip(changed, before, strict=True):
-            tensor.copy_(value)
-        torch.cuda.set_rng_state(random_state, device)
-        return graph
+        with put_back([self.weights.detach(), *self._moments.values(), self.loss_sums], device):
+            return recorded(self._advance, device)
 
     def validate(self, episodes: Sequence[Sequence[EpisodeBatch]], max_length: int) -> list[Accuracy]:
         """Score every run on its validation episodes, which are the same at every call."""

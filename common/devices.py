@@ -4,7 +4,8 @@ import argparse
 import ctypes
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -71,6 +72,16 @@ def restore_torch_states(states: Mapping[str, Any], device: torch.device) -> Non
     torch.set_rng_state(states["torch"])
     if device.type == "cuda" and states["cuda"] is not None:
         torch.cuda.set_rng_state(states["cuda"], device)
+
+
+@contextmanager
+def put_back(tensors: Sequence[torch.Tensor], device: torch.device) -> Iterator[None]:
+    """Give tensors, and torch's generators, the values again that they had before the block."""
+    before, random_states = [tensor.clone() for tensor in tensors], torch_states(device)
+    yield
+    for tensor, value in zip(tensors, before, strict=True):
+        tensor.copy_(value)
+    restore_torch_states(random_states, device)
 
 
 def recorded(work: Callable[[], None], device: torch.device) -> torch.cuda.CUDAGraph:

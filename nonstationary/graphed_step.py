@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from common.devices import recorded, restore_torch_states, torch_states
+from common.devices import put_back, recorded
 from nonstationary.recurrent import State
 from nonstationary.training_step import StepResult, train_on_batch
 
@@ -66,12 +66,8 @@ class GraphedStep:
             settings = self._chunk_length, self._clip_grad_norm
             results[:] = [train_on_batch(self._network, self._optimizer, held, state, *settings)]
 
-        changed = self._changed()
-        before, random_states = [tensor.clone() for tensor in changed], torch_states(symbols.device)
-        graph = recorded(step, symbols.device)
-        for tensor, value in zip(changed, before, strict=True):
-            tensor.copy_(value)
-        restore_torch_states(random_states, symbols.device)
+        with put_back(self._changed(), symbols.device):
+            graph = recorded(step, symbols.device)
         return Recording(graph, held, state, results)
 
     def _zero_state(self, symbols: Tensor) -> State:
