@@ -90,7 +90,7 @@ def decode_steps(
     eos = model.config.output_size - 1
     numbers = torch.arange(len(context.last), device=context.last.device)
     symbols, running = torch.full_like(numbers, eos - 1), torch.ones_like(numbers, dtype=torch.bool)
-    state, step = model.decoder.start(context), model.decoder_step()
+    state, step = model.decoder.start(context), model.decoder.step
     for _ in range(max_length):
         logits, state, weights = step(symbols, state, context)
         symbols = logits.argmax(dim=1)

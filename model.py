@@ -39,7 +39,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from packed_lstm import Packing, State, dropped, run_lstm
+from packed_lstm import Packing, State, run_lstm
 
 
 @dataclass(frozen=True)
@@ -111,13 +111,6 @@ def attention(query: Tensor, keys: Tensor, values: Tensor, log_count: Tensor | N
     return weights @ values, weights
 
 
-def tanh(values: Tensor) -> Tensor:
-    """Compute tanh; on a CPU and without gradients by a sigmoid, 1 - 2 sigmoid(-2x), in a fraction of the time."""
-    if values.requires_grad or values.device.type != "cpu":
-        return values.tanh()
-    return (values * -2).sigmoid_().mul_(-2).add_(1)
-
-
 class SequenceEncoder(nn.Module):
     """Embed symbols and run a biLSTM; the two directions are added, so the result keeps m units.
 
@@ -133,7 +126,7 @@ class SequenceEncoder(nn.Module):
 
     def forward(self, symbols: Tensor, packing: Packing) -> tuple[Tensor, Tensor]:
         """Encode sequences that `packing` describes."""
-        embedded = dropped(self.embedding(packing.pack(symbols)), self.dropout, self.training)
+        embedded = nn.functional.dropout(self.embedding(packing.pack(symbols)), self.dropout, self.training)
         forward, backward = run_lstm(self.lstm, embedded, packing).chunk(2, dim=1)
         return forward + backward, forward[packing.last] + backward[packing.first]
 
@@ -160,49 +153,15 @@ class Decoder(nn.Module):
 
     def forward(self, context: Context, symbols: Tensor, packing: Packing) -> Tensor:
         """Score the targets' symbols, all steps at once: decoder inputs (Q, U) int64 -> logits (Q, U, V)."""
-        embedded = dropped(self.embedding(packing.pack(symbols)), self.dropout, self.training)
+        embedded = nn.functional.dropout(self.embedding(packing.pack(symbols)), self.dropout, self.training)
         g = run_lstm(self.lstm, embedded, packing, self.start(context))
         u = None
         if self.attention_layer is not None:
             u = packing.pack(self.attend(packing.unpack(g), context)[0])
         return packing.unpack(self.score(g, u))
 
-    def attend(self, g: Tensor, context: Context) -> tuple[Tensor, Tensor]:
-        """Read the context at each output step: (Q, U, m) -> u (Q, U, m), weights (Q, U, T + 1)."""
-        return attention(g, context.steps, context.steps, context.log_count[:, None])
-
-    def score(self, g: Tensor, u: Tensor | None) -> Tensor:
-        """Score the output symbols from the LSTM's state and, with attention, what was read: (..., m) -> (..., V)."""
-        if self.attention_layer is not None and u is not None:
-            g = tanh(self.attention_layer(torch.cat((g, u), dim=-1)))
-        scores: Tensor = self.output_layer(g)
-        return scores
-
-
-class DecoderStep:
-    """One step of a decoder in evaluation, with all that is the same in every step worked out beforehand.
-
-    The first layer's share of the gates has one row for each symbol and is looked up; a further layer takes its input
-    and its own state in one product. As in packed_lstm.py all gates are sigmoids, with g = 1 - 2s.
-    """
-
-    def __init__(self, decoder: Decoder) -> None:
-        self._decoder, m = decoder, decoder.lstm.hidden_size
-        self._factors: list[Tensor] = []  # (m, 4m) of the first layer, (2m, 4m) of a further one
-        self._offsets: list[Tensor] = []  # (V, 4m) of the first layer, (4m,) of a further one
-        for w_input, w_hidden, b_input, b_hidden in decoder.lstm.all_weights:
-            offset = b_input + b_hidden
-            if not self._factors:
-                factor, offset = w_hidden.T.clone(), torch.addmm(offset, decoder.embedding.weight, w_input.T)
-            else:
-                factor = torch.cat((w_input, w_hidden), dim=1).T
-            for tensor in (factor, offset):
-                tensor[..., 2 * m : 3 * m] *= -2
-            self._factors.append(factor.contiguous())
-            self._offsets.append(offset)
-
-    def __call__(self, symbols: Tensor, state: State, context: Context) -> tuple[Tensor, State, Tensor | None]:
-        """Take one step of greedy decoding.
+    def step(self, symbols: Tensor, state: State, context: Context) -> tuple[Tensor, State, Tensor | None]:
+        """Take one step of greedy decoding; the first state is `start(context)`.
 
         Args:
             symbols: (Q,) int64 the previous output symbols, SOS before the first.
@@ -211,25 +170,26 @@ class DecoderStep:
         Returns:
             Logits (Q, V), the state after, and the attention weights (Q, T + 1), None without attention.
         """
-        hidden: list[Tensor] = []
-        cells: list[Tensor] = []
-        for factor, offset, h, c in zip(self._factors, self._offsets, *state, strict=True):
-            if hidden:
-                gates = torch.addmm(offset, torch.cat((hidden[-1], h), dim=1), factor)
-            else:
-                gates = torch.addmm(offset[symbols], h, factor)
-            i, f, s, o = gates.sigmoid_().chunk(4, dim=1)
-            cells.append((f * c).add_(i).addcmul_(i, s, value=-2))
-            hidden.append(torch.addcmul(o, o, (cells[-1] * -2).sigmoid_(), value=-2))
-        g, weights, u = hidden[-1], None, None
-        if self._decoder.attention_layer is not None:
-            read, weights = self._decoder.attend(g[:, None], context)
-            u, weights = read[:, 0], weights[:, 0]
-        return self._decoder.score(g, u), (torch.stack(hidden), torch.stack(cells)), weights
+        g, state = self.lstm(self.embedding(symbols)[None], state)  # (1, Q, m)
+        if self.attention_layer is None:
+            return self.score(g[0], None), state, None
+        u, weights = self.attend(g[0][:, None], context)
+        return self.score(g[0], u[:, 0]), state, weights[:, 0]
+
+    def attend(self, g: Tensor, context: Context) -> tuple[Tensor, Tensor]:
+        """Read the context at each output step: (Q, U, m) -> u (Q, U, m), weights (Q, U, T + 1)."""
+        return attention(g, context.steps, context.steps, context.log_count[:, None])
+
+    def score(self, g: Tensor, u: Tensor | None) -> Tensor:
+        """Score the output symbols from the LSTM's state and, with attention, what was read: (..., m) -> (..., V)."""
+        if self.attention_layer is not None and u is not None:
+            g = self.attention_layer(torch.cat((g, u), dim=-1)).tanh()
+        scores: Tensor = self.output_layer(g)
+        return scores
 
 
 class MetaSeq2Seq(nn.Module):
-    """Meta seq2seq learning. The same four calls serve every variant: store, recall, decode, decoder_step.
+    """Meta seq2seq learning. The same four calls serve every variant: store, recall, decode, decoder.step.
 
     Shape: support symbols (S, T) and (S, U), queries (Q, T), decoder inputs (Q, U), all int64 -> logits (Q, U, V).
     Source: Lake 2019, Section 3; without memory: Section 4.3, "Alternative models".
@@ -289,8 +249,8 @@ class MetaSeq2Seq(nn.Module):
         padded_step = steps.new_zeros(self.config.emb_size)
         if self.context_layer is not None:
             read, weights = attention(steps, memory.keys, memory.values)
-            steps = tanh(self.context_layer(torch.cat((steps, read), dim=1)))
-            padded_step = tanh(self.context_layer(torch.cat((padded_step, memory.values.mean(0)))))
+            steps = self.context_layer(torch.cat((steps, read), dim=1)).tanh()
+            padded_step = self.context_layer(torch.cat((padded_step, memory.values.mean(0)))).tanh()
             last = steps[packing.last]
         contexts = torch.cat((packing.unpack(steps), padded_step.expand(len(lengths), 1, -1)), dim=1)
         log_count = self._step_counts(lengths).to(contexts.dtype).log().to(contexts.device, non_blocking=True)
@@ -315,10 +275,6 @@ class MetaSeq2Seq(nn.Module):
             context, torch.cat((sos, targets[:, :-1]), dim=1), Packing(lengths, targets.device)
         )
         return logits
-
-    def decoder_step(self) -> DecoderStep:
-        """Prepare for decoding step by step, with the weights of now; the first state is `decoder.start(context)`."""
-        return DecoderStep(self.decoder)
 
 
 def make_network(config: ModelConfig) -> MetaSeq2Seq:

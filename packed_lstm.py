@@ -4,9 +4,6 @@ It runs over an nn.LSTM's own parameters, so a checkpoint does not know which of
 one large product before the loop over time and all weight gradients through one after it; the loop keeps one small
 product per step. The backward direction of a biLSTM goes through the same rows from the last step to the first.
 
-Every gate is computed by a sigmoid, which on a CPU costs a sixth of a tanh: tanh x = 1 - 2 sigmoid(-2x). So in place of
-the gate g stands s with g = 1 - 2s, and in place of the cell state c stands z = -2c.
-
 Shapes: P packed steps of N sequences, D directions (1 or 2), m units, K inputs. Gates: i, f, g, o.
 Source: Hochreiter & Schmidhuber 1997, in the form of torch.nn.LSTM.
 """
@@ -68,33 +65,6 @@ class Packing:
         return PackedSequence(rows, self._batch_sizes, self.order, self.first)
 
 
-def random_keep_mask(shape: torch.Size, dropout: float) -> tuple[Tensor, float]:
-    """Draw which units of `shape` dropout keeps, from the bits of torch's CPU generator.
-
-    Sixteen bits decide on a unit, a quarter of the random numbers that `torch.nn.functional.dropout` draws; the
-    probability is therefore a multiple of 2^-16 (0.5 is exact).
-
-    Returns:
-        The mask, boolean, and the share of units that are kept in expectation.
-    """
-    limits = torch.iinfo(torch.int16)
-    threshold = min(round(dropout * 2**16), 2**16 - 1)
-    n_draws = -(-shape.numel() // 4)
-    bits = torch.empty(n_draws, dtype=torch.int64).random_(torch.iinfo(torch.int64).min, None)
-    keep = bits.view(torch.int16)[: shape.numel()].view(shape) >= threshold + limits.min
-    return keep, 1 - threshold / 2**16
-
-
-def dropped(values: Tensor, dropout: float, training: bool) -> Tensor:
-    """Apply dropout as `torch.nn.functional.dropout` does, with cheaper masks on the CPU."""
-    if not training or dropout == 0:
-        return values
-    if values.device.type != "cpu":
-        return nn.functional.dropout(values, dropout)
-    keep, kept_share = random_keep_mask(values.shape, dropout)
-    return values * keep.to(values.dtype).div_(kept_share)
-
-
 def run_lstm(lstm: nn.LSTM, rows: Tensor, packing: Packing, start: State | None = None) -> Tensor:
     """Run an LSTM over packed rows: by cuDNN on a GPU, by the packed layers below on the CPU.
 
@@ -119,7 +89,7 @@ def packed_lstm(lstm: nn.LSTM, rows: Tensor, packing: Packing, start: State | No
     run_layer: Callable[..., Tensor] = _PackedLayer.apply
     for layer in range(lstm.num_layers):
         if layer > 0:
-            rows = dropped(rows, lstm.dropout, lstm.training)
+            rows = nn.functional.dropout(rows, lstm.dropout, lstm.training)
         own = lstm.all_weights[layer * directions : (layer + 1) * directions]
         h0, c0 = (None, None) if start is None else (state[layer, packing.order] for state in start)
         rows = run_layer(packing, rows, h0, c0, *(weight for direction in own for weight in direction))
@@ -139,9 +109,7 @@ class _PackedLayer(torch.autograd.Function):
         saved = []
         for d, h in enumerate(output.chunk(directions, dim=1)):
             gates = torch.addmm(b_inputs[d] + b_hidden[d], rows, w_inputs[d].T)
-            z0 = None if c0 is None else c0 * -2
-            z, squashed = _run_forward(packing.sizes, gates, w_hidden[d], h0, z0, h, d == 1)
-            saved += [gates, z, squashed]
+            saved += [gates, *_run_forward(packing.sizes, gates, w_hidden[d], h0, c0, h, is_backward=d == 1)]
         ctx.packing = packing
         ctx.save_for_backward(rows, output, h0, c0, *w_inputs, *w_hidden, *saved)
         return output
@@ -157,9 +125,8 @@ class _PackedLayer(torch.autograd.Function):
         pairs = zip(output.chunk(directions, 1), grad_output.clone().chunk(directions, 1), strict=True)
         for d, (h, grad_h) in enumerate(pairs):
             is_backward = d == 1
-            gates, z, squashed = saved[3 * d : 3 * d + 3]
-            before = _one_step_before(packing, z, None if c0 is None else c0 * -2, is_backward)
-            grad_gates, slope = _slopes(gates, h, squashed, before)
+            gates, c, tanh_c = saved[3 * d : 3 * d + 3]
+            grad_gates, slope = _slopes(gates, h, tanh_c, _one_step_before(packing, c, c0, is_backward))
             grad_c0 = _run_backward(packing.sizes, grad_gates, slope, gates, grad_h, w_hidden[d], is_backward)
             grad_gates = grad_gates.flatten(1)
             grad_w_hidden = grad_gates.T @ _one_step_before(packing, h, h0, is_backward)
@@ -173,14 +140,12 @@ class _PackedLayer(torch.autograd.Function):
 
 
 def _one_step_before(packing: Packing, state: Tensor, start: Tensor | None, is_backward: bool) -> Tensor:
-    """Find the state that each row was computed from.
+    """Find the state that each row was computed from, (P, m).
 
     Args:
         state: (P, m) what each row led to.
-        start: (N, m) what the sequences started from, zeros if None.
-        is_backward: whether the rows were gone through from the last step to the first; then `start` is None.
-    Returns:
-        (P, m).
+        start: (N, m) what the sequences started from; None for zeros, as always in the backward direction.
+        is_backward: whether the layer ran from the last step to the first.
     """
     n_first = packing.sizes[0]
     before = torch.zeros_like(state, memory_format=torch.contiguous_format)
@@ -197,7 +162,7 @@ def _run_forward(
     gates: Tensor,
     w_hidden: Tensor,
     h0: Tensor | None,
-    z0: Tensor | None,
+    c0: Tensor | None,
     output: Tensor,
     is_backward: bool,
 ) -> tuple[Tensor, Tensor]:
@@ -205,32 +170,31 @@ def _run_forward(
 
     Args:
         sizes: rows of each block.
-        gates: (P, 4m) the inputs' share of each gate with the biases; replaced by i, f, s, o.
+        gates: (P, 4m) what the inputs and the biases add to each gate; replaced by i, f, g, o.
         w_hidden: (4m, m), the recurrent weights.
-        h0, z0: (N, m) each, or None for zeros.
+        h0, c0: (N, m) each, or None for zeros.
         output: (P, m), receives the hidden state at each step.
         is_backward: whether to go from the last step to the first; a sequence then joins at its own last step.
     Returns:
-        z and sigmoid(z) at each step, (P, m) each.
+        c and tanh(c) at each step, (P, m) each.
     """
     n_units = w_hidden.shape[1]
-    third_gate = slice(2 * n_units, 3 * n_units)
-    gates[:, third_gate] *= -2
     factor = w_hidden.T.contiguous()  # laid out so for the loop: many small products read it
-    factor[:, third_gate] *= -2
-    z_all, squashed_all = gates.new_zeros(len(gates), n_units), gates.new_empty(len(gates), n_units)
-    h, z = (gates.new_empty(0, n_units) if state is None else state for state in (h0, z0))
-    tensors = (gates, *gates.chunk(4, dim=1), z_all, squashed_all, output)
-    for gate, i, f, s, o, z_now, squashed, h_now in _blocks(tensors, sizes, is_backward):
+    c_all, tanh_all = (gates.new_empty(len(gates), n_units) for _ in range(2))
+    h, c = (gates.new_empty(0, n_units) if state is None else state for state in (h0, c0))
+    tensors = (gates, *gates.chunk(4, dim=1), c_all, tanh_all, output)
+    for gate, i, f, g, o, c_now, tanh_c, h_now in _blocks(tensors, sizes, is_backward):
         n = min(len(h), len(gate))  # the sequences that have a step before this one
         gate[:n].addmm_(h[:n], factor)
-        gate.sigmoid_()
-        torch.mul(f[:n], z[:n], out=z_now[:n])
-        z_now.sub_(i, alpha=2).addcmul_(i, s, value=4)  # z = fz - 2ig = fz - 2i + 4is
-        torch.sigmoid(z_now, out=squashed)
-        torch.addcmul(o, o, squashed, value=-2, out=h_now)  # h = o tanh c = o - 2o sigmoid(z)
-        h, z = h_now, z_now
-    return z_all, squashed_all
+        gate[:, : 2 * n_units].sigmoid_()  # i and f
+        g.tanh_()
+        o.sigmoid_()
+        torch.mul(i, g, out=c_now)
+        c_now[:n].addcmul_(f[:n], c[:n])
+        torch.tanh(c_now, out=tanh_c)
+        torch.mul(o, tanh_c, out=h_now)
+        h, c = h_now, c_now
+    return c_all, tanh_all
 
 
 def _run_backward(
@@ -244,13 +208,11 @@ def _run_backward(
 ) -> Tensor:
     """Step back through time, against the direction in which the layer ran.
 
-    All that the chain rule needs of the forward pass is worked out before the loop.
-
     Args:
         sizes: rows of each block.
-        slopes: (P, 4, m) of the gates; replaced by the gradients of the gates before their squashing.
+        slopes: (P, 4, m) from `_slopes`; replaced by the gradients of the gates before their squashing.
         slope: (P, m) of the hidden state in the cell state.
-        gates: (P, 4m) i, f, s, o.
+        gates: (P, 4m) i, f, g, o.
         grad_output: (P, m); what comes back from the following step is added.
         w_hidden: (4m, m), the recurrent weights.
         is_backward: whether the layer ran from the last step to the first.
@@ -277,23 +239,21 @@ def _blocks(tensors: Iterable[Tensor], sizes: list[int], from_the_last: bool) ->
     return blocks[::-1] if from_the_last else blocks
 
 
-def _slopes(gates: Tensor, h: Tensor, squashed: Tensor, z_before: Tensor) -> tuple[Tensor, Tensor]:
-    """Work out what the chain rule needs of the forward pass, for all steps together.
+def _slopes(gates: Tensor, h: Tensor, tanh_c: Tensor, c_before: Tensor) -> tuple[Tensor, Tensor]:
+    """Work out, for all steps together, what the chain rule needs of the forward pass.
 
     Args:
-        gates: (P, 4m) i, f, s, o.
-        h, squashed, z_before: (P, m) hidden state, sigmoid(z), and z one step before.
+        gates: (P, 4m) i, f, g, o.
+        h, tanh_c, c_before: (P, m) hidden state, tanh of the cell state, and the cell state one step before.
     Returns:
         The slopes, (P, 4, m), of the cell state in i, f and g before their squashing and of the hidden state in o, and
         that of the hidden state in the cell state, (P, m).
     """
-    i, f, s, o = gates.chunk(4, dim=1)
+    i, f, g, o = gates.chunk(4, dim=1)
     slopes = gates.new_empty(len(h), 4, h.shape[1])
-    g = torch.rsub(s, 1, alpha=2)
-    new = i * g
-    kept = z_before.mul_(f).mul_(-0.5)
+    new, kept = i * g, f * c_before
     torch.addcmul(new, new, i, value=-1, out=slopes[:, 0])
     torch.addcmul(kept, kept, f, value=-1, out=slopes[:, 1])
     torch.addcmul(i, new, g, value=-1, out=slopes[:, 2])
     torch.addcmul(h, h, o, value=-1, out=slopes[:, 3])
-    return slopes, torch.addcmul(o, h, torch.rsub(squashed, 1, alpha=2), value=-1)
+    return slopes, torch.addcmul(o, h, tanh_c, value=-1)

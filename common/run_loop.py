@@ -1,70 +1,267 @@
-"""What the training scripts share: whether a run may start or go on, and what happens if it is interrupted."""
+"""The loop of a training, shared by all three systems: begin, resume, log, save, and stop without losing anything."""
 
 import argparse
+import math
 import os
 import signal
 import threading
+import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import astuple, fields
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import torch
+from torch import nn
+
 from common.command_line import in_one_line
+from common.devices import describe_device
 from common.errors import UserError
+from common.learning_curve import Curve
+from common.plain_files import DIVERGED, check_finite
+from common.provenance import provenance
 
 ANEW = "pass --overwrite to start anew or another --fn_out_model"
-"""What to do about a checkpoint that a command cannot go on from."""
+"""What to do about a checkpoint from which a command cannot resume."""
+STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name)]
+"""Signals that end a training: Ctrl-C, a scheduler, a logout, the warning before the end of an allocation."""
+
+
+class TrainingRun(ABC):
+    """A training in progress, of one network or of several in lock step.
+
+    A subclass says what a step is, what a line of the learning curve is, and what is saved. Its network learns in
+    `step`; everything else about a run is done here.
+
+    Args:
+        paths: the checkpoint of each network; the learning curve, .csv, is beside it.
+        row: the class of the curve's lines, a dataclass whose first field is the number of the step.
+        total: steps wanted.
+        device: where the networks learn.
+        command: how a message names the command that resumes.
+    """
+
+    unit = "step"
+
+    def __init__(self, paths: Sequence[Path], row: Any, total: int, device: torch.device, command: str) -> None:
+        self.paths, self.total, self.device = paths, total, device
+        self.done = self.saved = 0  # steps taken, and steps in the checkpoint
+        self.loss_sums = torch.zeros(len(paths), dtype=torch.float64, device=device)  # since the last line
+        self.loss_count = 0
+        self.sittings: list[dict[str, Any]] = []
+        self._header, self._command = [field.name for field in fields(row)], command
+        self._seconds_before, self._started = 0.0, time.monotonic()
+        self._first_line: tuple[int, float] | None = None  # of this sitting: step and time
+        self._failure: OSError | None = None  # of printing
+
+    @property
+    @abstractmethod
+    def networks(self) -> Sequence[nn.Module]:
+        """The networks that learn, one for each path."""
+
+    @abstractmethod
+    def step(self) -> None:
+        """Take one gradient step and add its losses to `loss_sums`."""
+
+    @abstractmethod
+    def rows(self) -> Sequence[Any]:
+        """Put a line of each learning curve together, now that a line is due."""
+
+    @abstractmethod
+    def shown(self, run: int, row: Any) -> str:
+        """Write a line for people."""
+
+    @abstractmethod
+    def save(self) -> None:
+        """Write the checkpoints; what resuming takes of this class is in `progress`."""
+
+    @abstractmethod
+    def is_logged(self, step: int) -> bool:
+        """Say whether a line is due after a step that is not the last."""
+
+    @abstractmethod
+    def is_saved(self, step: int) -> bool:
+        """Say whether a checkpoint is due after a step that is not the last."""
+
+    def is_out_of_time(self) -> bool:
+        """Say whether to stop after a step at which a checkpoint was due."""
+        return False
+
+    @property
+    def seconds(self) -> float:
+        """Wall time spent training, earlier sittings included."""
+        return self._seconds_before + time.monotonic() - self._started
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Wall time to go, judged by this sitting's steps since its first line; None before there are any."""
+        if self._first_line is None or self.done == self._first_line[0]:
+            return None
+        step, then = self._first_line
+        return (time.monotonic() - then) / (self.done - step) * (self.total - self.done)
+
+    def progress(self, run: int = 0) -> dict[str, Any]:
+        """Give what a checkpoint says of how far a run has come, as plain data."""
+        return {
+            "loss_sum": self.loss_sums[run].item(),
+            "loss_count": self.loss_count,
+            "seconds": self.seconds,
+            "sittings": [*self.sittings, self.sitting],
+            "device": self.sitting["device"],
+            "provenance": self.sitting["provenance"],
+        }
+
+    def resume(self, done: int, saved: Sequence[Mapping[str, Any]]) -> None:
+        """Take over the progress of each run from its checkpoint."""
+        self.done = self.saved = done
+        self.loss_sums.copy_(torch.tensor([float(one["loss_sum"]) for one in saved], dtype=torch.float64))
+        self.loss_count, self._seconds_before = int(saved[0]["loss_count"]), float(saved[0]["seconds"])
+        self.sittings = list(saved[0]["sittings"])
+
+    def mean_losses(self) -> list[float]:
+        """Give the mean loss of each run since the last line.
+
+        Raises:
+            UserError: if one is not finite.
+        """
+        means: list[float] = (self.loss_sums / self.loss_count).tolist()
+        for path, mean in zip(self.paths, means, strict=True):
+            if not math.isfinite(mean):
+                raise UserError(f"{path}: the loss is {mean} at {self.unit} {self.done}; try a smaller --lr")
+        return means
+
+    def run(self, replaced: Iterable[Path] = ()) -> None:
+        """Train to the last step, logging and saving on the way.
+
+        Args:
+            replaced: files of earlier runs, which go once this one has taken a step and saved it.
+        Raises:
+            UserError: if a network diverges; what was saved before stays.
+            KeyboardInterrupt: if a signal came; the step was finished and saved.
+            OSError: if nothing can be printed any more; the step was saved as well.
+        """
+        self.sitting = sitting(self.done, self.device)
+        self._say_what_changed()
+        if self.done > 0:
+            self._say(f"resuming from {self.unit} {self.done}")
+        curves = [Curve(path.with_suffix(".csv"), self._header, self.done, self.is_logged) for path in self.paths]
+        with interruption_explained(self._command, self.unit, lambda: self.saved), signals_noticed() as is_stopped:
+            while self.done < self.total and not is_stopped() and self._failure is None:
+                self.step()
+                self.done, self.loss_count = self.done + 1, self.loss_count + 1
+                is_first, is_last = self.done == 1, self.done == self.total
+                if is_first:  # only a run that can take a step and save it replaces what was there
+                    self._save()
+                    for path in replaced:
+                        path.unlink(missing_ok=True)
+                if self.is_logged(self.done) or is_last:
+                    self._log(curves)
+                if self.is_saved(self.done) or is_first or is_last:
+                    self._save()
+                    if self.is_out_of_time():
+                        break
+            if self.saved < self.done:
+                self._save()
+        if self._failure is not None:
+            raise self._failure
+
+    def _log(self, curves: Sequence[Curve]) -> None:
+        self._check_weights()
+        for run, (curve, row) in enumerate(zip(curves, self.rows(), strict=True)):
+            self._say(self.shown(run, row))
+            curve.add(astuple(row))
+        if self.is_logged(self.done):  # a last line out of turn leaves the next one as if the run had been longer
+            self.loss_sums.zero_()
+            self.loss_count = 0
+        self._first_line = self._first_line or (self.done, time.monotonic())
+
+    def _save(self) -> None:
+        self._check_weights()
+        self.save()
+        self.saved = self.done
+
+    def _check_weights(self) -> None:
+        for path, network in zip(self.paths, self.networks, strict=True):
+            check_finite(path, network.state_dict(), f"{DIVERGED} ({self.unit} {self.done})")
+
+    def _say(self, text: str) -> None:
+        """Print; whatever is wrong with standard output, training stops only when it has saved."""
+        try:
+            print(text, flush=True)
+        except OSError as error:
+            self._failure = error
+
+    def _say_what_changed(self) -> None:
+        """Say in what this sitting differs from the one before, as that may change the numbers."""
+        if self.sittings:
+            before, now = ({**one["provenance"], **one} for one in (self.sittings[-1], self.sitting))
+            for name in ("commit", "torch", "device"):
+                if before.get(name) != now.get(name):
+                    self._say(f"note: {name} was {before.get(name)} before, and is {now.get(name)} now")
+
+
+def sitting(done: int, device: torch.device) -> dict[str, Any]:
+    """Describe what trains from a step on: code, versions, device and threads."""
+    return {"from": done, "device": describe_device(device), "provenance": provenance()}
 
 
 def add_overwrite(group: argparse._ActionsContainer, has_resume: bool = False) -> None:
-    """Add --overwrite and, where commands of earlier code have it, --resume, which asks for what happens anyway."""
+    """Add --overwrite and, where a source document names it, --resume, which asks for what happens anyway."""
     which = group.add_mutually_exclusive_group()
     which.add_argument("--overwrite", action="store_true", help="start anew even if there is a checkpoint")
     if has_resume:
-        which.add_argument("--resume", action="store_true", help="go on from a checkpoint, as happens without it too")
+        which.add_argument("--resume", action="store_true", help="resume from a checkpoint, as happens without it too")
 
 
 def same_command(args: argparse.Namespace) -> str:
-    """Say which command goes on with a run that this one has begun."""
+    """Name the command that resumes what this one has begun."""
     return "the same command without --overwrite" if args.overwrite else "the same command"
 
 
-def with_what_was_done(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Complete the arguments of a training command by what train.py did before it had a flag for it.
+def check_same_arguments(
+    path: Path,
+    saved: Mapping[str, Any],
+    now: Mapping[str, Any],
+    may_differ: Collection[str],
+    usual: object,
+) -> None:
+    """Make sure that a checkpoint's command and this one ask for the same training.
 
-    Only what was not the flag's default is named: until there was `keep_moments`, Adam's moments were kept.
+    An argument that the checkpoint does not have, because the code that wrote it did not know it, counts as what
+    `usual` has under its name, the default.
+
+    Raises:
+        UserError: if they differ in an argument that may not differ.
     """
-    return {"keep_moments": True, **arguments}
-
-
-def differing_arguments(
-    saved: Mapping[str, Any], now: Mapping[str, Any], may_differ: Collection[str], default_of: Callable[[str], Any]
-) -> str:
-    """Write down the arguments in which a checkpoint's command and this one differ, for a message; empty if none.
-
-    An argument that the checkpoint does not have, because the code that wrote it did not know it, counts as
-    `default_of` it: what the code did then.
-    """
-    before = {name: saved[name] if name in saved else default_of(name) for name in now}
-    return ", ".join(
+    before = {name: saved[name] if name in saved else getattr(usual, name) for name in now}
+    differing = ", ".join(
         f"--{name} {before[name]} (now {value})"
         for name, value in now.items()
         if name not in may_differ and before[name] != value
     )
+    if differing:
+        raise UserError(f"{path} was trained with {differing}; {ANEW}")
 
 
-def cannot_go_on(error: Exception, advice: str, *paths: Path) -> UserError:
-    """Make the message for checkpoints that lead to an error when training goes on from them."""
-    return UserError(f"{', '.join(map(str, paths))} cannot be trained further ({in_one_line(error)}); {advice}")
+@contextmanager
+def refused_if_damaged(*paths: Path) -> Iterator[None]:
+    """Turn whatever an ill-formed checkpoint leads to, when training resumes, into a line that says what to do."""
+    try:
+        yield
+    except Exception as error:
+        names = ", ".join(map(str, paths))
+        raise UserError(f"{names} cannot be trained further ({in_one_line(error)}); {ANEW}") from None
 
 
 @contextmanager
 def claimed(paths: Sequence[Path], advice: str) -> Iterator[None]:
     """Keep every other process from training into the same checkpoints meanwhile.
 
-    A file beside each checkpoint is locked, `.<name>.lock`. Some network file systems have no locks, nor has Windows in
-    this form; there it is up to the user.
+    A file beside each checkpoint is locked, `.<name>.lock`. Where there can be none (Windows, some network file
+    systems, a folder that may not be written), it is up to the user.
 
     Raises:
         UserError: if another process trains into one of them.
@@ -77,13 +274,17 @@ def claimed(paths: Sequence[Path], advice: str) -> Iterator[None]:
     with ExitStack() as stack:
         for path in paths:
             missing = [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
-            path.parent.mkdir(parents=True, exist_ok=True)
-            stack.callback(_remove_if_empty, missing)
             lock = path.with_name(f".{path.name}.lock")
-            file = stack.enter_context(lock.open("ab"))
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                file = stack.enter_context(lock.open("ab"))
+            except PermissionError:
+                continue
+            finally:
+                stack.callback(_remove_if_empty, missing)
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                is_ours = os.fstat(file.fileno()).st_nlink > 0  # or its owner has just ended and taken it away
+                is_ours = os.fstat(file.fileno()).st_nlink > 0  # or its owner has just ended and removed it
             except BlockingIOError:
                 is_ours = False
             except OSError:
@@ -95,7 +296,7 @@ def claimed(paths: Sequence[Path], advice: str) -> Iterator[None]:
 
 
 def _remove_if_empty(folders: Sequence[Path]) -> None:
-    """Take back folders, inner ones first, in which nothing was saved."""
+    """Remove folders, inner ones first, in which nothing was saved."""
     with suppress(OSError):
         for folder in folders:
             folder.rmdir()
@@ -118,19 +319,20 @@ def signals_handled(
 
 
 @contextmanager
-def interrupts_noticed() -> Iterator[Callable[[], bool]]:
-    """Let Ctrl-C and SIGTERM wait; gives what says whether one has come, and raises KeyboardInterrupt in the end.
+def signals_noticed() -> Iterator[Callable[[], bool]]:
+    """Let signals wait; gives what says whether one has come, and raises KeyboardInterrupt in the end if one has.
 
-    So a training step is never torn, and runs in lock step are saved at the same episode. A second one ends at once.
+    These are the signals that end a training. So no step is torn, and runs in lock step are saved at the same step. Only a second Ctrl-C ends at once: a scheduler
+    may signal more often while the last step is being saved.
     """
     seen: list[int] = []
 
     def take_down(number: int, _: FrameType | None) -> None:
-        seen.append(number)
-        if len(seen) > 1:
+        if number == signal.SIGINT and number in seen:
             raise KeyboardInterrupt
+        seen.append(number)
 
-    numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    numbers = STOPPING if threading.current_thread() is threading.main_thread() else ()
     with signals_handled(numbers, take_down):
         yield lambda: bool(seen)
     if seen:
@@ -139,64 +341,8 @@ def interrupts_noticed() -> Iterator[Callable[[], bool]]:
 
 @contextmanager
 def interruption_explained(command: str, unit: str, saved: Callable[[], int]) -> Iterator[None]:
-    """Let Ctrl-C say with which command training goes on, and from which episode, epoch or step."""
+    """Let an interrupted training say with which command it resumes, and from which episode or step."""
     try:
         yield
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"interrupted; {command} goes on from {unit} {saved()}") from None
-
-
-def begin_anew(save: Callable[[], None], replaced: Iterable[Path]) -> None:
-    """Write a new run's checkpoint before its first step, and only then do away with the networks that it replaces.
-
-    So there is a network at any time, and none of an earlier run is taken for a state of this one. A run that cannot be
-    saved leaves everything as it is.
-    """
-    with interrupts_noticed():
-        save()
-        for path in replaced:
-            path.unlink(missing_ok=True)
-
-
-def run_or_go_on(
-    path: Path,
-    args: argparse.Namespace,
-    total: int,
-    unit: str,
-    done: Callable[[], int],
-    save: Callable[[], None],
-    run: Callable[[], None],
-    go_on: Callable[[], None] | None,
-    beside: Iterable[Path] = (),
-) -> None:
-    """Run a training that writes one checkpoint, from the start or from where that is, and tell of it.
-
-    The checkpoint is claimed by the caller, who has looked whether it is there.
-
-    Args:
-        path: the checkpoint.
-        args: the command; with `overwrite` a new run takes the place of what earlier ones left at `path` and `beside`.
-        total: epochs or steps wanted.
-        unit: "epoch" or "step".
-        done: tells how many are in the checkpoint.
-        save: writes the checkpoint as it is before the first one.
-        run: trains to the last one.
-        go_on: takes over what the checkpoint holds; None for a new run.
-        beside: further networks that the run writes.
-    Raises:
-        UserError: if the checkpoint cannot be trained further.
-    """
-    if go_on is not None:
-        try:
-            go_on()
-        except Exception as error:  # whatever an ill-formed file leads to
-            raise cannot_go_on(error, ANEW, path) from None
-        if done() == total:
-            print(f"{path} is finished ({total} {unit}s); --overwrite trains it anew")
-            return
-        if done() > 0:  # before its first one a run is what its arguments make it
-            print(f"going on from {unit} {done()}", flush=True)
-    with interruption_explained(same_command(args), unit, done):
-        if go_on is None:
-            begin_anew(save, beside if args.overwrite else ())
-        run()
+        raise KeyboardInterrupt(f"interrupted; {command} resumes from {unit} {saved()}") from None

@@ -5,10 +5,10 @@ import dataclasses
 
 import numpy as np
 import pytest
+import stacked_model
 import torch
 
 import lockstep
-import stacked_model
 import training_step
 from episode_batch import encode, vocabularies_of
 from evaluate import answer, evaluate_episodes, remember

@@ -14,9 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lockstep.stacked_lstm import lstm_cell, stacked_layer
 from model import ModelConfig, attention
-from packed_lstm import dropped
-from stacked_lstm import lstm_cell, stacked_layer
 
 Weights = dict[str, Tensor]
 """The parameters of all networks by their names in MetaSeq2Seq, (R, ...) each."""
@@ -196,4 +195,4 @@ class StackedModel:
         return y
 
     def _dropped(self, x: Tensor) -> Tensor:
-        return dropped(x, self._config.dropout, self._training)
+        return functional.dropout(x, self._config.dropout, self._training)

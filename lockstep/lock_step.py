@@ -1,8 +1,7 @@
-"""Lock step: R runs that differ in their seed take their gradient steps together, on a GPU as one CUDA graph a step.
+"""R runs that differ in their seed take their gradient steps together, on a GPU as one CUDA graph a step.
 
 A step of one small network leaves a GPU idle: it is a chain of small operations, each waiting for the one before, and
-all for the host. Here every operation serves all runs. What a step computes for each of them is what `train_on_episode`
-computes: the loss of its own episode, its own gradient, clipped on its own, and Adam.
+all for the host. Here every operation serves all runs. Loss, clipping and Adam are those of training_step.py.
 
 The weights of all runs are one matrix, a row a run. Every episode is padded to the longest sequences that the pools of
 its experiment hold, so a GPU records the step once and replays it; a CPU runs it as it stands, which is for tests.
@@ -13,21 +12,21 @@ Letters: R runs, N sequences of T steps, Q queries of U output steps, V output s
 
 import itertools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.nn.utils import parameters_to_vector
 
 from common.devices import put_back, recorded
-from common.errors import UserError
 from episode_batch import EpisodeBatch, Sequences
 from evaluate import Accuracy, judge, up_to_end
 from generate_episode import EpisodeSampler
-from masked_cross_entropy import IGNORED
+from lockstep.stacked_model import Part, StackedModel, Weights
+from masked_cross_entropy import masked_cross_entropy
 from model import MetaSeq2Seq, ModelConfig
-from stacked_model import Part, StackedModel, Weights
-from training_step import LR_DECAY, MAX_GRADIENT_NORM, make_optimizer
+from training_step import AdamState, make_optimizer, restart_adam, take_step
 
 ROW_ALIGNMENT = 4  # numbers, 16 bytes in float32: what a GPU loads at a time
 N_HOST_BUFFERS = 4  # so many steps may be prepared while the GPU is at work
@@ -91,13 +90,6 @@ class Episodes:
         self._buffer.copy_(host, non_blocking=True)
         if is_sent is not None:
             is_sent.record(torch.cuda.current_stream(self._buffer.device))
-
-
-def run_losses(logits: Tensor, targets: Part) -> Tensor:
-    """Compute each run's `masked_cross_entropy`: (R, Q, U, V) -> (R,)."""
-    marked = targets.symbols.masked_fill(~targets.real, IGNORED)
-    nats = functional.cross_entropy(logits.flatten(0, 2), marked.flatten(), ignore_index=IGNORED, reduction="none")
-    return nats.view(len(logits), -1).sum(1) / targets.lengths.sum(1)
 
 
 def joined(parts: Sequence[Sequences]) -> Sequences:
@@ -166,37 +158,37 @@ class LockStep:
     """R networks of one configuration, trained together.
 
     Args:
-        models: the networks, all on one device; training starts from their weights, and `give_weights` writes to them.
+        models: the networks, all on one device; from now on their weights are views of the matrix that is trained.
         shapes: what their episodes are padded to.
-        lr: Adam's learning rate.
+        lr: Adam's first learning rate.
     """
 
     def __init__(self, models: Sequence[MetaSeq2Seq], shapes: Shapes, lr: float) -> None:
         assert len({model.config for model in models}) == 1, "the runs differ in their seed alone"
-        self.lr = lr  # of all runs
         self._models = models
-        rows = [torch.cat([parameter.detach().flatten() for parameter in model.parameters()]) for model in models]
-        n_weights = len(rows[0])
+        rows = torch.stack([parameters_to_vector(model.parameters()).detach() for model in models])
+        n_weights = rows.shape[1]
         self._filler = -n_weights % ROW_ALIGNMENT
         # the decoder's parameters come last
         self._n_encoders = n_weights - sum(parameter.numel() for parameter in models[0].decoder.parameters())
-        self.weights = functional.pad(torch.stack(rows), (0, self._filler)).requires_grad_()  # (R, W)
+        self.weights = functional.pad(rows, (0, self._filler)).requires_grad_()  # (R, W)
+        for name, weight in self.by_name(self.weights.detach()).items():
+            for model, own in zip(models, weight, strict=True):
+                model.get_parameter(name).data = own
         device = self.weights.device
-        is_gpu = device.type == "cuda"
-        # what Adam reads: a graph keeps to where the number stands, not to the number
-        rate = torch.tensor(lr, device=device) if is_gpu else torch.tensor(lr, dtype=torch.float64)
-        self._adam = torch.optim.Adam([self.weights], lr=rate, fused=True, capturable=is_gpu)
+        self._optimizer = make_optimizer([self.weights], lr)
         zeros = [torch.zeros_like(self.weights, requires_grad=False) for _ in range(2)]
         self._moments = {"step": torch.zeros((), device=device), "exp_avg": zeros[0], "exp_avg_sq": zeros[1]}
-        self._adam.state[self.weights] = self._moments  # as Adam would make it at its first step
+        self._optimizer.state[self.weights] = self._moments  # as Adam would make it at its first step
         self._episodes = Episodes(shapes, len(models), device)
         self._graph: torch.cuda.CUDAGraph | None = None
         self.validation: Validation | None = None
         self.losses = self.weights.new_zeros(len(models))  # of the last step, (R,)
         self.loss_sums = torch.zeros(len(models), dtype=torch.float64, device=device)  # since last set to zero, (R,)
 
-    def step(self, batches: Sequence[EpisodeBatch]) -> None:
+    def step(self, batches: Sequence[EpisodeBatch], lr: float) -> None:
         """Take a gradient step of every run on its own episode, a batch on the CPU."""
+        self._optimizer.param_groups[0]["lr"].fill_(lr)
         self._episodes.put(batches)
         if self.weights.device.type == "cuda":
             self._graph = self._graph or self._record()
@@ -208,15 +200,16 @@ class LockStep:
         """Take a step on the episodes that are on the device."""
         episodes = self._episodes.parts
         logits = StackedModel(self._models[0].config, self.by_name(self.weights), training=True).logits(**episodes)
-        losses = run_losses(logits, episodes["query_out"])
-        (gradient,) = torch.autograd.grad(losses.sum(), self.weights)
-        for part in (gradient[:, : self._n_encoders], gradient[:, self._n_encoders :]):
-            norm = torch.linalg.vector_norm(part, dim=1, keepdim=True)
-            part.mul_((MAX_GRADIENT_NORM / (norm + 1e-6)).clamp(max=1))  # as torch's clip_grad_norm_
-        self.weights.grad = gradient
-        self._adam.step()
+        losses = masked_cross_entropy(logits, *episodes["query_out"])
+        take_step(losses, self._gradients, self._optimizer)
         self.losses.copy_(losses.detach())
         self.loss_sums += self.losses
+
+    def _gradients(self) -> list[list[Tensor]]:
+        """Give the gradients of the encoders and of the decoder, a row a run."""
+        gradient = self.weights.grad
+        assert gradient is not None
+        return [[gradient[:, : self._n_encoders]], [gradient[:, self._n_encoders :]]]
 
     def _record(self) -> torch.cuda.CUDAGraph:
         """Record a step as a graph; of the steps taken to warm up nothing remains."""
@@ -239,50 +232,31 @@ class LockStep:
         named = zip(shapes.items(), blocks, strict=True)
         return {name: block.unflatten(1, shape) for (name, shape), block in named}
 
-    def give_weights(self) -> None:
-        """Copy the runs' weights into their networks, for validation and saving."""
-        for name, weight in self.by_name(self.weights.detach()).items():
-            for model, own in zip(self._models, weight, strict=True):
-                model.get_parameter(name).detach().copy_(own)
+    def restart_adam(self) -> None:
+        """Forget Adam's moments."""
+        restart_adam(self._optimizer)
 
-    def drop_learning_rate(self, keep_moments: bool) -> None:
-        """Do what `training_step.drop_learning_rate` does."""
-        self._set_rate(self.lr * LR_DECAY)
-        if not keep_moments:
-            for tensor in self._moments.values():
-                tensor.zero_()
+    def adam_states(self) -> list[AdamState]:
+        """Give each run's state of Adam, for saving: what it would be had the run been trained alone."""
+        count = self._moments["step"]
+        named = {key: self.by_name(self._moments[key]) for key in ("exp_avg", "exp_avg_sq")}
+        return [
+            {
+                name: {"step": count, **{key: named[key][name][run].clone() for key in named}}
+                for name in named["exp_avg"]
+            }
+            for run in range(len(self._models))
+        ]
 
-    def _set_rate(self, lr: float) -> None:
-        self.lr = lr
-        self._adam.param_groups[0]["lr"].fill_(lr)
-
-    def optimizer_state(self, run: int) -> dict[str, Any]:
-        """Give what the state_dict of the run's own Adam would hold, had it been trained alone."""
-        adam = make_optimizer(self._models[run], self.lr)
-        if self._moments["step"] > 0:
-            moments = {key: self.by_name(self._moments[key]) for key in ("exp_avg", "exp_avg_sq")}
-            for name, parameter in self._models[run].named_parameters():
-                adam.state[parameter] = {key: named[name][run].clone() for key, named in moments.items()}
-                adam.state[parameter]["step"] = self._moments["step"].clone()
-        return adam.state_dict()
-
-    def load_optimizer_states(self, states: Sequence[dict[str, Any]]) -> None:
-        """Go on from the state_dicts of the runs' own Adams, which may be empty.
+    def load_adam_states(self, saved: Sequence[AdamState]) -> None:
+        """Resume with the runs' states of Adam.
 
         Raises:
-            UserError: if the runs differ in their learning rate or in how many steps Adam has counted.
+            ValueError: if the runs differ in how many steps Adam has counted.
         """
-        rates = {state["param_groups"][0]["lr"] for state in states}
-        own_moments = [list(state["state"].values()) for state in states]
-        counts = {float(one["step"]) for run in own_moments for one in run or [{"step": 0}]}
-        if len(rates) != 1 or len(counts) != 1:
-            settings = f"learning rates {sorted(rates)} and step counts {sorted(counts)}"
-            raise UserError(f"runs in lock step share Adam's learning rate and step count; found {settings}")
-        self._set_rate(*rates)
-        self._moments["step"].fill_(*counts)
+        (count,) = {float(state["step"]) for own in saved for state in own.values()}
+        self._moments["step"].fill_(count)
         for key in ("exp_avg", "exp_avg_sq"):
-            self._moments[key].zero_()
-            for row, run in zip(self._moments[key], own_moments, strict=True):
-                if run:
-                    moments = torch.cat([one[key].flatten() for one in run])
-                    row[: len(row) - self._filler] = moments
+            for name, rows in self.by_name(self._moments[key]).items():
+                for row, own in zip(rows, saved, strict=True):
+                    row.copy_(own[name][key])
