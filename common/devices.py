@@ -28,20 +28,24 @@ def add_device_options(parser: argparse.ArgumentParser) -> argparse._MutuallyExc
     return which
 
 
+def usable_cores() -> int:
+    """Count the cores that this process may use, which may be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def choose_device(gpu: int | None, cpu: bool, threads: int) -> torch.device:
     """Pick the device, set the number of CPU threads, and have a GPU compute in float32 as the CPU does, not in TF32.
 
     Raises:
         UserError: if GPU number `gpu` is not there, or if there are fewer cores than threads.
     """
-    n_cores = os.cpu_count() or 1
-    if threads > n_cores:
-        raise UserError(f"{threads} threads: this machine has {n_cores} cores; ask for fewer")
+    if threads > usable_cores():
+        raise UserError(f"{threads} threads: there are {usable_cores()} cores to use; ask for fewer")
     torch.set_num_threads(threads)
     n_gpus = torch.cuda.device_count()
     if gpu is not None and gpu >= n_gpus:
-        there = f"this machine has {n_gpus or 'no'} usable GPU(s)"
-        raise UserError(f"GPU {gpu}: {there}; name one that is there, or --cpu where the script has it")
+        there = f"the GPUs here are 0 to {n_gpus - 1}" if n_gpus else "torch finds no GPU here; leave --gpu out"
+        raise UserError(f"GPU {gpu}: {there}")
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     return torch.device("cpu") if cpu or n_gpus == 0 else torch.device("cuda", gpu or 0)
 

@@ -1,18 +1,20 @@
 """Files that are written whole or not at all; a failure to write names the file."""
 
 import errno
+import glob
 import hashlib
 import json
 import os
 import re
-import tempfile
+import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from common.errors import UserError
 
+PART = ".part"  # ending of a file that is not complete yet
 LONGEST_IN_NAME = 80  # bytes of a text that is part of a file's name
 
 
@@ -28,7 +30,7 @@ def failure_named(path: Path) -> Iterator[None]:
         cause: BaseException | None = error
         while cause is not None and not (isinstance(cause, OSError) and cause.errno is not None):
             cause = cause.__context__
-        if cause is None or cause.filename is not None:
+        if cause is None or not (cause.filename is None or str(cause.filename).endswith(PART)):
             raise
         advice = "; make room and try again" if cause.errno in (errno.ENOSPC, errno.EDQUOT) else ""
         raise OSError(cause.errno, f"cannot be written: {cause.strerror}{advice}", str(path)) from None
@@ -44,27 +46,29 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
     """Open a file beside `path` for writing; it takes the name `path` once it is complete and on the disk.
 
     Whoever reads `path` sees the old content or the new, never a part, even after a crash. Several processes may
-    write the same path at once: the last one to finish wins.
+    write the same path at once: the last one to finish wins. A symbolic link stays one; what it points to is written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    target = path.resolve() if path.is_symlink() else path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.with_name(f".{target.name}.{secrets.token_hex(4)}{PART}")
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    except OSError as error:  # name the file that was asked for
-        raise OSError(error.errno, error.strerror, str(path)) from None
-    aside = Path(name)
-    try:
-        with failure_named(path), os.fdopen(handle, "wb") as file:
+        with failure_named(path), aside.open("xb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
-        aside.chmod(0o644)  # mkstemp makes a file that nobody else may read
-        try:
-            aside.replace(path)
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, str(path)) from None
+            with suppress(OSError):  # some network and user-space file systems know no fsync
+                os.fsync(file.fileno())
+            file.close()
+            aside.replace(target)
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
+
+
+def remove_parts(path: Path) -> None:
+    """Remove what processes that were killed while they wrote `path` have left; no other may be writing it."""
+    target = path.resolve() if path.is_symlink() else path
+    for left in target.parent.glob(f".{glob.escape(target.name)}.*{PART}"):
+        left.unlink(missing_ok=True)
 
 
 def save_bytes(path: Path, content: bytes) -> None:

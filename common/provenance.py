@@ -3,8 +3,10 @@
 import os
 import platform
 import subprocess
-from importlib.metadata import version
 from pathlib import Path
+
+import numpy as np
+import torch
 
 COMMIT_VARIABLE = "META_SEQ2SEQ_COMMIT"  # in the environment: the commit of code that was copied without its history
 
@@ -26,7 +28,7 @@ def provenance() -> dict[str, str | None]:
 
     def git(*arguments: str) -> str:
         environment = {name: value for name, value in os.environ.items() if name not in ELSEWHERE}
-        command = ["git", "-C", str(top), *arguments]
+        command = ["git", "--no-optional-locks", "-C", str(top), *arguments]  # leaves the index as it is
         return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout.strip()
 
     commit = os.environ.get(COMMIT_VARIABLE) or None
@@ -37,5 +39,5 @@ def provenance() -> dict[str, str | None]:
     except (OSError, subprocess.CalledProcessError):
         pass
     note = {} if commit is not None else {"commit_note": NO_COMMIT}
-    packages = {name: version(name) for name in ("torch", "numpy")}
+    packages = {"torch": str(torch.__version__), "numpy": np.__version__}  # also where there is no package metadata
     return {"commit": commit, **note, "python": platform.python_version(), **packages}

@@ -20,6 +20,7 @@ from torch import nn
 from common.command_line import in_one_line
 from common.devices import describe_device
 from common.errors import UserError
+from common.files import remove_parts
 from common.learning_curve import Curve
 from common.plain_files import DIVERGED, check_finite
 from common.provenance import provenance
@@ -261,7 +262,8 @@ def claimed(paths: Sequence[Path], advice: str) -> Iterator[None]:
     """Keep every other process from training into the same checkpoints meanwhile.
 
     A file beside each checkpoint is locked, `.<name>.lock`. Where there can be none (Windows, some network file
-    systems, a folder that may not be written), it is up to the user.
+    systems, a folder that may not be written), it is up to the user. What a process that was killed while saving has
+    left of a checkpoint is removed.
 
     Raises:
         UserError: if another process trains into one of them.
@@ -292,6 +294,7 @@ def claimed(paths: Sequence[Path], advice: str) -> Iterator[None]:
             if not is_ours:
                 raise UserError(f"another process is training {path}; wait until it has ended, or {advice}")
             stack.callback(lock.unlink, missing_ok=True)
+            remove_parts(path)
         yield
 
 
@@ -322,8 +325,8 @@ def signals_handled(
 def signals_noticed() -> Iterator[Callable[[], bool]]:
     """Let signals wait; gives what says whether one has come, and raises KeyboardInterrupt in the end if one has.
 
-    These are the signals that end a training. So no step is torn, and runs in lock step are saved at the same step. Only a second Ctrl-C ends at once: a scheduler
-    may signal more often while the last step is being saved.
+    These are the signals that end a training. So no step is torn, and runs in lock step are saved at the same step.
+    Only a second Ctrl-C ends at once: a scheduler may signal again while the last step is being saved.
     """
     seen: list[int] = []
 
