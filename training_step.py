@@ -27,8 +27,8 @@ def learning_rate(first: float, schedule: int, episode: int) -> float:
 def make_optimizer(weights: Iterable[Tensor], lr: float) -> torch.optim.Adam:
     """Make Adam; its rate is a tensor, as a CUDA graph keeps to where a number stands, not to the number."""
     weights = list(weights)
-    is_gpu = weights[0].is_cuda
-    rate = torch.tensor(lr, dtype=torch.float32 if is_gpu else torch.float64, device=weights[0].device)
+    is_gpu = weights[0].device.type == "cuda"
+    rate = torch.tensor(lr, device=weights[0].device) if is_gpu else torch.tensor(lr, dtype=torch.float64)
     return torch.optim.Adam(weights, lr=rate, fused=True, capturable=is_gpu)
 
 

@@ -13,15 +13,15 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-import lockstep
 import training_step
 from common.devices import choose_device
 from episode_batch import encode, vocabularies_of
 from evaluate import answer, store
 from generate_episode import EpisodeSampler, find_experiment
-from lockstep import LockStep, Validation, shapes_of
+from lockstep import lock_step
+from lockstep.lock_step import LockStep, Validation, shapes_of
 from model import MetaSeq2Seq, ModelConfig
-from training_step import episode_loss, make_optimizer, train_on_episode
+from training_step import Learner, episode_loss
 
 aten = torch.ops.aten
 COPIES = aten._to_copy.default, aten.copy_.default
@@ -82,19 +82,19 @@ def make(data_dir, variant="memory", dropout=0.5):
 
 def take_eager_step(data_dir, device, variant="memory"):
     model, batch, _ = make(data_dir, variant)
-    optimizer = make_optimizer(model.to(device), 1e-3)
-    batch = batch.to(device)
+    learner = Learner(model.to(device), 1e-3)
     with OneDevice():
-        assert train_on_episode(model, optimizer, batch).device == device
+        learner.step([batch], 1e-3)
+    assert learner.loss_sums.device == device
 
 
 def take_lock_step(data_dir, device, variant="memory"):
     model, batch, shapes = make(data_dir, variant)
     lock = LockStep([model.to(device)] * 2, shapes, 1e-3)
     with OneDevice():
-        lock.step([batch, batch])
-        lock.drop_learning_rate(keep_moments=False)
-        lock.step([batch, batch])
+        lock.step([batch, batch], 1e-3)
+        lock.restart_adam()
+        lock.step([batch, batch], 1e-4)
     assert lock.losses.device == device
 
 
@@ -133,7 +133,7 @@ MISTAKES = {
 @pytest.mark.parametrize("mistake", MISTAKES.values(), ids=MISTAKES.keys())
 @pytest.mark.parametrize(
     ("take_step", "module", "name"),
-    [(take_eager_step, training_step, "masked_cross_entropy"), (take_lock_step, lockstep, "run_losses")],
+    [(take_eager_step, training_step, "masked_cross_entropy"), (take_lock_step, lock_step, "masked_cross_entropy")],
     ids=["eager", "lock step"],
 )
 def test_mistakes_are_noticed(data_dir, device, monkeypatch, take_step, module, name, mistake):

@@ -5,18 +5,15 @@ import dataclasses
 
 import numpy as np
 import pytest
-import stacked_model
 import torch
 
-import lockstep
-import training_step
 from episode_batch import encode, vocabularies_of
 from evaluate import answer, evaluate_episodes, remember
 from generate_episode import EXPERIMENTS, EpisodeSampler, find_experiment
-from lockstep import LockStep, shapes_of
+from lockstep import lock_step
+from lockstep.lock_step import LockStep, shapes_of
 from model import MetaSeq2Seq, ModelConfig
-from packed_lstm import dropped
-from training_step import MAX_GRADIENT_NORM, make_optimizer, train_on_episode
+from training_step import MAX_GRADIENT_NORM, Learner
 
 LR = 1e-3
 CASES = {  # episode type, support loss, configuration
@@ -52,7 +49,7 @@ class Runs:
         for seed in seeds:
             torch.manual_seed(seed)
             self.models.append(MetaSeq2Seq(self.config).to(dtype))
-        self.optimizers = [make_optimizer(model, LR) for model in self.models]
+        self.learners = [Learner(model, LR) for model in self.models]
 
     def in_lock_step(self, device="cpu"):
         models = [copy.deepcopy(model).to(device) for model in self.models]
@@ -61,13 +58,12 @@ class Runs:
     def draw(self):
         return [encode(self.sampler.training_episode(rng, ()), *self.vocabularies) for rng in self.rngs]
 
-    def train_alone(self, batches):
-        steps = zip(self.models, self.optimizers, batches, strict=True)
-        return torch.stack([train_on_episode(*step) for step in steps])
-
-    def drop(self, keep_moments):
-        for optimizer in self.optimizers:
-            training_step.drop_learning_rate(optimizer, keep_moments)
+    def train_alone(self, batches, lr=LR):
+        """Take a step of each run by itself; gives their losses."""
+        before = torch.cat([learner.loss_sums for learner in self.learners])
+        for learner, batch in zip(self.learners, batches, strict=True):
+            learner.step([batch], lr)
+        return torch.cat([learner.loss_sums for learner in self.learners]) - before
 
 
 def parameters_of(lock, matrix, run):
@@ -76,7 +72,7 @@ def parameters_of(lock, matrix, run):
 
 def assert_same_step(lock, losses, runs, rtol=1e-9, atol=1e-12):
     """Losses, clipped gradients and weights of the last step agree."""
-    torch.testing.assert_close(lock.losses.cpu(), losses, rtol=rtol, atol=atol)
+    torch.testing.assert_close(lock.losses.cpu().double(), losses, rtol=rtol, atol=atol)
     for run, model in enumerate(runs.models):
         named = dict(model.named_parameters())
         gradients = {name: parameter.grad for name, parameter in named.items()}
@@ -85,23 +81,41 @@ def assert_same_step(lock, losses, runs, rtol=1e-9, atol=1e-12):
         torch.testing.assert_close(parameters_of(lock, lock.weights, run), weights, rtol=rtol, atol=atol)
 
 
+def rates(n_steps):
+    """The learning rate of each step, with a drop after the second."""
+    return [LR, LR, LR / 10][:n_steps]
+
+
+def assert_trains_alike(runs, lock, keep_moments, **tolerance):
+    """Three steps, across a drop of the rate, are those of every run alone."""
+    for number, lr in enumerate(rates(3)):
+        batches = runs.draw()
+        lock.step(batches, lr)
+        assert_same_step(lock, runs.train_alone(batches, lr), runs, **tolerance)
+        if number == 1 and not keep_moments:
+            for learner in (lock, *runs.learners):
+                learner.restart_adam()
+    torch.testing.assert_close(lock.loss_sums.cpu(), torch.cat([learner.loss_sums for learner in runs.learners]))
+
+
 @pytest.mark.parametrize(("case", "keep_moments"), [*((case, False) for case in CASES), ("ME", True)])
 def test_every_run_is_what_it_would_be_alone(data_dir, case, keep_moments):
-    """Losses, gradients and weights equal those of train_on_episode at every step, across a drop of the rate."""
+    """Losses, gradients and weights equal those of a run by itself at every step, across a drop of the rate."""
     runs = Runs(data_dir, case)
-    lock, _ = runs.in_lock_step()
-    total = 0
-    for number in range(1, 4):
-        batches = runs.draw()
-        lock.step(batches)
-        losses = runs.train_alone(batches)
-        assert_same_step(lock, losses, runs)
-        total += losses
-        if number == 2:
-            lock.drop_learning_rate(keep_moments)
-            runs.drop(keep_moments)
-    assert lock.lr == runs.optimizers[0].param_groups[0]["lr"]
-    torch.testing.assert_close(lock.loss_sums, total)
+    assert_trains_alike(runs, runs.in_lock_step()[0], keep_moments)
+
+
+@pytest.mark.gpu
+@has_gpu
+@pytest.mark.parametrize("case", ["ME", "permutation", "without attention", "standard"])
+@pytest.mark.parametrize("keep_moments", [False, True], ids=["anew", "kept"])
+def test_a_replayed_graph_does_what_training_on_the_cpu_does(data_dir, case, keep_moments):
+    """Losses and weights of replayed steps equal those on the CPU; without dropout no random number is drawn."""
+    runs = Runs(data_dir, case)
+    lock, _ = runs.in_lock_step("cuda")
+    random_state = torch.cuda.get_rng_state()
+    assert_trains_alike(runs, lock, keep_moments, rtol=1e-6, atol=1e-9)
+    assert torch.equal(torch.cuda.get_rng_state(), random_state)
 
 
 def test_single_precision_agrees_too(data_dir):
@@ -109,8 +123,8 @@ def test_single_precision_agrees_too(data_dir):
     runs = Runs(data_dir, "permutation", dtype=torch.float)
     lock, _ = runs.in_lock_step()
     batches = runs.draw()
-    lock.step(batches)
-    torch.testing.assert_close(lock.losses, runs.train_alone(batches), rtol=1e-6, atol=0)
+    lock.step(batches, LR)
+    torch.testing.assert_close(lock.losses.double(), runs.train_alone(batches), rtol=1e-6, atol=0)
     for run, model in enumerate(runs.models):
         for name, gradient in parameters_of(lock, lock.weights.grad, run).items():
             expected = model.get_parameter(name).grad
@@ -125,7 +139,7 @@ def test_each_run_is_clipped_on_its_own(data_dir):
     lock, _ = runs.in_lock_step()
     for _ in range(3):
         batches = runs.draw()
-        lock.step(batches)
+        lock.step(batches, LR)
         assert_same_step(lock, runs.train_alone(batches), runs, rtol=1e-6)
         for run in range(3):
             gradients = parameters_of(lock, lock.weights.grad, run)
@@ -140,8 +154,8 @@ def test_a_run_does_not_depend_on_its_neighbours(data_dir):
     together, alone = Runs(data_dir), Runs(data_dir, seeds=(1,))
     many, one = together.in_lock_step()[0], alone.in_lock_step()[0]
     for _ in range(3):
-        many.step(together.draw())
-        one.step(alone.draw())
+        many.step(together.draw(), LR)
+        one.step(alone.draw(), LR)
         torch.testing.assert_close(one.losses[0], many.losses[1], rtol=1e-12, atol=0)
     torch.testing.assert_close(one.weights[0], many.weights[1], rtol=1e-12, atol=1e-14)
 
@@ -158,7 +172,7 @@ def test_queries_are_padded_to_the_longest_of_their_own_episode(data_dir, case):
         batches[run] = dataclasses.replace(batches[run], query_in=query_in, query_out=query_out)
     longest = [batch.query_in.lengths.max().item() for batch in batches]
     assert len(set(longest)) == 3
-    lock.step(batches)
+    lock.step(batches, LR)
     assert_same_step(lock, runs.train_alone(batches), runs)
 
 
@@ -167,11 +181,11 @@ def test_leftovers_behind_a_sequence_do_not_matter(data_dir):
     runs = Runs(data_dir)
     used, _ = runs.in_lock_step()
     fresh, _ = runs.in_lock_step()
-    for host, _ in [next(used._episodes._hosts) for _ in range(lockstep.N_HOST_BUFFERS)]:
+    for host, _ in [next(used._episodes._hosts) for _ in range(lock_step.N_HOST_BUFFERS)]:
         host.random_(4)
     batches = runs.draw()
     for lock in (used, fresh):
-        lock.step(batches)
+        lock.step(batches, LR)
     assert torch.equal(used.weights, fresh.weights)
 
 
@@ -180,15 +194,15 @@ def test_dropout_is_on_every_embedding_and_between_layers(data_dir, monkeypatch,
     """Units are dropped at the given rate in every run, the kept ones scaled, and no two runs drop the same."""
     runs = Runs(data_dir, "permutation", dropout=dropout)
     lock, _ = runs.in_lock_step()
-    seen = []
+    drop, seen = torch.nn.functional.dropout, []
 
     def spy(values, *args, **kwargs):
-        result = dropped(values, *args, **kwargs)
+        result = drop(values, *args, **kwargs)
         seen.append((values.detach(), result.detach()))
         return result
 
-    monkeypatch.setattr(stacked_model, "dropped", spy)
-    lock.step(runs.draw())
+    monkeypatch.setattr(torch.nn.functional, "dropout", spy)
+    lock.step(runs.draw(), LR)
     shapes = [tuple(values.shape) for values, _ in seen]
     encoders = [(3, 60, 10, 6), (3, 60, 10, 12), (3, 20, 49, 6), (3, 20, 49, 12)]  # queries with support items; outputs
     assert shapes == [*encoders, (3, 40, 49, 6), (3, 40, 49, 6)]
@@ -201,89 +215,59 @@ def test_dropout_is_on_every_embedding_and_between_layers(data_dir, monkeypatch,
             assert agreement == pytest.approx(dropout**2 + (1 - dropout) ** 2, abs=0.03)
 
 
-def test_weights_are_taken_over_and_given_back(data_dir):
-    """The networks keep their weights until they are given those of their runs."""
+def test_the_networks_hold_what_is_trained(data_dir):
+    """Their weights are those of their runs at any time, so that they can be scored and saved."""
     runs = Runs(data_dir)
     lock, models = runs.in_lock_step()
-    lock.step(runs.draw())
-    for model, untrained in zip(models, runs.models, strict=True):
-        assert all(map(torch.equal, model.parameters(), untrained.parameters()))
-    lock.give_weights()
-    for run, model in enumerate(models):
-        torch.testing.assert_close(dict(model.state_dict()), parameters_of(lock, lock.weights, run), rtol=0, atol=0)
-
-
-@pytest.mark.parametrize("n_steps", [0, 2])
-def test_optimizer_state_is_that_of_an_adam_of_the_run_alone(data_dir, n_steps):
-    """Its state_dict has the same entries and the same values, in the same order."""
-    runs = Runs(data_dir)
-    lock, _ = runs.in_lock_step()
-    for _ in range(n_steps):
-        batches = runs.draw()
-        lock.step(batches)
-        runs.train_alone(batches)
-    for run, optimizer in enumerate(runs.optimizers):
-        found, expected = lock.optimizer_state(run), optimizer.state_dict()
-        assert found["param_groups"] == expected["param_groups"]
-        assert list(found["state"]) == list(expected["state"])
-        for ours, theirs in zip(found["state"].values(), expected["state"].values(), strict=True):
-            torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-15)
-            assert all(tensor.untyped_storage().nbytes() == tensor.nbytes for tensor in ours.values())
+    for _ in range(2):
+        for run, model in enumerate(models):
+            torch.testing.assert_close(dict(model.state_dict()), parameters_of(lock, lock.weights, run), rtol=0, atol=0)
+        lock.step(runs.draw(), LR)
 
 
 @pytest.mark.parametrize("drops", [False, True])
-def test_training_goes_on_from_lock_step_alone_and_back(data_dir, drops):
-    """Weights and optimizer states carry a run from lock step to training alone and back without a trace."""
+def test_training_resumes_from_lock_step_alone_and_back(data_dir, drops):
+    """Weights and states of Adam carry a run from lock step to training alone and back without a trace."""
     runs, reference = Runs(data_dir), Runs(data_dir)
     lock, models = runs.in_lock_step()
 
     def step(train):
         batches = runs.draw()
-        train(batches)
+        train(batches, LR)
         reference.train_alone(batches)
 
     for _ in range(2):
         step(lock.step)
-    if drops:  # then the states are empty
-        lock.drop_learning_rate(keep_moments=False)
-        reference.drop(keep_moments=False)
-    lock.give_weights()
-    for run, (model, optimizer) in enumerate(zip(runs.models, runs.optimizers, strict=True)):
-        model.load_state_dict(models[run].state_dict())
-        optimizer.load_state_dict(lock.optimizer_state(run))
-        assert bool(optimizer.state_dict()["state"]) != drops
-    step(runs.train_alone)
     if drops:
-        runs.drop(keep_moments=False)
-        reference.drop(keep_moments=False)
+        for learner in (lock, *reference.learners):
+            learner.restart_adam()
+    for run, model in enumerate(runs.models):
+        model.load_state_dict(models[run].state_dict())
+        state = lock.adam_states()[run]
+        runs.learners[run].load_adam_states([state])
+        assert all(
+            tensor.untyped_storage().nbytes() == tensor.nbytes for one in state.values() for tensor in one.values()
+        )
+    step(runs.train_alone)
     lock, models = runs.in_lock_step()
-    lock.load_optimizer_states([optimizer.state_dict() for optimizer in runs.optimizers])
-    assert lock.lr == pytest.approx(LR * 0.01 if drops else LR)
+    lock.load_adam_states([learner.adam_states()[0] for learner in runs.learners])
     step(lock.step)
-    lock.give_weights()
-    for model, expected in zip(models, reference.models, strict=True):
+    for run, (model, expected) in enumerate(zip(models, reference.models, strict=True)):
         torch.testing.assert_close(dict(model.state_dict()), dict(expected.state_dict()), rtol=1e-9, atol=1e-12)
+        ours, theirs = lock.adam_states()[run], reference.learners[run].adam_states()[0]
+        assert list(ours) == list(theirs)
+        for name in ours:
+            torch.testing.assert_close(ours[name], theirs[name], rtol=1e-9, atol=1e-15)
 
 
 def test_runs_that_are_not_equally_far_are_refused(data_dir):
-    """Learning rate and step count are common to all runs; states that differ in them are refused in one line."""
+    """Adam's count of steps is common to all runs."""
     runs = Runs(data_dir)
     lock, _ = runs.in_lock_step()
-    for _ in range(2):
-        runs.train_alone(runs.draw())
-    states = [copy.deepcopy(optimizer.state_dict()) for optimizer in runs.optimizers]
-    train_on_episode(runs.models[1], runs.optimizers[1], runs.draw()[1])
-    later = copy.deepcopy(runs.optimizers[1].state_dict())
-    training_step.drop_learning_rate(runs.optimizers[1], keep_moments=True)
-    slower = runs.optimizers[1].state_dict()
-    empty = make_optimizer(runs.models[1], LR).state_dict()
-    before = lock.lr, lock.optimizer_state(0)
-    for other, told in ((later, r"\[2.0, 3.0\]"), (slower, r"\[0.0001, 0.001\]"), (empty, r"\[0.0, 2.0\]")):
-        with pytest.raises(ValueError, match=told) as error:
-            lock.load_optimizer_states([states[0], other, states[2]])
-        assert "\n" not in str(error.value)
-    assert (lock.lr, lock.optimizer_state(0)) == before
-    lock.load_optimizer_states(states)
+    runs.train_alone(runs.draw())
+    runs.learners[1].step([runs.draw()[1]], LR)
+    with pytest.raises(ValueError, match="values to unpack"):
+        lock.load_adam_states([learner.adam_states()[0] for learner in runs.learners])
 
 
 @every_device
@@ -292,16 +276,15 @@ def test_an_interrupted_lock_step_goes_on_as_if_it_had_not_been(data_dir, device
     runs = Runs(data_dir, dropout=0.5)
     batches = [runs.draw() for _ in range(3)]
     lock, models = runs.in_lock_step(device)
-    lock.step(batches[0])
+    lock.step(batches[0], LR)
     random_state = torch.get_rng_state() if device == "cpu" else torch.cuda.get_rng_state()
-    lock.give_weights()
     resumed = LockStep(copy.deepcopy(models), shapes_of(runs.sampler), LR)
-    resumed.load_optimizer_states([lock.optimizer_state(run) for run in range(3)])
+    resumed.load_adam_states(lock.adam_states())
     for one in (lock, resumed):
         (torch.set_rng_state if device == "cpu" else torch.cuda.set_rng_state)(random_state)
         one.loss_sums.zero_()
         for episodes in batches[1:]:
-            one.step(episodes)
+            one.step(episodes, LR)
     assert torch.equal(resumed.weights, lock.weights)
     assert torch.equal(resumed.loss_sums, lock.loss_sums)
 
@@ -330,13 +313,12 @@ def test_validation_in_one_decoding_is_that_of_every_run_alone(data_dir, case):
     episodes = validation_of(runs)
     lock, models = runs.in_lock_step()
     for _ in range(2):
-        lock.give_weights()
         expected = [answers_of(model, own, 12) for model, own in zip(models, episodes, strict=True)]
         scores = [evaluate_episodes(model, own, 12) for model, own in zip(models, episodes, strict=True)]
         assert lock.validate(episodes, 12) == scores
         assert lock.validation.answers() == expected
         assert len({tuple(one) for own in expected for one in own}) > 3, "answers too alike to tell anything"
-        lock.step(runs.draw())
+        lock.step(runs.draw(), LR)
 
 
 @pytest.mark.gpu
@@ -350,11 +332,10 @@ def test_a_replayed_validation_follows_the_weights(data_dir, case):
     for _ in range(2):
         lock.validate(episodes, 12)
         answers = lock.validation.answers()
-        lock.give_weights()
         assert answers == [
             answers_of(copy.deepcopy(model), own, 12) for model, own in zip(models, episodes, strict=True)
         ]
-        lock.step(runs.draw())
+        lock.step(runs.draw(), LR)
 
 
 @pytest.mark.parametrize("support_loss", [True, False])
@@ -380,23 +361,3 @@ def test_shapes_hold_every_episode_and_are_tight(data_dir, episode_type, support
     ):
         assert inputs[1] == max(len(item.input) for item in items) + 1
         assert outputs[1] == max(len(item.output) for item in items) + 1
-
-
-@pytest.mark.gpu
-@has_gpu
-@pytest.mark.parametrize("case", ["ME", "permutation", "without attention", "standard"])
-@pytest.mark.parametrize("keep_moments", [False, True], ids=["anew", "kept"])
-def test_a_replayed_graph_does_what_training_on_the_cpu_does(data_dir, case, keep_moments):
-    """Losses and weights of replayed steps, across a drop of the rate, equal train_on_episode's on the CPU."""
-    runs = Runs(data_dir, case)
-    lock, _ = runs.in_lock_step("cuda")
-    random_state = torch.cuda.get_rng_state()
-    for number in range(1, 4):
-        batches = runs.draw()
-        lock.step(batches)
-        assert_same_step(lock, runs.train_alone(batches), runs, rtol=1e-6, atol=1e-9)
-        if number == 2:
-            lock.drop_learning_rate(keep_moments)
-            runs.drop(keep_moments)
-    assert torch.equal(torch.cuda.get_rng_state(), random_state)  # without dropout nothing is drawn
-    assert lock.loss_sums.count_nonzero() == 3

@@ -7,22 +7,13 @@ import pytest
 import torch
 from words import encode_words
 
-import model as model_module
-import packed_lstm
 from episode_batch import encode, vocabularies_of
 from evaluate import store
 from generate_episode import EpisodeSampler, find_experiment
 from masked_cross_entropy import masked_cross_entropy
 from model import MetaSeq2Seq, ModelConfig, attention
 from tools.plain_reference import plain_logits, plain_loss, plain_train_on_episode
-from training_step import (
-    MAX_GRADIENT_NORM,
-    clip_gradients,
-    drop_learning_rate,
-    episode_loss,
-    make_optimizer,
-    train_on_episode,
-)
+from training_step import MAX_GRADIENT_NORM, Learner, clip_gradients, episode_loss, gradients_of, learning_rate
 
 VARIANTS = {
     "full": {},
@@ -91,10 +82,10 @@ def test_step_by_step_decoding_gives_the_same_logits(samplers, variant):
     model, batch, vocabularies = make(samplers, **variant)
     together, targets = logits_of(model, batch)
     context = model.recall(store(model, batch), batch.query_in.symbols, batch.query_in.lengths)
-    state, step_of = model.decoder.start(context), model.decoder_step()
+    state = model.decoder.start(context)
     symbols = torch.full_like(targets.symbols[:, 0], vocabularies[1].sos)
     for step in range(targets.symbols.shape[1]):
-        logits, state, _ = step_of(symbols, state, context)
+        logits, state, _ = model.decoder.step(symbols, state, context)
         real = targets.lengths > step
         torch.testing.assert_close(logits[real], together[real, step])
         symbols = targets.symbols[:, step]
@@ -228,10 +219,12 @@ def test_a_training_step_equals_the_plain_one(samplers):
     """Loss and updated weights are those of the plain step with torch's ordinary Adam."""
     fast, batch, _ = make(samplers)
     plain, _, _ = make(samplers)
-    optimizers = make_optimizer(fast, 1e-3), torch.optim.Adam(plain.parameters(), 1e-3)
+    learner, optimizer = Learner(fast, 1e-3), torch.optim.Adam(plain.parameters(), 1e-3)
+    total = 0
     for _ in range(3):
-        ours = train_on_episode(fast, optimizers[0], batch)
-        torch.testing.assert_close(ours, plain_train_on_episode(plain, optimizers[1], batch))
+        learner.step([batch], 1e-3)
+        total += plain_train_on_episode(plain, optimizer, batch)
+    torch.testing.assert_close(learner.loss_sums[0], total)
     for our, their in zip(fast.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(our, their, rtol=1e-6, atol=1e-9)
 
@@ -242,7 +235,8 @@ def test_gradients_are_clipped_to_norm_50_in_each_part(samplers, scale):
     model, batch, _ = make(samplers)
     (episode_loss(model, batch) * scale).backward()
     before = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
-    clip_gradients(model)
+    for part in gradients_of(model):
+        clip_gradients(part)
     for in_decoder in (False, True):
         names = [name for name in before if name.startswith("decoder.") == in_decoder]
         norm = torch.cat([before[name].flatten() for name in names]).norm()
@@ -281,11 +275,11 @@ def test_a_schedule_is_that_of_the_original_release(samplers, n_episodes, keep_m
     rng, sampler = np.random.default_rng(1), samplers["ME"]
     vocabularies = vocabularies_of(sampler.experiment)
     episodes = [encode(sampler.training_episode(rng, ()), *vocabularies) for _ in range(n_episodes)]
-    optimizer = make_optimizer(ours, 1e-3)
-    for number, episode in enumerate(episodes, start=1):
-        train_on_episode(ours, optimizer, episode)
-        if number % 3 == 0:
-            drop_learning_rate(optimizer, keep_moments)
+    learner = Learner(ours, 1e-3)
+    for number, episode in enumerate(episodes):
+        learner.step([episode], learning_rate(1e-3, 3, number))
+        if (number + 1) % 3 == 0 and not keep_moments:
+            learner.restart_adam()
     naive_training(theirs, episodes, 3, keep_moments)
     for our, their in zip(ours.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(our, their, rtol=1e-7, atol=1e-10)
@@ -294,17 +288,18 @@ def test_a_schedule_is_that_of_the_original_release(samplers, n_episodes, keep_m
 def test_dropout_is_on_every_embedding_and_between_layers(samplers, monkeypatch):
     """In training about half of each embedding's units are dropped; the LSTMs drop between layers, not elsewhere."""
     model, batch, _ = make(samplers, dtype=torch.float, dropout=0.5)
-    shares = []
+    dropout, shares = torch.nn.functional.dropout, []
 
-    def spy(values, dropout, training):
-        result = packed_lstm.dropped(values, dropout, training)
-        shares.append((result == 0).float().mean().item())
+    def spy(values, *arguments):
+        result = dropout(values, *arguments)
+        shares.append((values.shape[1], (result == 0).float().mean().item()))
         return result
 
-    monkeypatch.setattr(model_module, "dropped", spy)
+    monkeypatch.setattr(torch.nn.functional, "dropout", spy)
     logits_of(model.train(), batch)
-    assert shares == pytest.approx([0.5] * 4, abs=0.12)  # support inputs, support outputs, queries, decoder
-    assert {lstm.dropout for lstm in model.modules() if isinstance(lstm, torch.nn.LSTM)} == {0.5}
+    widths = [16, 32, 16, 32, 16, 32, 16, 16]  # support inputs, support outputs, queries (two directions), decoder
+    assert [width for width, _ in shares] == widths
+    assert [share for _, share in shares] == pytest.approx([0.5] * 8, abs=0.12)
     shares.clear()
     logits_of(model.eval(), batch)
-    assert shares == [0, 0, 0, 0]
+    assert [share for _, share in shares] == [0] * 8

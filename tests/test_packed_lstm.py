@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from packed_lstm import Packing, dropped, packed_lstm, random_keep_mask
+from packed_lstm import Packing, packed_lstm
 
 N_UNITS, N_INPUTS = 4, 3
 CPU = torch.device("cpu")
@@ -114,35 +114,3 @@ def test_dropout_between_layers_is_on_in_training_only():
     assert not torch.equal(first, second)
     lstm.eval()
     torch.testing.assert_close(packed_lstm(lstm, rows, packing), through_torch(lstm, rows, packing, None))
-
-
-@pytest.mark.parametrize("dropout", [0.5, 0.1, 0.8])
-def test_dropout_keeps_the_right_share_and_the_mean(dropout):
-    """As many units are dropped as asked for, independently of their place, and the rest is scaled to keep the mean."""
-    torch.manual_seed(0)
-    n = 400_000
-    keep, share = random_keep_mask(torch.Size([n]), dropout)
-    assert share == pytest.approx(1 - dropout, abs=2**-16)
-    assert keep.float().mean().item() == pytest.approx(1 - dropout, abs=4 * (dropout * (1 - dropout) / n) ** 0.5)
-    for lag in (1, 2, 3, 4, 8):
-        centred = keep.double() - keep.double().mean()
-        assert abs((centred[lag:] * centred[:-lag]).mean().item()) < 4 * dropout * (1 - dropout) / n**0.5
-    values = dropped(torch.ones(n), dropout, training=True)
-    assert values.mean().item() == pytest.approx(1, abs=0.02)
-    assert values.unique().tolist() == [0.0, pytest.approx(1 / share)]
-
-
-def test_dropout_of_nearly_everything_gives_numbers():
-    """One unit in 65,536 is the least that is kept."""
-    torch.manual_seed(0)
-    values = dropped(torch.ones(400_000), 0.9999999, training=True)
-    assert set(values.unique().tolist()) == {0.0, 65536.0}
-
-
-def test_dropout_is_off_in_evaluation_and_at_zero():
-    """Nothing is drawn and nothing changes where there is nothing to drop."""
-    values = torch.randn(5)
-    state = torch.get_rng_state()
-    assert dropped(values, 0.5, training=False) is values
-    assert dropped(values, 0.0, training=True) is values
-    assert torch.equal(torch.get_rng_state(), state)
