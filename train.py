@@ -202,6 +202,7 @@ class Training(TrainingRun):
         """Write a checkpoint of each run, from which training can resume."""
         for number, (run, adam_state) in enumerate(zip(self.runs, self.learner.adam_states(), strict=True)):
             contents = checkpoint_contents(run.network, self.experiment, run.validation, self.done, asdict(run.args))
+            contents["model_state"] = {name: weight.clone() for name, weight in contents["model_state"].items()}
             contents["adam_state"] = adam_state
             contents["random_states"] = {**torch_states(self.device), "episodes": run.rng.bit_generator.state}
             contents["scan_files"] = [file._asdict() for file in self.files]
