@@ -16,29 +16,20 @@ from generate_episode import (
     ME_MEANINGS,
     Draw,
     EpisodeSampler,
-    Language,
     find_experiment,
     identify,
-    number_pool,
     number_sequences,
     scan_files,
     word_sequences,
 )
-from scan_util import ACTION_OF, TURN_OF, Item, all_items, contains, interpret, split_items, write_items
+from scan_util import ACTION_OF, TURN_OF, Item, all_items, contains, interpret, split_items
 
-PERMUTATION, AUGMENTATION, AROUND_RIGHT, LENGTH = SCAN_TYPES = (
-    "scan_prim_permutation",
-    "scan_prim_augmentation",
-    "scan_around_right",
-    "scan_length",
-)
+PERMUTATION, AUGMENTATION = "scan_prim_permutation", "scan_prim_augmentation"
+AROUND_RIGHT, LENGTH = "scan_around_right", "scan_length"
+SCAN_TYPES = (PERMUTATION, AUGMENTATION, AROUND_RIGHT, LENGTH)
 EPISODE_TYPES = ("ME", *SCAN_TYPES)
-HELD_OUT = {  # what must not all be in one training mapping
-    PERMUTATION: {"walk": "I_WALK", "look": "I_LOOK", "run": "I_RUN", "jump": "I_JUMP"},
-    AUGMENTATION: {"jump": "I_JUMP"},
-    AROUND_RIGHT: {"right": "I_TURN_RIGHT"},
-    LENGTH: {"walk": "I_WALK", "look": "I_LOOK", "run": "I_RUN", "jump": "I_JUMP"},
-}
+ORIGINAL = dict.fromkeys(SCAN_TYPES, ACTION_OF) | {AROUND_RIGHT: TURN_OF, "ME": ME_MEANINGS}
+HELD_OUT = ORIGINAL | {AUGMENTATION: {"jump": "I_JUMP"}, AROUND_RIGHT: {"right": "I_TURN_RIGHT"}}  # not all in one
 N_SUPPORT = dict.fromkeys(EPISODE_TYPES, 20) | {"ME": 3, LENGTH: 100}
 N_QUERY = 20
 N_MAPPINGS, N_EPISODES = 1500, 120
@@ -116,10 +107,11 @@ def test_scan_length_refuses_the_original_mapping_only(drawn, data_dir):
     assert any("jump -> I_JUMP" in mapping for mapping in drawn(LENGTH).mappings)
 
 
-@pytest.mark.parametrize(("episode_type", "meanings", "n"), [(PERMUTATION, ACTION_OF, 23), ("ME", ME_MEANINGS, 19)])
-def test_all_other_permutations_are_trained(drawn, episode_type, meanings, n):
+@pytest.mark.parametrize(("episode_type", "n"), [(PERMUTATION, 23), ("ME", 19)])
+def test_all_other_permutations_are_trained(drawn, episode_type, n):
     """All 24 but the original one, or the 5 of ME's validation, one an episode, about equally often."""
     counts, held_out = Counter(drawn(episode_type).mappings), drawn(episode_type).held_out
+    meanings = ORIGINAL[episode_type]
     every = {identify(dict(zip(meanings, one, strict=True))) for one in itertools.permutations(meanings.values())}
     assert (len(counts), len(held_out)) == (n, 24 - n)
     assert counts.keys() | held_out == every
@@ -135,15 +127,16 @@ def test_which_mappings_of_me_are_held_out_depends_on_the_seed(drawn):
 
 
 @pytest.mark.parametrize(
-    ("episode_type", "slots", "further", "n_further"),
+    ("episode_type", "further", "n_further"),
     [
-        (AUGMENTATION, ACTION_OF, ("Primitive", "Action"), 20),
-        (LENGTH, ACTION_OF, ("Primitive", "Action"), 20),
-        (AROUND_RIGHT, TURN_OF, ("Direction", "I_TURN_DIRECTION"), 2),
+        (AUGMENTATION, ("Primitive", "Action"), 20),
+        (LENGTH, ("Primitive", "Action"), 20),
+        (AROUND_RIGHT, ("Direction", "I_TURN_DIRECTION"), 2),
     ],
 )
-def test_further_words_and_meanings_take_part_equally(drawn, episode_type, slots, further, n_further):
+def test_further_words_and_meanings_take_part_equally(drawn, episode_type, further, n_further):
     """An episode draws as many words and meanings as there are slots; every pair but the held-out one may turn up."""
+    slots = ORIGINAL[episode_type]
     mappings = [pairs_of(mapping) for mapping in drawn(episode_type).mappings]
     assert all(len(mapping) == len(set(mapping.values())) == len(slots) for mapping in mappings)
     words, meanings = (
@@ -256,8 +249,8 @@ def test_length_episodes_ask_for_longer_outputs_than_they_show(drawn):
 @every_scan_type
 def test_scan_is_validated_under_its_original_meanings(drawn, episode_type):
     """Five different episodes in the language of the test split, without further words."""
-    found, original = drawn(episode_type), TURN_OF if episode_type == AROUND_RIGHT else ACTION_OF
-    assert [one.mapping for one in found.validation] == [identify(original)] * 5
+    found = drawn(episode_type)
+    assert [one.mapping for one in found.validation] == [identify(ORIGINAL[episode_type])] * 5
     query_sets = {frozenset(queries) for *_, queries in found.in_words(found.validation)}
     assert len(query_sets) == 5
     assert all(interpret(item.input) == item.output for queries in query_sets for item in queries)
@@ -384,73 +377,30 @@ def test_an_unknown_experiment_is_refused(asked, complaint):
 # A row of your own
 
 
-@pytest.fixture
-def six_words():
-    """ME with six words and colours, as a user would add it, with sequences of 2 to 4 words."""
-    meanings = ME_MEANINGS | {"blicket": "PINK", "tufa": "BLACK"}
-    return replace(
-        EXPERIMENTS["ME"],
-        name="ME6",
-        language=Language(tuple(meanings), tuple(meanings.values()), 4, 4),
-        slots=meanings,
-        training=Draw("six_words", 5, "six_sequences", 20, even_query_lengths=True),
-        pools={
-            "six_words": lambda _: word_sequences(meanings, [1]),
-            "six_sequences": lambda _: word_sequences(meanings, (2, 3, 4)),
-        },
-    )
-
-
-def test_a_row_says_whether_query_lengths_are_even(six_words, tmp_path):
-    """With it every length is asked for about as often; without it, as often as the pool has it. It has no default."""
+def test_a_row_says_whether_query_lengths_are_even(tmp_path):
+    """Without it every length is asked for as often as the pool has it. It has no default."""
     with pytest.raises(TypeError, match="even_query_lengths"):
-        Draw("six_words", 5, "six_sequences", 20)
+        Draw("me_words", 3, "me_sequences", 20)
+    pools = {"short": lambda _: word_sequences(ME_MEANINGS, (2, 3, 4))}
     shares = []
     for even in (True, False):
-        experiment = replace(six_words, training=six_words.training._replace(even_query_lengths=even))
+        draw = Draw("me_words", 3, "short", 20, even_query_lengths=even)
+        experiment = replace(EXPERIMENTS["ME"], training=draw, pools=pools)
         sampler, rng = EpisodeSampler(experiment, tmp_path, False), np.random.default_rng(0)
         lengths = [sampler.training_episode(rng, ()).query.input_lengths for _ in range(200)]
         shares.append(np.bincount(np.concatenate(lengths))[2:] / (200 * 20))
-    assert shares[0] == pytest.approx([1 / 3] * 3, abs=0.06)  # of two words there are only 36
-    assert shares[1] == pytest.approx(np.array([36, 216, 1296]) / 1548, abs=0.03)
+    assert shares[0] == pytest.approx([1 / 3] * 3, abs=0.06)  # of two words there are only 16
+    assert shares[1] == pytest.approx(np.array([16, 64, 256]) / 336, abs=0.03)
 
 
-@pytest.mark.parametrize("n_held_out", [2, 3])
+@pytest.mark.parametrize("n_held_out", [24, 25])
 def test_a_row_that_leaves_nothing_to_train_on_is_refused(tmp_path, monkeypatch, n_held_out):
-    """Two slots have two mappings; a row that holds both or more of them out is refused, instead of drawing forever."""
+    """ME has 24 mappings; a row that holds them all or more out is refused, instead of drawing forever."""
     monkeypatch.setattr(generate_episode, "MOST_DRAWS", 100)
-    meanings = {"dax": "RED", "lug": "YELLOW"}
-    experiment = replace(
-        EXPERIMENTS["ME"],
-        slots=meanings,
-        language=Language(("dax", "lug"), ("RED", "YELLOW"), 4, 4),
-        training=Draw("words", 1, "sequences", 9, even_query_lengths=False),
-        n_held_out_mappings=n_held_out,
-        pools={
-            "words": lambda _: word_sequences(meanings, [1]),
-            "sequences": lambda _: word_sequences(meanings, (2, 3, 4)),
-        },
-    )
+    experiment = replace(EXPERIMENTS["ME"], n_held_out_mappings=n_held_out)
     sampler, rng = EpisodeSampler(experiment, tmp_path, True), np.random.default_rng(0)
     with pytest.raises(ValueError, match=r"ME.*hold fewer out"):
         sampler.training_episode(rng, {one.mapping for one in sampler.validation_episodes(rng)})
-
-
-@pytest.mark.parametrize(
-    ("commands", "complaint"),
-    [
-        ([("jump",)], r"an episode needs 40 items, its pool has 1; in another --data_dir"),
-        (
-            [("jump",), ("run",) * 10],
-            r"pool scan: found a sequence of 10 words; expected at most 9; in another --data_",
-        ),
-    ],
-)
-def test_a_pool_that_does_not_do_is_refused(tmp_path, commands, complaint):
-    """A file of SCAN's words with too few commands or with too long ones."""
-    write_items(tmp_path / "tasks_train_all.txt", [Item(words, ("I_JUMP",)) for words in commands])
-    with pytest.raises(ValueError, match=complaint):
-        EpisodeSampler(EXPERIMENTS[PERMUTATION], tmp_path, True).training_episode(np.random.default_rng(0), ())
 
 
 # Numbering
@@ -466,10 +416,3 @@ def test_words_become_their_positions():
         number_sequences([("a", "d")], "abc")
     with pytest.raises(ValueError, match="found a sequence of 3 words; expected at most 2"):
         number_sequences([("a", "b", "c")], "abc", width=2)
-
-
-@every_scan_type
-def test_pools_of_one_experiment_have_one_width(episode_type):
-    """Items of any pool fit in one array: 9 words and 48 actions wide."""
-    pairs = number_pool([Item(("jump",), ("I_JUMP",))], find_experiment(episode_type))
-    assert (pairs.inputs.shape, pairs.outputs.shape) == ((1, 9), (1, 48))

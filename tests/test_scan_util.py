@@ -4,7 +4,6 @@ import hashlib
 import multiprocessing
 from collections import Counter
 from functools import cache
-from itertools import chain
 
 import pytest
 from hypothesis import given, settings
@@ -16,7 +15,6 @@ from scan_util import (
     SPLITS,
     Item,
     all_items,
-    contains,
     describe_split,
     interpret,
     load_split,
@@ -83,12 +81,6 @@ def test_other_words_are_no_command(words):
     """What the grammar does not make is refused, with the offending words."""
     with pytest.raises(ValueError, match="not a SCAN command"):
         interpret(words.split())
-
-
-@given(st.lists(st.sampled_from("abc"), max_size=8), st.lists(st.sampled_from("abc"), min_size=1, max_size=3))
-def test_contains_finds_phrases_of_whole_words(words, phrase):
-    """A phrase is contained if its words stand in the sentence one after the other."""
-    assert contains(words, phrase) == ("".join(phrase) in "".join(words))
 
 
 # The splits
@@ -260,19 +252,6 @@ def test_a_file_that_is_there_is_read_and_kept(tmp_path):
     assert load_split(tmp_path, "test", "length") == SMALL[:1]
     assert path.read_bytes() == b"IN: jump OUT: I_JUMP \r\n"
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_failed_write_leaves_the_old_file(small):
-    """A file is replaced by a whole one or not at all, and nothing else is left in the folder."""
-
-    def breaking_off():
-        yield SMALL[0]
-        raise RuntimeError("the power is gone")
-
-    with pytest.raises(RuntimeError, match="the power is gone"):
-        write_items(small, chain(some_items() * 5, breaking_off()))
-    assert read_items(small) == SMALL
-    assert list(small.parent.iterdir()) == [small]
 
 
 def test_processes_that_share_a_file_see_whole_ones_only(tmp_path, small):
