@@ -11,6 +11,7 @@ commands.
 Source: Lake 2019, Sections 4.2 to 4.6.
 """
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -107,7 +108,9 @@ def word_sequences(meanings: Meanings, lengths: Iterable[int]) -> list[Item]:
     return [Item(words, tuple(meanings[word] for word in words)) for words in sequences]
 
 
-JUMP_AND_TEMPLATES = "jump_and_templates"  # the pool whose commands get other primitives each time, see `_filled`
+JUMP_AND_TEMPLATES = (
+    "jump_and_templates"  # the pool whose commands get other primitives each time, see `EpisodeSampler._filled`
+)
 POOLS: dict[str, Pool] = {
     "me_words": lambda _: word_sequences(ME_MEANINGS, [1]),
     "me_sequences": lambda _: word_sequences(ME_MEANINGS, range(2, 7)),
@@ -199,8 +202,18 @@ STANDARD_VALIDATION = 100  # test commands, and as many training commands
 MOST_DRAWS = 100_000  # in search of a mapping that may be trained
 
 
-def _numbered(name: str, count: int) -> tuple[str, ...]:
-    return tuple(f"{name}{number}" for number in range(1, count + 1))
+def _with_further(row: Experiment, word: str, meaning: str, count: int) -> Experiment:
+    """Add further words and meanings to a row, such as Primitive1, Primitive2, ... and Action1, Action2, ..."""
+    words, meanings = (tuple(f"{name}{number}" for number in range(1, count + 1)) for name in (word, meaning))
+    return replace(row, further_words=words, further_meanings=meanings)
+
+
+def _with_primitives(row: Experiment) -> Experiment:
+    return _with_further(row, "Primitive", "Action", 20)
+
+
+def _with_directions(row: Experiment, count: int) -> Experiment:
+    return _with_further(row, "Direction", "I_TURN_DIRECTION", count)
 
 
 def _standard(name: str, split: str, trained: str | None = None) -> Experiment:
@@ -226,7 +239,15 @@ _JUMP_SPLIT = Experiment(
     test_split="addprim_jump",
     test_support=tuple(typed_items("walk -> I_WALK; look -> I_LOOK; run -> I_RUN; jump -> I_JUMP")),
 )
-_AUGMENTED = replace(_JUMP_SPLIT, further_words=_numbered("Primitive", 20), further_meanings=_numbered("Action", 20))
+_AUGMENTED = _with_primitives(_JUMP_SPLIT)
+_AROUND_RIGHT = replace(
+    _JUMP_SPLIT,
+    name="scan_around_right",
+    slots=TURN_OF,
+    held_out={"right": "I_TURN_RIGHT"},
+    test_split="template_around_right",
+    test_support=tuple(typed_items("turn left -> I_TURN_LEFT; turn right -> I_TURN_RIGHT")),
+)
 
 EXPERIMENTS = {
     row.name: row
@@ -240,16 +261,7 @@ EXPERIMENTS = {
         ),
         _JUMP_SPLIT,
         replace(_AUGMENTED, name="scan_prim_augmentation", held_out={"jump": "I_JUMP"}),
-        replace(
-            _JUMP_SPLIT,
-            name="scan_around_right",
-            slots=TURN_OF,
-            held_out={"right": "I_TURN_RIGHT"},
-            further_words=_numbered("Direction", EXTRA_DIRECTIONS),
-            further_meanings=_numbered("I_TURN_DIRECTION", EXTRA_DIRECTIONS),
-            test_split="template_around_right",
-            test_support=tuple(typed_items("turn left -> I_TURN_LEFT; turn right -> I_TURN_RIGHT")),
-        ),
+        _with_directions(_AROUND_RIGHT, EXTRA_DIRECTIONS),
         replace(
             _AUGMENTED,
             name="scan_length",
@@ -259,11 +271,7 @@ EXPERIMENTS = {
             test_support=(),
         ),
         _standard("standard_addprim_jump", "addprim_jump"),
-        replace(
-            _standard("standard_addprim_jump_augmentation", "addprim_jump", trained=JUMP_AND_TEMPLATES),
-            further_words=_AUGMENTED.further_words,
-            further_meanings=_AUGMENTED.further_meanings,
-        ),
+        _with_primitives(_standard("standard_addprim_jump_augmentation", "addprim_jump", trained=JUMP_AND_TEMPLATES)),
         _standard("standard_around_right", "template_around_right"),
         _standard("standard_length", "length"),
     )
@@ -283,11 +291,7 @@ def find_experiment(episode_type: str, extra_directions: int | None = None) -> E
         return experiment
     if experiment.slots != TURN_OF:
         raise UserError(f"--extra_directions goes with scan_around_right only, not with {episode_type}")
-    return replace(
-        experiment,
-        further_words=_numbered("Direction", extra_directions),
-        further_meanings=_numbered("I_TURN_DIRECTION", extra_directions),
-    )
+    return _with_directions(experiment, extra_directions)
 
 
 def experiment_on_files(
@@ -387,19 +391,10 @@ def number_pool(items: Sequence[Item], experiment: Experiment, further: tuple[st
     return number_items(items, words, symbols, (language.longest_input, language.longest_output))
 
 
-def draw_items(pool: Pairs, rng: np.random.Generator, count: int, even_lengths: bool = False) -> Pairs:
-    """Draw different items, all equally likely or all input lengths.
-
-    Raises:
-        UserError: if the pool has too few.
-    """
-    n_items, weights = len(pool.inputs), None
-    if count > n_items:
-        raise UserError(f"an episode needs {count} items, its pool has {n_items}; {SCAN_ADVICE}")
-    if even_lengths:
-        weights = 1 / np.bincount(pool.input_lengths)[pool.input_lengths]
-        weights = weights / weights.sum()
-    return pool.rows(rng.choice(n_items, count, replace=False, p=weights))
+def even_weights(pool: Pairs) -> npt.NDArray[np.float64]:
+    """Give the chance of each item to be drawn first, (N,), that makes all input lengths equally likely."""
+    weights: npt.NDArray[np.float64] = 1 / np.bincount(pool.input_lengths)[pool.input_lengths]
+    return np.asarray(weights / weights.sum())
 
 
 SLOTS = ("SLOT1", "SLOT2")  # stand for the primitives of a command, which has at most two
@@ -410,23 +405,6 @@ def _template(command: Sequence[str]) -> Item:
     slots = iter(SLOTS)
     words = tuple(next(slots) if word in ACTION_OF else word for word in command)
     return Item(words, interpret(words, dict(zip(SLOTS, SLOTS, strict=True))))
-
-
-def _filled(templates: Pairs, experiment: Experiment, rng: np.random.Generator) -> Pairs:
-    """Fill every slot on its own with any primitive but jump, and put the isolated jump first.
-
-    Source: Lake 2019, Section 4.4, "Seq2seq learning".
-    """
-    action_of = ACTION_OF | dict(zip(experiment.further_words, experiment.further_meanings, strict=True))
-    jump = Item(("jump",), (action_of.pop("jump"),))
-    primitives = number_pool([Item((word,), (action,)) for word, action in action_of.items()], experiment)
-    chosen = rng.integers(len(action_of), size=(len(templates.inputs), len(SLOTS)))
-    inputs, outputs = templates.inputs, templates.outputs
-    for slot, filler in enumerate(chosen.T):
-        word, symbol = len(experiment.input_words) + slot, len(experiment.output_words) + slot
-        inputs = np.where(inputs == word, primitives.inputs[filler, :1], inputs)
-        outputs = np.where(outputs == symbol, primitives.outputs[filler, :1], outputs)
-    return number_pool([jump], experiment).followed_by(templates._replace(inputs=inputs, outputs=outputs))
 
 
 class EpisodeSampler:
@@ -443,6 +421,7 @@ class EpisodeSampler:
         self.support_loss = support_loss
         self._data_dir = data_dir
         self._pools: dict[str, Pairs] = {}
+        self._even_weights: dict[str, npt.NDArray[np.float64]] = {}
         self._words = (*experiment.slots, *experiment.further_words)
         self._meanings = (*experiment.slots.values(), *experiment.further_meanings)
 
@@ -524,9 +503,40 @@ class EpisodeSampler:
         return number_pool([Item(given, experiment.interpreter(given, mapping)) for given in asked], experiment)
 
     def _drawn(self, pool: str, rng: np.random.Generator, count: int, even_lengths: bool = False) -> Pairs:
-        if pool == JUMP_AND_TEMPLATES:
-            return _filled(draw_items(self._pool(pool), rng, count - 1, even_lengths), self.experiment, rng)
-        return draw_items(self._pool(pool), rng, count, even_lengths)
+        """Draw different items, all equally likely or all input lengths.
+
+        Raises:
+            UserError: if the pool has too few.
+        """
+        items, is_augmented = self._pool(pool), pool == JUMP_AND_TEMPLATES
+        n_items, n_drawn = len(items.inputs), count - is_augmented
+        if n_drawn > n_items:
+            raise UserError(f"an episode needs {count} items, its pool has {n_items}; {SCAN_ADVICE}")
+        weights = self._even_weights[pool] if even_lengths else None
+        drawn = items.rows(rng.choice(n_items, n_drawn, replace=False, p=weights))
+        return self._filled(drawn, rng) if is_augmented else drawn
+
+    def _filled(self, templates: Pairs, rng: np.random.Generator) -> Pairs:
+        """Fill every slot on its own with any primitive but jump, and put the isolated jump first.
+
+        Source: Lake 2019, Section 4.4, "Seq2seq learning".
+        """
+        experiment, primitives = self.experiment, self._primitives
+        chosen = rng.integers(1, len(primitives.inputs), size=(len(templates.inputs), len(SLOTS)))
+        inputs, outputs = templates.inputs, templates.outputs
+        for slot, filler in enumerate(chosen.T):
+            word, symbol = len(experiment.input_words) + slot, len(experiment.output_words) + slot
+            inputs = np.where(inputs == word, primitives.inputs[filler, :1], inputs)
+            outputs = np.where(outputs == symbol, primitives.outputs[filler, :1], outputs)
+        jump = primitives.rows(np.zeros(1, dtype=np.int64))
+        return jump.followed_by(templates._replace(inputs=inputs, outputs=outputs))
+
+    @functools.cached_property
+    def _primitives(self) -> Pairs:
+        """The isolated primitives of augmented commands, jump first."""
+        further = dict(zip(self.experiment.further_words, self.experiment.further_meanings, strict=True))
+        action_of = {"jump": ACTION_OF["jump"], **ACTION_OF, **further}
+        return number_pool([Item((word,), (action,)) for word, action in action_of.items()], self.experiment)
 
     def _pool(self, name: str) -> Pairs:
         if name not in self._pools:
@@ -534,9 +544,10 @@ class EpisodeSampler:
             if has_slots:
                 items = [_template(item.input) for item in items]
             try:
-                self._pools[name] = number_pool(items, self.experiment, SLOTS if has_slots else ())
+                pool = number_pool(items, self.experiment, SLOTS if has_slots else ())
             except UserError as error:
                 raise UserError(f"pool {name}: {error}; {SCAN_ADVICE}") from None
+            self._pools[name], self._even_weights[name] = pool, even_weights(pool)
         return self._pools[name]
 
 
