@@ -22,8 +22,7 @@ from common.plain_files import (
 from episode_batch import Vocabulary, episode_from_items, items_of, vocabularies_of
 from generate_episode import EXPERIMENTS, Episode, Experiment, experiment_on_files, find_experiment
 from model import MetaSeq2Seq, ModelConfig, make_network
-from own_files import DataFile
-from scan_util import Item
+from scan_util import DataFile, Item
 
 FORMAT = "meta_seq2seq"
 FORMAT_VERSION = 1

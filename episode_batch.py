@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from generate_episode import Episode, Experiment, IntArray, Pairs, number_sequences
+from generate_episode import Episode, Experiment, IntArray, Pairs, number_items
 from scan_util import Item
 
 
@@ -98,7 +98,7 @@ def pad(symbols: IntArray, lengths: IntArray, vocabulary: Vocabulary) -> Sequenc
 
 
 def encode(episode: Episode, input_vocabulary: Vocabulary, output_vocabulary: Vocabulary) -> EpisodeBatch:
-    """Turn an episode whose symbol numbers are those of the two vocabularies into tensors."""
+    """Turn an episode, numbered by the two vocabularies, into tensors."""
     support, query = episode.support, episode.query
     return EpisodeBatch(
         pad(support.inputs, support.input_lengths, input_vocabulary),
@@ -121,15 +121,9 @@ def episode_from_items(
     Raises:
         UserError: if a word is unknown.
     """
-    parts = [
-        Pairs(
-            *number_sequences([item.input for item in items], input_vocabulary.words),
-            *number_sequences([item.output for item in items], output_vocabulary.words),
-        )
-        for items in (support, query)
-    ]
-    known = set(support)
-    return Episode(parts[0], parts[1], np.array([item in known for item in query], dtype=bool), mapping)
+    words, shown = (input_vocabulary.words, output_vocabulary.words), set(support)
+    is_support = np.array([item in shown for item in query], dtype=bool)
+    return Episode(number_items(support, *words), number_items(query, *words), is_support, mapping)
 
 
 def items_of(pairs: Pairs, input_vocabulary: Vocabulary, output_vocabulary: Vocabulary) -> list[Item]:

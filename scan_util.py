@@ -1,7 +1,8 @@
-"""The SCAN commands, their meanings, the published splits, and the files that hold them.
+"""SCAN's commands, their meanings, the published splits, and the files of items: SCAN's and your own.
 
 SCAN is generated here from its grammar and its interpretation function, so nothing is downloaded; files that are
-already in the data folder are read instead. No torch, no vocabulary: an item is a pair of word tuples.
+already in the data folder are read instead. Your own files have the same lines, `IN: <words> OUT: <words>`, with any
+words. No torch, no vocabulary: an item is a pair of word tuples.
 
 Source: Lake & Baroni 2018, "Generalization without systematicity" (grammar and interpretation, Figures 6 and 7);
 Loula, Baroni & Lake 2018, "Rearranging the familiar" (the template splits).
@@ -9,7 +10,7 @@ Loula, Baroni & Lake 2018, "Rearranging the familiar" (the template splits).
 
 import argparse
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -33,19 +34,16 @@ TURN_OF = {"left": "I_TURN_LEFT", "right": "I_TURN_RIGHT"}
 INPUT_WORDS = (*PRIMITIVES, *DIRECTIONS, "turn", "opposite", "around", "twice", "thrice", "and", "after")
 OUTPUT_WORDS = (*ACTION_OF.values(), *TURN_OF.values())
 
-LONGEST_TRAINING_OUTPUT = 22  # the length split trains on outputs of at most this many actions
-TEMPLATES = {
-    "template_around_right": ("around", "right"),
-    "template_jump_around_right": ("jump", "around", "right"),
-    "template_opposite_right": ("opposite", "right"),
-    "template_right": ("right",),
-}
-TESTED_SPLITS = ("addprim_jump", "addprim_turn_left", "length", *TEMPLATES)
+LONGEST_TRAINING_OUTPUT = 22  # actions, in the length split
+TESTED_SPLITS = (
+    *("addprim_jump", "addprim_turn_left", "length", "template_around_right"),
+    *("template_jump_around_right", "template_opposite_right", "template_right"),
+)
 SPLITS = ("all", *TESTED_SPLITS)
 
 
 class Words(NamedTuple):
-    """The words that may stand in a file of items, and whose they are."""
+    """The words that a file of items may contain, and whose words they are."""
 
     inputs: Collection[str]
     outputs: Collection[str]
@@ -61,7 +59,7 @@ def interpret(command: Sequence[str], action_of: Mapping[str, str] = MappingProx
 
     Args:
         command: the words.
-        action_of: the primitives and their actions, should there be others than SCAN's four.
+        action_of: the primitives and their actions.
     Raises:
         UserError: if the words are no SCAN command.
     """
@@ -106,7 +104,7 @@ def all_items() -> list[Item]:
 
 
 def contains(words: Sequence[str], phrase: Sequence[str]) -> bool:
-    """Say whether the words of `phrase` stand in `words` one after the other."""
+    """Say whether `words` include `phrase`, word after word."""
     return any(tuple(words[i : i + len(phrase)]) == tuple(phrase) for i in range(len(words) - len(phrase) + 1))
 
 
@@ -116,47 +114,48 @@ def split_items(split: str) -> dict[str, list[Item]]:
     Raises:
         UserError: if there is no such split.
     """
+    if split not in SPLITS:
+        raise UserError(f"unknown SCAN split {split!r}; choose from {', '.join(SPLITS)}")
     items = all_items()
-    if split == "all":
-        return {"train": items}
-    if split == "length":
-        return _divide(items, [len(item.output) > LONGEST_TRAINING_OUTPUT for item in items])
-    if split in ("addprim_jump", "addprim_turn_left"):
-        return _added_primitive(items, tuple(split.split("_")[1:]))
-    if split in TEMPLATES:
-        return _held_out_template(items, TEMPLATES[split])
-    raise UserError(f"unknown SCAN split {split!r}; choose from {', '.join(SPLITS)}")
+    kind, *phrase = split.split("_")
+    if kind == "addprim":
+        return _added_primitive(items, tuple(phrase))
+    if kind == "template":
+        return _held_out_template(items, tuple(phrase))
+    if kind == "length":
+        return _divide(items, lambda item: len(item.output) > LONGEST_TRAINING_OUTPUT)
+    return {"train": items}
 
 
 def _added_primitive(items: list[Item], primitive: tuple[str, ...]) -> dict[str, list[Item]]:
     """Train on the primitive alone, as a tenth of all lines; test on every longer command that contains it."""
     isolated = Item(primitive, interpret(primitive))
-    parts = _divide([i for i in items if i != isolated], [contains(i.input, primitive) for i in items if i != isolated])
+    parts = _divide([item for item in items if item != isolated], lambda item: contains(item.input, primitive))
     return {"train": parts["train"] + [isolated] * (len(parts["train"]) // 9), "test": parts["test"]}
 
 
 def _held_out_template(items: list[Item], template: tuple[str, ...]) -> dict[str, list[Item]]:
-    """Test on the commands in which a primitive fills the slot before the template; those with `turn` are dropped."""
-    slotless = template[1:] if template[0] in PRIMITIVES else template
-    fillers = (template[:1],) if template[0] in PRIMITIVES else tuple((p,) for p in PRIMITIVES)
+    """Test on the commands in which a primitive stands before the template; commands with `turn` there are dropped."""
+    is_filled = template[0] in PRIMITIVES
+    fillers, slotless = (template[:1], template[1:]) if is_filled else (PRIMITIVES, template)
     kept = [item for item in items if not contains(item.input, ("turn", *slotless))]
-    return _divide(kept, [any(contains(item.input, filler + slotless) for filler in fillers) for item in kept])
+    return _divide(kept, lambda item: any(contains(item.input, (filler, *slotless)) for filler in fillers))
 
 
-def _divide(items: list[Item], is_test: list[bool]) -> dict[str, list[Item]]:
-    return {
-        "train": [item for item, test in zip(items, is_test, strict=True) if not test],
-        "test": [item for item, test in zip(items, is_test, strict=True) if test],
-    }
+def _divide(items: list[Item], is_test: Callable[[Item], bool]) -> dict[str, list[Item]]:
+    parts: dict[str, list[Item]] = {"train": [], "test": []}
+    for item in items:
+        parts["test" if is_test(item) else "train"].append(item)
+    return parts
 
 
 def split_path(data_dir: Path, part: str, split: str) -> Path:
-    """Name the file of a split's "train" or "test" part, as it is published."""
+    """Give the published name of a split's "train" or "test" part."""
     return data_dir / f"tasks_{part}_{split}.txt"
 
 
 def load_split(data_dir: Path, part: str, split: str) -> list[Item]:
-    """Read one part of a split; if its file is not there yet, it is written, which is said in a line.
+    """Read one part of a split. A missing file is written first, and a printed line says so.
 
     Raises:
         UserError: if a line of the file is not as expected (the message has the file and the line number).
@@ -174,15 +173,15 @@ def load_split(data_dir: Path, part: str, split: str) -> list[Item]:
 
 
 class SplitFile(NamedTuple):
-    """What is recorded of a split's file, to tell later which data they were."""
+    """What a checkpoint or a result records of a SCAN file."""
 
     name: str
     sha256: str
-    difference: str  # how its lines differ from the published ones; empty if in their order only
+    difference: str  # how its lines differ from the published ones; empty if only their order differs
 
     @property
     def note(self) -> str:
-        """Name the data for what they are, for people; empty if there is nothing to say."""
+        """Tell people that the lines are not the published ones; empty if they are."""
         return f"note: {self.name} does not hold the published lines: {self.difference}" if self.difference else ""
 
 
@@ -200,7 +199,7 @@ def read_items(path: Path, known: Words | None = SCAN_WORDS) -> list[Item]:
 
     Args:
         path: the file.
-        known: the words that may stand in it; None: any.
+        known: the words it may contain; None: any.
     Raises:
         UserError: if a line is not as expected (the message has the file and the line number).
         OSError: if the file cannot be read.
@@ -225,6 +224,38 @@ def read_items(path: Path, known: Words | None = SCAN_WORDS) -> list[Item]:
     if not items:
         raise UserError(f"{path}: the file is empty; expected lines 'IN: <command> OUT: <actions>'")
     return items
+
+
+class DataFile(NamedTuple):
+    """What a checkpoint records of a file of your own, to find it again and to notice changes; lengths without EOS."""
+
+    path: str
+    sha256: str
+    n_items: int
+    n_distinct: int
+    longest_input: int
+    longest_output: int
+
+    def items(self) -> list[Item]:
+        """Read the file again.
+
+        Raises:
+            UserError: if it is missing or has changed.
+        """
+        path = Path(self.path)
+        if not path.is_file() or digest(path) != self.sha256:
+            raise UserError(
+                f"{path}, with which the network was trained, is not there any more or has changed; "
+                "test.py --split FILE scores on any other file"
+            )
+        return read_items(path, known=None)
+
+
+def describe_file(path: Path) -> DataFile:
+    """Read and describe a file of your own; raises as `read_items`."""
+    items = read_items(path, known=None)
+    longest = [max(len(words) for words in side) for side in zip(*items, strict=True)]
+    return DataFile(str(path.resolve()), digest(path), len(items), len(set(items)), *longest)
 
 
 def write_items(path: Path, items: Iterable[Item]) -> None:

@@ -1,28 +1,42 @@
-"""The Python of docs/extending.md does what the page says."""
+"""The Python of docs/extending.md does what the page says, copied to where the page says."""
 
 import re
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
+import test_generate_episode
 import torch
+from script_runs import run_file
 
+import generate_episode
+import model
 from checkpoint import network_config
 from episode_batch import encode, items_of, vocabularies_of
 from evaluate import answer, remember
-from generate_episode import EpisodeSampler, find_experiment
-from training_step import make_optimizer, train_on_episode
+from generate_episode import EXPERIMENTS, EpisodeSampler, find_experiment
+from scan_util import load_split, split_path, write_items
+from training_step import train_on_episode
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
 
 
-def block(word):
-    """Run the one block of Python that has a word in it; gives what it defines."""
+def block(word, module=None):
+    """Run the one block of Python that has a word in it, at the end of a module of ours; gives what it defines."""
     (code,) = (code for code in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL) if word in code)
-    names = {}
+    names = {} if module is None else dict(vars(module))
     exec(code, names)
     return names
+
+
+@pytest.fixture(scope="module")
+def rows():
+    """The table with the two rows of the page."""
+    with mock.patch.dict(EXPERIMENTS):
+        block("interpreter=", generate_episode)
+        yield EXPERIMENTS
 
 
 def test_attention_weights_are_five_lines_away(monkeypatch, capsys):
@@ -34,42 +48,61 @@ def test_attention_weights_are_five_lines_away(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("row", ["repetitions", "colours"])
-def test_rows_with_interpreted_meanings_are_drawn(data_dir, row):
-    """Meanings change from episode to episode, and every output is what the interpreter makes of them."""
-    experiment = block("interpreter=")[row]
+def test_rows_with_interpreted_meanings_are_drawn(rows, data_dir, row):
+    """Every word has every meaning in some episode, and every output is what the interpreter makes of them."""
+    experiment = rows[row]
+    test_generate_episode.test_every_row_keeps_its_word(data_dir, row, support_loss=True)
     sampler, rng = EpisodeSampler(experiment, data_dir, True), np.random.default_rng(0)
-    validation = sampler.validation_episodes(rng)
-    episodes = [sampler.training_episode(rng, {one.mapping for one in validation}) for _ in range(30)]
-    assert len({one.mapping for one in episodes}) > 3
-    outputs = {}
-    for episode in episodes:
-        meanings = dict(pair.split(" -> ") for pair in episode.mapping.split(", "))
-        for item in items_of(episode.query, *vocabularies_of(experiment)):
-            assert item.output == experiment.interpreter(item.input, meanings)
-            outputs.setdefault(item.input, set()).add(item.output)
-    assert any(len(found) > 1 for found in outputs.values())
+    assert sampler.longest(experiment.training.query_pool) == ((9, 48) if row == "repetitions" else (6, 12))
+    assert experiment.output_words == experiment.language.output_words
+    changing, seen = {*experiment.slots, *experiment.further_words}, set()
+    for _ in range(60):
+        episode = sampler.training_episode(rng, ())
+        meanings = test_generate_episode.pairs_of(episode.mapping)
+        seen.update(meanings.items())
+        for part in (episode.support, episode.query):
+            for given, produced in items_of(part, *vocabularies_of(experiment)):
+                assert changing.intersection(given) <= meanings.keys()
+                if row == "colours":
+                    assert " ".join(produced) == " ".join(meanings[word] for word in given)
+                elif len(given) == 2 and given[1] in meanings and given[0] != "turn":
+                    assert len(produced) == {"twice": 2, "thrice": 3}[meanings[given[1]]]
+                assert produced == experiment.interpreter(given, meanings)
+    assert seen == {(word, meaning) for word in changing for meaning in experiment.slots.values()}
 
 
-def test_the_words_of_a_test_are_shown_what_they_mean(data_dir):
-    """Of the row with SCAN's repetitions, whose test has both of them."""
-    experiment = block("interpreter=")["repetitions"]
-    shown = {word for item in experiment.test_support for word in item.input}
-    asked = {word for item in experiment.items(f"{experiment.test_split}_test", data_dir) for word in item.input}
-    assert {*experiment.slots} <= shown and {*experiment.slots} <= asked
+def test_a_row_is_trained_scored_and_asked(rows, data_dir, tmp_path):
+    """train.py, test.py and query.py know it by its name; the words of the test are shown what they mean."""
+    experiment = rows["repetitions"]
+    for part, split, step in (("train", "all", 40), ("test", "addprim_jump", 100)):
+        write_items(split_path(tmp_path, part, split), load_split(data_dir, part, split)[::step])
+    queries = experiment.items("addprim_jump_test", tmp_path)
+    for items in (experiment.test_support, queries):
+        assert {*experiment.slots} <= {word for item in items for word in item.input}
+    common = ("--cpu", "--dir_model", tmp_path)
+    tiny = ("--emb_size", 4, "--nlayers", 1, "--num_episodes", 1, "--max_length_eval", 49, "--fn_out_model", "net.tar")
+    train = ("--episode_type", "repetitions", "--data_dir", tmp_path)
+    assert run_file(ROOT / "train.py", *train, *tiny, *common)[::2] == (0, "")
+    outcome = run_file(ROOT / "test.py", "--fn_in_model", "net.tar", "--data_dir", tmp_path, *common)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert f"of {len({*queries} - {*experiment.test_support})})" in outcome.out
+    support = "jump often -> I_JUMP I_JUMP"
+    assert run_file(ROOT / "query.py", "--fn_in_model", "net.tar", "--support", support, "run often", *common).code == 0
 
 
 def test_another_encoder_learns_and_answers_alike_alone_and_in_company(data_dir):
     """The GRU takes part in training, and padding does not reach it."""
     experiment = find_experiment("ME")
     torch.manual_seed(0)
-    model = block("GRUNetwork")["GRUNetwork"](network_config(experiment, emb_size=16, dropout=0.0))
+    network = block("GRUNetwork", model)["GRUNetwork"](network_config(experiment, emb_size=16, dropout=0.0))
     episode = EpisodeSampler(experiment, data_dir, True).training_episode(np.random.default_rng(0), ())
     batch = encode(episode, *vocabularies_of(experiment))
-    optimizer, before = make_optimizer(model, 0.01), model.input_encoder.gru.weight_hh_l0.detach().clone()
-    losses = [float(train_on_episode(model, optimizer, batch)) for _ in range(40)]
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
+    before = network.input_encoder.gru.weight_hh_l0.detach().clone()
+    losses = [float(train_on_episode(network, optimizer, batch)) for _ in range(40)]
     assert losses[-1] < 0.7 * losses[0]
-    assert not torch.equal(model.input_encoder.gru.weight_hh_l0, before)
-    memory = remember(model, batch)
-    together = answer(model, memory, batch.query_in, 8, at_once=100)
-    assert together == answer(model, memory, batch.query_in, 8, at_once=1)
+    assert not torch.equal(network.input_encoder.gru.weight_hh_l0, before)
+    memory = remember(network, batch)
+    together = answer(network, memory, batch.query_in, 8, at_once=100)
+    assert together == answer(network, memory, batch.query_in, 8, at_once=1)
     assert len(set(map(tuple, together))) > 5

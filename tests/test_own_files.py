@@ -1,4 +1,4 @@
-"""Data of one's own, and tests of a trained network other than its experiment's."""
+"""Data of your own, and tests of a trained network other than its experiment's."""
 
 import json
 import re
@@ -14,64 +14,90 @@ from checkpoint import load_checkpoint
 from episode_batch import items_of, vocabularies_of
 from evaluate import ask, explain
 from generate_episode import EXPERIMENTS, OWN_FILES, EpisodeSampler, find_own_experiment
-from scan_util import load_split, split_path
+from scan_util import load_split, split_path, write_items
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ("--cpu", "--emb_size", 4, "--nlayers", 1)
 NAME = "net_standard_files_mine.tar"
+CURVE = "net_standard_files_mine.csv"
+RESULT = "res_test_standard_files_mine.json"
+ORIGINAL = "walk -> I_WALK; look -> I_LOOK; run -> I_RUN; jump -> I_JUMP"
+
+
+def write_files(folder):
+    """Two files with words that are not SCAN's."""
+    verbs, times = {"hop": "HOP", "skip": "SKIP", "crawl": "CRAWL"}, {"once": 1, "often": 3}
+    lines = [f"IN: {v} {t} OUT: {' '.join([act] * n)}" for v, act in verbs.items() for t, n in times.items()]
+    (folder / "mine.txt").write_text("\n".join([*lines[:-1], "IN: crawl OUT: CRAWL", ""]))
+    (folder / "asked.txt").write_text(f"{lines[-1]}\n{lines[0]}\n{lines[-1]}\n")
 
 
 @pytest.fixture
 def world(tmp_path):
-    """Two files with words that are not SCAN's, and a folder for models."""
-    verbs, times = {"hop": "HOP", "skip": "SKIP", "crawl": "CRAWL"}, {"once": 1, "often": 3}
-    lines = [f"IN: {v} {t} OUT: {' '.join([act] * n)}" for v, act in verbs.items() for t, n in times.items()]
-    (tmp_path / "mine.txt").write_text("\n".join([*lines[:-1], "IN: crawl OUT: CRAWL", ""]))
-    (tmp_path / "asked.txt").write_text(f"{lines[-1]}\n{lines[0]}\n{lines[-1]}\n")
+    write_files(tmp_path)
     return tmp_path
 
 
-def train(world, *arguments, script="train.py"):
-    where = ("--dir_model", world / "models", "--data_dir", world / "data")
+def run(world, script, *arguments):
+    return run_file(ROOT / script, "--dir_model", world / "models", *arguments)
+
+
+def train(world, *arguments):
     files = ("--train_file", world / "mine.txt", "--test_file", world / "asked.txt", "--fn_out_model", NAME)
-    own = (*TINY, *files) if script == "train.py" else ("--cpu",)
-    return run_file(ROOT / script, *where, *own, *arguments)
+    return run(world, "train.py", "--data_dir", world / "data", *TINY, *files, *arguments)
 
 
 def score(world, *arguments, name=NAME):
-    return train(world, "--fn_in_model", name, *arguments, script="test.py")
+    return run(world, "test.py", "--data_dir", world / "data", "--cpu", "--fn_in_model", name, *arguments)
 
 
-def result(world, name):
+def result(world, name=RESULT):
     return json.loads((world / "models" / name).read_text())
 
 
+@pytest.fixture(scope="module")
+def trained_once(tmp_path_factory):
+    """A network of three episodes on the two files, and a result, with the paths of `trained`."""
+    world = tmp_path_factory.mktemp("own")
+    write_files(world)
+    for outcome in (train(world, "--num_episodes", 3), score(world)):
+        assert (outcome.code, outcome.err) == (0, "")
+    return world, contents(world)
+
+
 @pytest.fixture
-def trained(world):
-    outcome = train(world, "--num_episodes", 3)
-    assert (outcome.code, outcome.err) == (0, "")
+def trained(trained_once):
+    """The same folder for each test, as it was: a network knows its files by their paths."""
+    world, files = trained_once
+    shutil.rmtree(world)
+    for name, content in files.items():
+        (world / name).parent.mkdir(parents=True, exist_ok=True)
+        (world / name).write_bytes(content)
     return world
 
 
 def test_two_files_are_trained_on_scored_and_asked(trained):
     """Every line of the test file is counted, and every distinct one of the other; no SCAN file is written."""
-    assert sorted(contents(trained / "models")) == [NAME.replace(".tar", ".csv"), NAME]
-    loaded = load_checkpoint(trained / "models" / NAME, torch.device("cpu"))
-    assert loaded.input_vocabulary.words == ("crawl", "hop", "often", "once", "skip")
-    assert loaded.output_vocabulary.words == ("CRAWL", "HOP", "SKIP")
-    outcome = score(trained)
-    assert (outcome.code, outcome.err) == (0, "")
-    report = result(trained, "res_test_standard_files_mine.json")
+    assert sorted(contents(trained / "models")) == [CURVE, NAME, RESULT]
+    network = load_checkpoint(trained / "models" / NAME, torch.device("cpu"))
+    assert network.input_vocabulary.words == ("crawl", "hop", "often", "once", "skip")
+    assert network.output_vocabulary.words == ("CRAWL", "HOP", "SKIP")
+    report = result(trained)
     assert (report["total"], report["train_total"], report["episode_type"]) == (3, 6, OWN_FILES)
     assert report["split"] == report["data_files"][1]["path"] == str(trained / "asked.txt")
-    query = ("--cpu", "--dir_model", trained / "models", "--fn_in_model", NAME)
-    assert run_file(ROOT / "query.py", *query, "hop often").code == 0
-    assert_one_line(run_file(ROOT / "query.py", *query, "--support", "hop -> HOP", "hop"), "query.py", "no memory")
+    query = ("--cpu", "--fn_in_model", NAME)
+    assert run(trained, "query.py", *query, "hop often").code == 0
     assert not (trained / "data").exists()
+    refused = run(trained, "query.py", *query, "--support", "hop -> HOP", "hop")
+    assert_one_line(refused, "query.py", "no memory")
+    assert_one_line(score(trained, "--support", "hop -> HOP"), "test.py", "no memory")
+    for asked in (lambda: ask(network, [("hop", "HOP")], ["skip"]), lambda: explain(network, [("hop", "HOP")], "skip")):
+        with pytest.raises(ValueError, match="no memory"):
+            asked()
 
 
 def test_files_of_scan_give_the_batches_of_its_experiment(data_dir):
-    """What is drawn from SCAN's files as one's own is what standard_addprim_jump draws, validation included."""
+    """What is drawn from SCAN's files as your own is what standard_addprim_jump draws, validation included."""
     experiment = EXPERIMENTS["standard_addprim_jump"]
     for part in ("train", "test"):
         load_split(data_dir, part, "addprim_jump")
@@ -85,7 +111,7 @@ def test_files_of_scan_give_the_batches_of_its_experiment(data_dir):
     assert own.padded_length == experiment.padded_length
 
 
-def test_a_moved_file_goes_on_and_a_changed_one_is_refused(trained):
+def test_a_moved_file_is_found_and_a_changed_one_is_refused(trained):
     """The contents count, not where they lie; what is trained then is what an unbroken run trains."""
     whole = ("--num_episodes", 5)
     assert train(trained, *whole, "--fn_out_model", "whole.tar").code == 0
@@ -93,9 +119,8 @@ def test_a_moved_file_goes_on_and_a_changed_one_is_refused(trained):
     shutil.move(trained / "mine.txt", trained / "elsewhere" / "mine.txt")
     assert train(trained, *whole, "--train_file", trained / "elsewhere" / "mine.txt").code == 0
     one, other = (torch.load(trained / "models" / name, weights_only=True) for name in ("whole.tar", NAME))
-    skipped = frozenset({"seconds", "arguments", "data_files"})
-    assert same_contents(one, other, skipped)
-    assert rows(trained / "models/whole.csv")[-1] == rows(trained / "models" / NAME.replace(".tar", ".csv"))[-1]
+    assert same_contents(one, other, frozenset({"seconds", "arguments", "data_files"}))
+    assert rows(trained / "models" / "whole.csv")[-1] == rows(trained / "models" / CURVE)[-1]
     shutil.move(trained / "elsewhere" / "mine.txt", trained / "mine.txt")
     for name in ("mine.txt", "asked.txt"):
         kept = (trained / name).read_text()
@@ -104,7 +129,6 @@ def test_a_moved_file_goes_on_and_a_changed_one_is_refused(trained):
         assert_one_line(train(trained, "--num_episodes", 7), "train.py", NAME, "other contents", "--overwrite")
         assert contents(trained) == before
         (trained / name).write_text(kept)
-    assert train(trained, "--num_episodes", 7).code == 0
 
 
 def test_lines_may_stand_in_both_files(world):
@@ -113,19 +137,18 @@ def test_lines_may_stand_in_both_files(world):
     assert train(world, "--num_episodes", 4, "--fn_out_model", "whole.tar").code == 0
     assert train(world, "--num_episodes", 2).code == 0
     assert train(world, "--num_episodes", 4).code == 0
-    whole, broken = (rows(world / "models" / name) for name in ("whole.csv", NAME.replace(".tar", ".csv")))
-    assert whole[-1] == broken[-1]
+    assert rows(world / "models" / "whole.csv")[-1] == rows(world / "models" / CURVE)[-1]
     assert score(world).code == 0
-    assert result(world, "res_test_standard_files_mine.json")["total"] == 6
+    assert result(world)["total"] == 6
 
 
 @pytest.mark.parametrize("change", ["gone", "changed"])
-def test_a_test_on_another_file_is_not_taken_for_the_test(trained, change):
+def test_a_changed_test_file_is_not_taken_for_the_test(trained, change):
     """A changed or missing test file is refused, with what to do; named, any file is scored on, under another name."""
-    path = trained / "asked.txt"
-    other = trained / "other.txt"
+    path, other = trained / "asked.txt", trained / "other.txt"
     other.write_text("IN: skip often OUT: SKIP SKIP SKIP\n")
     path.unlink() if change == "gone" else shutil.copy(other, path)
+    (trained / "models" / RESULT).unlink()
     assert_one_line(score(trained), "test.py", str(path), "--split FILE")
     assert score(trained, "--split", other).code == 0
     (name,) = (path.name for path in (trained / "models").glob("res_test*"))
@@ -136,11 +159,24 @@ def test_a_test_on_another_file_is_not_taken_for_the_test(trained, change):
     assert len(list((trained / "models").glob("res_test*"))) == 2
 
 
+@pytest.mark.parametrize("change", [Path.unlink, lambda path: path.write_text("IN: hop OUT: HOP\n")])
+def test_the_test_is_scored_without_the_training_file(trained, change):
+    """If that is gone or changed, its commands are left out, and a note says so."""
+    before = result(trained)
+    change(trained / "mine.txt")
+    outcome = score(trained)
+    assert outcome.code == 0
+    assert outcome.err.startswith("note: the training commands are not scored: ") and "mine.txt" in outcome.err
+    after = result(trained)
+    assert (after["total"], after["correct"]) == (before["total"], before["correct"])
+    assert "train_total" in before and "train_total" not in after
+
+
 def test_one_line_is_enough_to_train_on(world):
     """Batches and validation are then smaller than those of SCAN; by default the file's name is in the network's."""
     (world / "mine.txt").write_text("IN: hop OUT: HOP\n")
     files = ("--train_file", world / "mine.txt", "--test_file", world / "asked.txt")
-    outcome = run_file(ROOT / "train.py", *TINY, *files, "--num_episodes", 2, "--dir_model", world / "models")
+    outcome = run(world, "train.py", *TINY, *files, "--num_episodes", 2)
     assert (outcome.code, outcome.err) == (0, "")
     assert "net_standard_files_mine_emb_size4_nlayers1.tar" in contents(world / "models")
 
@@ -148,47 +184,37 @@ def test_one_line_is_enough_to_train_on(world):
 @pytest.mark.parametrize(
     ("line", "arguments", "said"),
     [
-        ("hop HOP", (), ("mine.txt:7: ", "expected 'IN: <command> OUT: <actions>'")),
-        ("IN: hop OUT:", (), ("mine.txt:7: ",)),
-        ("IN: hop OUT: HOP OUT: HOP", (), ("mine.txt:7: ", "one 'OUT:'")),
-        (b"IN: h\xff OUT: HOP", (), ("mine.txt:7: ", "UTF-8")),
-        ("IN: hop OUT:" + 50 * " HOP", (), ("51 symbols", "--max_length_eval 51")),
-        ("", ("--episode_type", "ME"), ("--episode_type", "--train_file", "standard seq2seq")),
-        ("", ("--extra_directions", 2), ("--extra_directions", "--train_file")),
-        ("", ("--disable_recon_loss",), ("--disable_recon_loss",)),
-        ("", ("--train_file", "{world}/nowhere.txt"), ("nowhere.txt", "No such file")),
-        ("", ("--train_file", "{world}"), ("{world}",)),
-        ("", ("--train_file", "{world}/empty.txt"), ("empty.txt", "empty")),
+        ("hop HOP", "", ("mine.txt:7: ", "expected 'IN: <command> OUT: <actions>'")),
+        ("IN: hop OUT:", "", ("mine.txt:7: ",)),
+        ("IN: hop OUT: HOP OUT: HOP", "", ("mine.txt:7: ", "one 'OUT:'")),
+        (b"IN: h\xff OUT: HOP", "", ("mine.txt:7: ", "UTF-8")),
+        ("IN: hop OUT:" + 50 * " HOP", "", ("51 symbols", "--max_length_eval 51")),
+        ("", "--episode_type ME", ("--episode_type", "--train_file", "standard seq2seq")),
+        ("", "--extra_directions 2", ("--extra_directions", "--train_file")),
+        ("", "--disable_recon_loss", ("--disable_recon_loss",)),
+        ("", "--train_file {world}/nowhere.txt", ("nowhere.txt", "No such file")),
+        ("", "--train_file {world}", ("{world}",)),
+        ("", "--train_file {world}/empty.txt", ("empty.txt", "empty")),
+        ("only", "--train_file {world}/mine.txt", ("--train_file and --test_file go together",)),
+        ("only", "--test_file {world}/mine.txt", ("--train_file and --test_file go together",)),
+        ("only", "--episode_type scan_prim_permutation", ("all.txt:1: 'hop' is no word of SCAN", "--train_file")),
     ],
 )
 def test_a_mistake_is_one_line_and_no_data_are_lost(world, line, arguments, said):
-    """Where and what is wrong; every file stays, and nobody is told to delete one."""
+    """The line says where and what is wrong; every file stays, and nobody is told to delete one.
+
+    So do your own words in the folder of SCAN: the message says where they go.
+    """
     (world / "empty.txt").touch()
-    with (world / "mine.txt").open("ab") as file:
-        file.write(line if isinstance(line, bytes) else f"{line}\n".encode() if line else b"")
-    before = contents(world)
-    outcome = train(world, *(str(one).format(world=world) for one in arguments))
-    assert_one_line(outcome, "train.py", *(one.format(world=world) for one in said))
-    assert "delete" not in outcome.err
-    assert contents(world) == before
-
-
-def test_one_file_alone_is_refused(world):
-    for name in ("train_file", "test_file"):
-        outcome = run_file(ROOT / "train.py", "--cpu", f"--{name}", world / "mine.txt", "--dir_model", world / "models")
-        assert_one_line(outcome, "train.py", "--train_file and --test_file go together")
-
-
-def test_own_words_in_the_folder_of_scan_are_kept(world):
-    """Whoever put own data there learns where they go; the advice is never to delete them."""
     (world / "data").mkdir()
     shutil.copy(world / "mine.txt", world / "data" / "tasks_train_all.txt")
-    before = contents(world)
-    outcome = run_file(
-        ROOT / "train.py", *TINY, "--episode_type", "scan_prim_permutation", "--data_dir", world / "data",
-        "--dir_model", world / "models",
-    )  # fmt: skip
-    assert_one_line(outcome, "train.py", "tasks_train_all.txt:1: 'hop' is no word of SCAN", "--train_file")
+    if line != "only":
+        with (world / "mine.txt").open("ab") as file:
+            file.write(line if isinstance(line, bytes) else f"{line}\n".encode() if line else b"")
+    before, given = contents(world), [one.format(world=world) for one in arguments.split()]
+    is_alone = line == "only"  # without the two files that `train` names
+    outcome = run(world, "train.py", *TINY, "--data_dir", world / "data", *given) if is_alone else train(world, *given)
+    assert_one_line(outcome, "train.py", *(one.format(world=world) for one in said))
     assert "delete" not in outcome.err
     assert contents(world) == before
 
@@ -198,21 +224,15 @@ def test_own_words_in_the_folder_of_scan_are_kept(world):
 
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory, data_dir):
-    """A folder with models of two episodes: ME, and SCAN with its own test, which is small here."""
+    """Models of two episodes on ME and on a SCAN that is small here, as its tests are, and a file with other words."""
     world = tmp_path_factory.mktemp("networks")
-    shutil.copytree(data_dir, world / "data")
-    for split, n in (("addprim_jump", 20), ("length", 12)):
-        load_split(world / "data", "test", split)
-        path = split_path(world / "data", "test", split)
-        path.write_text("".join(path.read_text().splitlines(keepends=True)[:n]))
+    write_files(world)
+    for part, split, n in (("train", "all", 900), ("test", "addprim_jump", 20), ("test", "length", 12)):
+        write_items(split_path(world / "data", part, split), load_split(data_dir, part, split)[:n])
     for kind, name in (("ME", "net_me.tar"), ("scan_prim_permutation", "net_scan.tar")):
-        where = ("--dir_model", world / "models", "--data_dir", world / "data")
         tiny = (*TINY, "--num_episodes", 2, "--max_length_eval", 49, "--episode_type", kind, "--fn_out_model", name)
-        assert run_file(ROOT / "train.py", *tiny, *where).code == 0
+        assert run(world, "train.py", "--data_dir", world / "data", *tiny).code == 0
     return world
-
-
-ORIGINAL = "walk -> I_WALK; look -> I_LOOK; run -> I_RUN; jump -> I_JUMP"
 
 
 def test_naming_the_own_split_and_support_gives_the_own_test(networks):
@@ -229,7 +249,7 @@ def test_naming_the_own_split_and_support_gives_the_own_test(networks):
 
 
 def test_every_split_and_support_set_has_a_result_of_its_own(networks):
-    """Those that look alike once odd characters are left out, too, and long ones that begin alike."""
+    """Also those that look alike without their odd characters, and long ones that begin alike."""
     long = "; ".join(f"{' '.join(['walk'] * n)} -> I_WALK" for n in range(1, 9))
     tests = [
         ("--split", "length"),
@@ -264,11 +284,7 @@ def test_me_is_told_what_a_file_means(networks, tmp_path):
     ("name", "arguments", "said"),
     [
         ("net_scan.tar", ("--split", "lenght"), ("lenght", "addprim_jump, ")),
-        (
-            "net_scan.tar",
-            ("--split", "{world}/mine.txt"),
-            ("mine.txt:1: 'hop' is no word", "walk, look"),
-        ),
+        ("net_scan.tar", ("--split", "{world}/mine.txt"), ("mine.txt:1: 'hop' is no word", "walk, look")),
         ("net_scan.tar", ("--support", "hop -> I_JUMP"), ("'hop'", "walk, look")),
         ("net_scan.tar", ("--support", "jump I_JUMP"), ("--support", "->")),
         ("net_me.tar", ("--split", "length", "--support", "dax -> RED"), ("unknown word", "dax, lug")),
@@ -276,30 +292,8 @@ def test_me_is_told_what_a_file_means(networks, tmp_path):
         ("net_me.tar", ("--support", "dax -> RED", "--plot_attention", "dax"), ("query.py --plot",)),
     ],
 )
-def test_a_mistake_about_the_test_is_one_line(networks, world, name, arguments, said):
+def test_a_mistake_about_the_test_is_one_line(networks, name, arguments, said):
     before = contents(networks)
-    arguments = [one.format(world=world) for one in arguments]
+    arguments = [one.format(world=networks) for one in arguments]
     assert_one_line(score(networks, *arguments, name=name), "test.py", *said)
     assert contents(networks) == before
-
-
-def test_a_network_without_memory_is_shown_nothing(trained):
-    assert_one_line(score(trained, "--support", "hop -> HOP"), "test.py", "no memory")
-    network = load_checkpoint(trained / "models" / NAME, torch.device("cpu"))
-    for asked in (lambda: ask(network, [("hop", "HOP")], ["skip"]), lambda: explain(network, [("hop", "HOP")], "skip")):
-        with pytest.raises(ValueError, match="no memory"):
-            asked()
-
-
-@pytest.mark.parametrize("change", [Path.unlink, lambda path: path.write_text("IN: hop OUT: HOP\n")])
-def test_the_test_is_scored_without_the_training_file_that_it_was_trained_on(trained, change):
-    """Gone or changed: its commands are left out, and a note says so."""
-    assert score(trained).code == 0
-    before = result(trained, "res_test_standard_files_mine.json")
-    change(trained / "mine.txt")
-    outcome = score(trained)
-    assert outcome.code == 0
-    assert outcome.err.startswith("note: the training commands are not scored: ") and "mine.txt" in outcome.err
-    after = result(trained, "res_test_standard_files_mine.json")
-    assert (after["total"], after["correct"]) == (before["total"], before["correct"])
-    assert "train_total" in before and "train_total" not in after
