@@ -28,7 +28,6 @@ from generate_episode import EXPERIMENTS, Episode, EpisodeSampler, scan_files
 from scan_util import TESTED_SPLITS, SplitFile, add_data_folder, describe_split, typed_items
 
 UNFINISHED = "UNFINISHED: this network has not been trained to its end"
-DATA = ("scan_files", "training_scan_files", "data_files")  # what a result says of the data, with their digests
 AUGMENTED_TRAINING_COMMANDS = 7706  # as many as addprim_jump tests
 
 
@@ -101,7 +100,8 @@ def check_same_network(path: Path, about: dict[str, Any]) -> None:
     earlier = read_json_object(path)
     if earlier is None or not isinstance(earlier.get("arguments"), dict):
         raise UserError(f"{path} does not say which network it is about; pass --overwrite to replace it")
-    before, now = ({**one["arguments"], **{name: one.get(name) for name in DATA}} for one in (earlier, about))
+    data = about.keys() - {"arguments"}
+    before, now = ({**one["arguments"], **{name: one.get(name) for name in data}} for one in (earlier, about))
     differing = {name for name in {*before, *now} if before.get(name) != now.get(name)}
     if before.get("num_episodes", 0) < now["num_episodes"]:
         differing.discard("num_episodes")

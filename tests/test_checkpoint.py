@@ -17,7 +17,6 @@ from script_runs import same_contents, save_untrained
 
 import checkpoint
 from checkpoint import FORMAT, load_checkpoint
-from common.devices import restore_torch_states, torch_states
 from common.errors import UserError
 from common.plain_files import load_plain, save_plain
 from episode_batch import encode, items_of, vocabularies_of
@@ -51,8 +50,6 @@ def test_a_loaded_network_is_the_saved_one(tmp_path, config):
         assert after.is_support.tolist() == before.is_support.tolist()
         for one, other in ((before.support, after.support), (before.query, after.query)):
             assert items_of(one, *loaded.vocabularies) == items_of(other, *loaded.vocabularies)
-    contents["random_states"] = {**torch_states(CPU), "episodes": np.random.default_rng(1).bit_generator.state}
-    save_plain(tmp_path / "net.tar", contents)
     assert torch.load(tmp_path / "net.tar", weights_only=True).keys() == contents.keys()
 
 
@@ -65,19 +62,11 @@ def test_the_vocabulary_comes_from_the_file_and_the_mask_from_the_caller(tmp_pat
     assert found == [True, False]
 
 
-def test_random_states_come_back_and_validation_has_a_stream_of_its_own(tmp_path):
-    """After restoring, episodes and dropout are drawn as they would have been, whatever validation draws."""
-    rng, validation = random_streams(4)
+def test_validation_does_not_change_what_training_draws():
+    """Each has a stream of its own."""
+    training, validation = random_streams(1)
     validation.integers(10**9, size=7)
-    save_plain(tmp_path / "states.tar", {**torch_states(CPU), "episodes": rng.bit_generator.state})
-    expected = rng.integers(1000, size=5).tolist(), torch.rand(5).tolist()
-    other, _ = random_streams(99)
-    saved = load_plain(tmp_path / "states.tar", "")
-    restore_torch_states(saved, CPU)
-    other.bit_generator.state = saved["episodes"]
-    assert (other.integers(1000, size=5).tolist(), torch.rand(5).tolist()) == expected
-    untouched, _ = random_streams(4)
-    assert untouched.integers(1000, size=5).tolist() == expected[0]
+    assert training.integers(10**9, size=5).tolist() == random_streams(1)[0].integers(10**9, size=5).tolist()
 
 
 class Malicious:
@@ -184,7 +173,7 @@ def test_a_flipped_byte_is_refused_or_changes_nothing(tmp_path):
     save_untrained(path)
     whole, contents = path.read_bytes(), load_plain(path, "")
     n_refused = 0
-    for position in range(0, len(whole), len(whole) // 60):
+    for position in range(0, len(whole), len(whole) // 30):
         flipped = bytearray(whole)
         flipped[position] ^= 1
         path.write_bytes(flipped)
@@ -193,7 +182,7 @@ def test_a_flipped_byte_is_refused_or_changes_nothing(tmp_path):
         except UserError as error:
             assert "net.tar" in str(error)
             n_refused += 1
-    assert n_refused > 30
+    assert n_refused > 15
 
 
 @pytest.mark.slow

@@ -49,7 +49,9 @@ def untrained(data_dir, episode_type="ME", max_length=50, **config):
     torch.manual_seed(0)
     experiment = find_experiment(episode_type)
     model = MetaSeq2Seq(network_config(experiment, emb_size=24, **config)).eval()
-    validation = EpisodeSampler(experiment, data_dir, True).validation_episodes(np.random.default_rng(0))
+    validation = []  # which takes time, and only these need it:
+    if not experiment.test_support and not experiment.is_standard:
+        validation = EpisodeSampler(experiment, data_dir, True).validation_episodes(np.random.default_rng(0))
     return Checkpoint(model, *vocabularies_of(experiment), experiment, validation, max_length, 1, 1, {}, {})
 
 
