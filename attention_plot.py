@@ -17,30 +17,24 @@ from common.pictures import png
 
 DOTS_AN_INCH = 150
 CELL = 0.3  # inches of a picture for one row or column
+AXES = {"memory": ("encoder step", "support item"), "decoder": ("decoder step", "encoder step")}
 
 
 def draw_attention(labelled: dict[str, Any]) -> bytes:
-    """Draw labelled weights as a PNG: the memory's on the left, the decoder's on the right.
+    """Draw the weights that `explain` labels as a PNG: the memory's on the left, the decoder's on the right.
 
     Raises:
         UserError: if the network has neither.
     """
-    panels = [
-        (labelled[name], title, axis)
-        for name, title, axis in (
-            ("memory", "Memory attention", ("encoder step", "support item")),
-            ("decoder", "Decoder attention", ("decoder step", "encoder step")),
-        )
-        if labelled[name] is not None
-    ]
+    panels = [(labelled[name], name, axes) for name, axes in AXES.items() if labelled[name] is not None]
     if not panels:
         raise UserError("this network has neither memory nor decoder attention; there is nothing to draw")
     widths = [max(len(panel["columns"]) * CELL, 2.0) for panel, _, _ in panels]
     height = max(len(panel["rows"]) for panel, _, _ in panels) * CELL
     figure = Figure(figsize=(sum(widths) + 2.2 * len(panels) + 0.6, max(height, 1.5) + 2.4), layout="constrained")
     axes = figure.subplots(1, len(panels), width_ratios=widths, squeeze=False)[0]
-    for ax, (panel, title, names) in zip(axes, panels, strict=True):
-        _draw_panel(ax, panel, title, names)
+    for ax, (panel, name, axis_names) in zip(axes, panels, strict=True):
+        _draw_panel(ax, panel, f"{name.capitalize()} attention", axis_names)
     figure.colorbar(axes[-1].images[0], ax=list(axes), label="attention weight", shrink=0.8)
     figure.suptitle(f"{labelled['query']}\n→ {_shortened(labelled['output'], 110)}", fontsize=10)
     return png(figure, DOTS_AN_INCH)
@@ -50,7 +44,7 @@ def save_attention(labelled: dict[str, Any], path: Path, overwrite: bool) -> Non
     """Draw labelled weights as a PNG and write them beside it as JSON.
 
     Raises:
-        UserError: if there are others under that name, and `overwrite` is not set.
+        UserError: if another picture has that name, and `overwrite` is not set.
     """
     save_unless_other({path: draw_attention(labelled), path.with_suffix(".json"): json_bytes(labelled)}, overwrite)
 

@@ -1,6 +1,7 @@
-"""A trained network's file: what a checkpoint holds, and a network from it, of the original release's files too."""
+"""A trained network's file: what a checkpoint holds; loads networks, including those of the original release."""
 
-from collections.abc import Mapping, Sequence
+import argparse
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from common.command_line import add_model_folder, checkpoint_name
 from common.errors import UserError
 from common.plain_files import (
     DIVERGED,
@@ -28,6 +30,17 @@ FORMAT = "meta_seq2seq"
 FORMAT_VERSION = 1
 PLACES = ("gpu", "cpu", "threads", "data_dir", "train_file", "test_file", "dir_model", "fn_out_model", "overwrite")
 """Arguments of the training command that say where and how to run, not what to compute."""
+
+
+def add_network_options(group: argparse._ActionsContainer) -> None:
+    """Add --fn_in_model and --dir_model, which say where a network's file is."""
+    group.add_argument("--fn_in_model", type=checkpoint_name, required=True, metavar="NAME.tar", help="the checkpoint")
+    add_model_folder(group)
+
+
+def network_path(args: argparse.Namespace) -> Path:
+    """Find the file that the options name."""
+    return Path(args.dir_model, args.fn_in_model)
 
 
 @dataclass
@@ -58,7 +71,7 @@ class Checkpoint:
 
 
 def network_config(experiment: Experiment, **choices: Any) -> ModelConfig:
-    """Say what a network for an experiment is made of: its sizes, and the choices that are not the defaults."""
+    """Configure a network for an experiment; `choices` are the fields that are not sizes."""
     inputs, outputs = vocabularies_of(experiment)
     return ModelConfig(len(inputs), len(outputs), experiment.padded_length, **choices)
 
@@ -75,7 +88,7 @@ def checkpoint_contents(
     episode: int,
     arguments: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Write a network and its surroundings as tensors and plain data."""
+    """Write a network and what is needed to use it as tensors and plain data."""
     vocabularies = vocabularies_of(experiment)
     files = {} if experiment.files is None else {"data_files": [file._asdict() for file in experiment.files]}
     return {
@@ -88,10 +101,8 @@ def checkpoint_contents(
         "validation_episodes": [
             {
                 "mapping": drawn.mapping,
-                **{
-                    part: [[" ".join(side) for side in item] for item in items_of(pairs, *vocabularies)]
-                    for part, pairs in (("support", drawn.support), ("query", drawn.query))
-                },
+                "support": _joined(items_of(drawn.support, *vocabularies)),
+                "query": _joined(items_of(drawn.query, *vocabularies)),
             }
             for drawn in validation
         ],
@@ -105,7 +116,7 @@ def save_checkpoint(path: Path, contents: Mapping[str, Any]) -> None:
     """Save what `checkpoint_contents` gives and whatever was added to it, whole or not at all.
 
     Raises:
-        UserError: if some weights are no numbers.
+        UserError: if some weights are infinite or NaN.
     """
     check_finite(path, contents["model_state"], DIVERGED)
     save_plain(path, contents)
@@ -117,9 +128,9 @@ def load_checkpoint(path: Path, device: torch.device, mask_padding: bool | None 
     Args:
         path: the file.
         device: where the network goes.
-        mask_padding: overrides how the checkpoint treats padded steps, if given.
+        mask_padding: whether the decoder ignores padded steps; None: as in training.
     Raises:
-        UserError: if the file is no such checkpoint; the message says what it is instead.
+        UserError: if the file is no such checkpoint; the message says what is wrong with it.
     """
     saved = load_plain(path, "train one with train.py, or name another file")
     is_original = "encoder_state_dict" in saved
@@ -127,12 +138,14 @@ def load_checkpoint(path: Path, device: torch.device, mask_padding: bool | None 
         check_format(path, saved, FORMAT, FORMAT_VERSION)
     with read_from(path):
         plain = _from_original(saved) if is_original else saved
-        config, state = ModelConfig(**plain["model_config"]), plain["model_state"]
+        config, state, arguments = ModelConfig(**plain["model_config"]), plain["model_state"], plain["arguments"]
         check_sizes(config)
         vocabularies = Vocabulary(tuple(plain["input_words"])), Vocabulary(tuple(plain["output_words"]))
-        experiment, validation = _experiment_of(plain, vocabularies)
-        num_episodes, max_length_eval = _counts_of(plain)
-        arguments, episode = plain["arguments"], plain["episode"]
+        experiment = _experiment_of(plain)
+        validation = _validation_of(plain, experiment, vocabularies)
+        counts = [plain["episode"], arguments["num_episodes"], arguments["max_length_eval"]]
+        if not all(isinstance(one, int) for one in counts) or counts[0] < 0 or min(counts[1:]) < 1:
+            raise UserError(f"its episode, num_episodes and max_length_eval are {counts}")
     if mask_padding is not None:
         config = replace(config, mask_padding=mask_padding)
     model = network_of(path, lambda: make_network(config), state, config.nlayers)
@@ -141,60 +154,55 @@ def load_checkpoint(path: Path, device: torch.device, mask_padding: bool | None 
         *vocabularies,
         experiment,
         validation,
-        max_length_eval,
-        episode,
-        num_episodes,
-        arguments,
-        plain,
-        is_original,
+        episode=plain["episode"],
+        num_episodes=arguments["num_episodes"],
+        max_length_eval=arguments["max_length_eval"],
+        arguments=arguments,
+        saved=plain,
+        is_original=is_original,
     )
 
 
-def _experiment_of(
-    plain: dict[str, Any], vocabularies: tuple[Vocabulary, Vocabulary]
-) -> tuple[Experiment, list[Episode]]:
-    """Find a checkpoint's experiment, and put its validation episodes together."""
-    arguments = plain["arguments"]
+def _experiment_of(plain: dict[str, Any]) -> Experiment:
+    """Find the experiment that a checkpoint was trained on."""
     if "data_files" in plain:
         train, test = (DataFile(**file) for file in plain["data_files"])
-        experiment = experiment_on_files(train, test, plain["input_words"], plain["output_words"])
-    else:
-        experiment = find_experiment(arguments["episode_type"], arguments["extra_directions"])
+        return experiment_on_files(train, test, plain["input_words"], plain["output_words"])
+    return find_experiment(plain["arguments"]["episode_type"], plain["arguments"]["extra_directions"])
+
+
+def _validation_of(
+    plain: dict[str, Any], experiment: Experiment, vocabularies: tuple[Vocabulary, Vocabulary]
+) -> list[Episode]:
+    """Put a checkpoint's validation episodes together."""
     validation = [
         episode_from_items(_items(episode["support"]), _items(episode["query"]), *vocabularies, episode["mapping"])
         for episode in plain["validation_episodes"]
     ]
     if not validation:
         raise UserError("it has no validation episodes")
-    if experiment.is_standard:  # a test line of one's own may also stand in training: what was asked for again counts
+    if experiment.is_standard:  # the last queries ask for training commands; a test line equal to one is none of them
         validation = [
             episode._replace(is_support=np.arange(-len(episode.query.inputs), 0) >= -len(episode.support.inputs))
             for episode in validation
         ]
-    return experiment, validation
-
-
-def _counts_of(plain: dict[str, Any]) -> tuple[int, int]:
-    """Give how many episodes were wanted and how long answers may be, and check how many episodes there were."""
-    arguments = plain["arguments"]
-    counts = {"episode": plain["episode"], **{name: arguments[name] for name in ("num_episodes", "max_length_eval")}}
-    for name, value in counts.items():
-        least = 0 if name == "episode" else 1  # a run is saved before its first episode
-        if not isinstance(value, int) or value < least:
-            raise UserError(f"its {name} is {value!r}")
-    return counts["num_episodes"], counts["max_length_eval"]
+    return validation
 
 
 def short_name(path: Path) -> str:
-    """Name what is written about a network: net_x.tar is x; a file of another form keeps its whole name."""
+    """Name a network in the files written about it: net_x.tar is x, any other name is kept whole."""
     return path.stem.removeprefix("net_") if path.name.startswith("net_") else path.name
 
 
-def _items(lines: Sequence[Sequence[str]]) -> list[Item]:
+def _joined(items: Iterable[Sequence[Sequence[str]]]) -> list[list[str]]:
+    return [[" ".join(side) for side in item] for item in items]
+
+
+def _items(lines: Iterable[Sequence[str]]) -> list[Item]:
     return [Item(tuple(given.split()), tuple(produced.split())) for given, produced in lines]
 
 
-_ORIGINAL_PREFIXES = {  # of the encoder's weights; "query_embedding" is the first of them once more
+_ORIGINAL_PREFIXES = {  # of the encoder's weights; "query_embedding" names the first module again
     "suppport_embedding.": "input_encoder.",
     "output_embedding.": "output_encoder.",
     "hidden.": "context_layer.",
@@ -203,7 +211,7 @@ _ORIGINAL_DECODER = {"embedding": "embedding", "rnn": "lstm", "concat": "attenti
 
 
 def _from_original(saved: dict[str, Any]) -> dict[str, Any]:
-    """Rewrite the contents of an original release's file as this project's."""
+    """Rewrite the contents of a file of the original release as those of a checkpoint."""
     state = {}
     for name, weight in saved["encoder_state_dict"].items():
         if saved["disable_memory"]:
@@ -225,8 +233,8 @@ def _from_original(saved: dict[str, Any]) -> dict[str, Any]:
     episodes = [
         {
             "mapping": ", ".join(episode["identifier"].splitlines()),
-            "support": _joined(episode["xs"], episode["ys"]),
-            "query": _joined(episode["xq"], episode["yq"]),
+            "support": _joined(zip(episode["xs"], episode["ys"], strict=True)),
+            "query": _joined(zip(episode["xq"], episode["yq"], strict=True)),
         }
         for episode in saved["episodes_validation"]
     ]
@@ -239,7 +247,3 @@ def _from_original(saved: dict[str, Any]) -> dict[str, Any]:
         "episode": saved["episode"],
         "arguments": {**vars(saved["args"]), "extra_directions": None},
     }
-
-
-def _joined(inputs: Sequence[Sequence[str]], outputs: Sequence[Sequence[str]]) -> list[list[str]]:
-    return [[" ".join(i), " ".join(o)] for i, o in zip(inputs, outputs, strict=True)]

@@ -9,26 +9,24 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from checkpoint import Checkpoint
 from common.errors import UserError
-from episode_batch import EpisodeBatch, Sequences, encode, episode_from_items, items_of, vocabularies_of
-from generate_episode import Episode, EpisodeSampler
+from episode_batch import EpisodeBatch, Sequences, encode, episode_from_items, items_of
+from generate_episode import Episode
 from model import Context, Memory, MetaSeq2Seq
 from scan_util import TESTED_SPLITS, Item, Words, load_split, read_items
 
 QUERIES_AT_ONCE = 512  # enough rows for full-rate products even when most queries have ended
 COMPACT_BELOW = 0.85  # finished queries leave the batch once fewer than this share is still being decoded
-AUGMENTED_TRAINING_COMMANDS = 7706  # as many as addprim_jump tests
 END, PADDING = "<EOS>", "(padding)"  # labels of attention weights
-LENGTHS_A_GROUP = 6  # output lengths are counted in groups of so many where there are many
+LENGTHS_A_GROUP = 6  # if there are many output lengths, this many share a group of the breakdown
 
 
 class Count(NamedTuple):
-    """How many queries there were and how many were answered right."""
+    """How many queries were answered right, and how many there were."""
 
     correct: int = 0
     total: int = 0
@@ -51,19 +49,9 @@ class Accuracy(NamedTuple):
 
     def plus(self, outcomes: Sequence[bool], is_support: Sequence[bool]) -> "Accuracy":
         """Count further outcomes."""
-        split = [
-            [right for right, known in zip(outcomes, is_support, strict=True) if known == kind]
-            for kind in (True, False)
-        ]
-        return Accuracy(self.retrieval.plus(split[0]), self.generalize.plus(split[1]))
-
-
-class AttentionTrace(NamedTuple):
-    """What a network attends to while it answers one query: T input steps, S support items, U output steps."""
-
-    output: list[int]  # symbols, the final EOS included
-    memory: Tensor | None  # (T, S), None without memory
-    decoder: Tensor | None  # (U, T + 1), the last column for all padded steps together; None without attention
+        pairs = list(zip(outcomes, is_support, strict=True))
+        known, novel = ([right for right, among in pairs if among == kind] for kind in (True, False))
+        return Accuracy(self.retrieval.plus(known), self.generalize.plus(novel))
 
 
 def store(model: MetaSeq2Seq, batch: EpisodeBatch) -> Memory:
@@ -73,7 +61,7 @@ def store(model: MetaSeq2Seq, batch: EpisodeBatch) -> Memory:
 
 
 def remember(model: MetaSeq2Seq, batch: EpisodeBatch) -> Memory:
-    """Put an episode's support items into memory for answering: without dropout and without gradients."""
+    """Put an episode's support items into memory in order to answer: no dropout, no gradients."""
     with torch.inference_mode():
         return store(model.eval(), batch)
 
@@ -84,8 +72,9 @@ def decode_steps(
     """Decode greedily, step by step, until every query has produced EOS or `max_length` symbols.
 
     Yields:
-        The numbers of the queries still in the batch, (A,), their symbols of this step, (A,), and the attention
-        weights, (A, T + 1). A finished query may stay for a few steps; what it produces after EOS means nothing.
+        The numbers of the A queries still in the batch, (A,), their symbols at this step, (A,), and the decoder's
+        attention weights, (A, T + 1), None without attention. A finished query may stay for a few steps; ignore what
+        it produces after EOS.
     """
     eos = model.config.output_size - 1
     numbers = torch.arange(len(context.last), device=context.last.device)
@@ -126,7 +115,7 @@ def answer(model: MetaSeq2Seq, memory: Memory, queries: Sequences, max_length: i
 
 
 def decode(model: MetaSeq2Seq, context: Context, max_length: int) -> list[list[int]]:
-    """Decode greedily; gives the symbols of each answer, with EOS unless it was cut off after `max_length`."""
+    """Decode greedily; return the symbols of each answer, with EOS unless it was cut off after `max_length`."""
     eos = model.config.output_size - 1
     produced = torch.full((len(context.last), max_length), eos, device=context.last.device)
     length = 0
@@ -136,12 +125,12 @@ def decode(model: MetaSeq2Seq, context: Context, max_length: int) -> list[list[i
 
 
 def up_to_end(rows: Sequence[list[int]], eos: int) -> list[list[int]]:
-    """Cut what stands behind EOS; a row without EOS, an answer that was cut off, stays as it is."""
+    """Drop what follows the first EOS; a row without one is an answer that was cut off, and stays as it is."""
     return [row[: row.index(eos) + 1] if eos in row else row for row in rows]
 
 
 def judge(answers: Sequence[Sequence[int]], targets: Sequences) -> list[bool]:
-    """Say which answers equal their target, the stopping point included."""
+    """Tell which answers equal their target, the stopping point included."""
     wanted = (row[:length] for row, length in zip(targets.symbols.tolist(), targets.lengths.tolist(), strict=True))
     return [list(given) == target for given, target in zip(answers, wanted, strict=True)]
 
@@ -160,70 +149,96 @@ def evaluate_episodes(model: MetaSeq2Seq, batches: Iterable[EpisodeBatch], max_l
     return accuracy
 
 
-def trace_attention(model: MetaSeq2Seq, memory: Memory, query: Sequences, max_length: int) -> AttentionTrace:
-    """Answer a single query and keep the attention weights of every step (Lake 2019, Figures A.1 and A.2)."""
-    model.eval()
-    with torch.inference_mode():
-        context = model.recall(memory, query.symbols, query.lengths)
-        steps = list(decode_steps(model, context, max_length))
-    output = [int(symbols[0]) for _, symbols, _ in steps]
-    rows = [weights[0] for _, _, weights in steps if weights is not None]
-    return AttentionTrace(
-        output,
-        context.memory_weights[0].cpu() if len(memory.keys) else None,
-        torch.stack(rows).cpu() if rows else None,
-    )
+def ask(checkpoint: Checkpoint, support: Sequence[tuple[str, str]], queries: Sequence[str]) -> list[str]:
+    """Answer queries of your own: `ask(checkpoint, [("dax", "RED"), ("lug", "BLUE")], ["lug dax"])`.
+
+    Args:
+        checkpoint: a loaded network.
+        support: input and output of each support item, words joined by blanks; none for a network without memory.
+        queries: inputs, words joined by blanks.
+    Returns:
+        The outputs, words joined by blanks.
+    Raises:
+        UserError: as `asked`.
+    """
+    if not queries:
+        return []
+    batch, model = asked(checkpoint, support, queries), checkpoint.model
+    produced = answer(model, remember(model, batch), batch.query_in, checkpoint.max_length_eval, QUERIES_AT_ONCE)
+    return [" ".join(checkpoint.output_vocabulary.decode(symbols)) for symbols in produced]
 
 
 def explain(checkpoint: Checkpoint, support: Sequence[tuple[str, str]], query: str) -> dict[str, Any]:
-    """Answer a query, told as for `ask`, and label what the network attends to meanwhile.
+    """Answer a query, given as for `ask`, and label what the network attends to (Lake 2019, Figures A.1 and A.2).
 
     Returns:
         Plain data: "query", "output", and under "memory" and "decoder" the labels of "rows" and "columns" and the
-        "weights", a list a row; None for an attention that the network does not have. The memory's rows are the steps
-        of the query and its columns the support items; the decoder's rows are the output's steps and its columns those
-        of the query, the last one standing for all padded steps together.
+        "weights", one list per row; None for an attention that the network does not have. The memory's rows are the
+        steps of the query, its columns the support items. The decoder's rows are the steps of the output, its columns
+        the steps of the query and a last one for all padded steps together.
     Raises:
-        UserError: as `ask`.
+        UserError: as `asked`.
     """
-    episode = asked_episode(checkpoint, support, [query])
-    batch = encode(episode, *checkpoint.vocabularies).to(checkpoint.device)
-    memory = remember(checkpoint.model, batch)
-    trace = trace_attention(checkpoint.model, memory, batch.query_in, checkpoint.max_length_eval)
-    steps, output = [*query.split(), END], list(checkpoint.output_vocabulary.decode(trace.output))
-    produced = [*output, END][: len(trace.output)]
-    shown = [f"{' '.join(given.split())} → {' '.join(produced.split())}" for given, produced in support]
+    batch, model = asked(checkpoint, support, [query]), checkpoint.model
+    memory = remember(model, batch)
+    with torch.inference_mode():
+        context = model.recall(memory, batch.query_in.symbols, batch.query_in.lengths)
+        steps = list(decode_steps(model, context, checkpoint.max_length_eval))
+    output = checkpoint.output_vocabulary.decode(int(symbols[0]) for _, symbols, _ in steps)
+    attended = [weights[0] for _, _, weights in steps if weights is not None]
+    given, produced = [*query.split(), END], [*output, END][: len(steps)]
+    shown = [" → ".join(" ".join(side.split()) for side in item) for item in support]
     return {
         "query": " ".join(query.split()),
         "output": " ".join(output),
-        "memory": _weight_table(steps, shown, trace.memory),
-        "decoder": _weight_table(produced, [*steps, PADDING], trace.decoder),
+        "memory": _weight_table(given, shown, context.memory_weights[0]) if shown else None,
+        "decoder": _weight_table(produced, [*given, PADDING], torch.stack(attended)) if attended else None,
     }
 
 
-def _weight_table(rows: list[str], columns: list[str], weights: Tensor | None) -> dict[str, Any] | None:
-    if weights is None:
-        return None
+def _weight_table(rows: list[str], columns: list[str], weights: Tensor) -> dict[str, Any]:
     return {"rows": rows, "columns": columns, "weights": [[round(w, 5) for w in row] for row in weights.tolist()]}
 
 
-class Answer(NamedTuple):
-    """A query with its output and target, in words."""
+def asked(checkpoint: Checkpoint, support: Sequence[tuple[str, str]], queries: Sequence[str]) -> EpisodeBatch:
+    """Encode support items and queries, given as for `ask`, as an episode without targets.
 
-    support_set: int  # the number of its episode
-    query: str
-    output: str
-    target: str
-    is_right: bool
-    is_support: bool
-    has_unshown: bool  # whether it has a slot word that no support item shows, as in mutual exclusivity
-    modifiers: tuple[str, ...]  # its words whose meaning never changes, each once
+    Raises:
+        UserError: if the network does not know a word (the message lists those it knows), a query or an input has no
+            words, or there are support items for a network without memory or none for one with it.
+    """
+    check_memory(checkpoint, support)
+    if not support and not checkpoint.model.config.disable_memory:
+        advice = "in query.py with --support, or a line 'support: dax -> RED; wif -> BLUE'"
+        raise UserError(f"expected support items that say what words mean, found none; give them {advice}")
+    items = [Item(tuple(given.split()), tuple(produced.split())) for given, produced in support]
+    inputs = [tuple(query.split()) for query in queries]
+    if not all(inputs) or not all(item.input for item in items):
+        raise UserError("expected words in every query and support item, found none")
+    episode = episode_from_items(items, [Item(words, ()) for words in inputs], *checkpoint.vocabularies)
+    return encode(episode, *checkpoint.vocabularies).to(checkpoint.device)
+
+
+def check_memory(checkpoint: Checkpoint, support: Collection[object]) -> None:
+    """Raise UserError if there are support items for a network that would not read them."""
+    if support and checkpoint.model.config.disable_memory:
+        raise UserError("the network has no memory (it was trained with --disable_memory): it reads no support items")
+
+
+def in_words(items: Iterable[Item]) -> list[tuple[str, str]]:
+    """Write items as `ask` takes them: input and output, words joined by blanks."""
+    return [(" ".join(item.input), " ".join(item.output)) for item in items]
+
+
+def one_word(item: Item) -> str:
+    """Write an item as a part of a file's name."""
+    return f"{'+'.join(item.input)}={'+'.join(item.output)}"
 
 
 def find_supports(checkpoint: Checkpoint) -> list[list[Item]]:
-    """Put together the support sets of a checkpoint's test, one or as many as there are validation episodes.
+    """List the support sets of a checkpoint's test: the experiment's own, or one per validation episode.
 
-    Standard seq2seq has an empty one: what its validation asks for besides is no support set.
+    Standard seq2seq has a single empty one: the training commands that its validation also asks for are no support set.
     """
     if checkpoint.experiment.is_standard:
         return [[]]
@@ -240,10 +255,10 @@ def find_test(
     Args:
         checkpoint: a loaded network.
         data_dir: folder of the SCAN files.
-        split: another test than its experiment's: the name of a split, or a file of `IN: ... OUT: ...` lines.
+        split: a test other than the experiment's: the name of a split, or a file of `IN: ... OUT: ...` lines.
         support: what is in memory instead of the experiment's support sets.
     Raises:
-        UserError: if there is no such split, or a word is unknown, or it is not said what the words mean.
+        UserError: if there is no such split, a word is unknown, or nothing says what the words mean.
     Source: Lake 2019, Sections 4.2 to 4.6.
     """
     experiment = checkpoint.experiment
@@ -254,7 +269,7 @@ def find_test(
     if name is None:
         return "the validation episodes", checkpoint.validation
     if split is not None and experiment.n_held_out_mappings and not support:
-        advice = "ask it a file in its own words, and say what they mean: --support"
+        advice = "give a file in its words as --split, and what they mean as --support"
         raise UserError(f"{experiment.name} has no meanings of its own; {advice}")
     queries = experiment.items(f"{name}_test", data_dir) if split is None else find_queries(checkpoint, split, data_dir)
     supports = [list(support)] if support else find_supports(checkpoint)
@@ -273,24 +288,26 @@ def find_queries(checkpoint: Checkpoint, split: str, data_dir: Path) -> list[Ite
     return read_items(Path(split), Words(inputs, outputs, known))
 
 
-def find_training_commands(checkpoint: Checkpoint, data_dir: Path) -> Episode | None:
-    """Put the training commands of a standard seq2seq network together, None for one that was meta-trained.
+class Answer(NamedTuple):
+    """A query with its output and target, in words."""
 
-    Each distinct command stands there once; of the endless augmented ones as many as the test has, with a fixed seed.
-    """
-    experiment = checkpoint.experiment
-    if not experiment.is_standard:
-        return None
-    sampler = EpisodeSampler(experiment, data_dir, support_loss=False)
-    commands = sampler.training_commands(np.random.default_rng(0), at_most=AUGMENTED_TRAINING_COMMANDS)
-    return episode_from_items([], items_of(commands, *vocabularies_of(experiment)), *checkpoint.vocabularies)
+    support_set: int  # the number of its episode
+    query: str
+    output: str
+    target: str
+    is_right: bool
+    is_support: bool
+    has_unshown: bool  # whether it has a slot word that no support item shows, as in mutual exclusivity
+    modifiers: tuple[str, ...]  # its words whose meaning never changes, each once
 
 
-def answer_episodes(checkpoint: Checkpoint, episodes: Sequence[Episode], at_once: int) -> list[Answer]:
+def answer_episodes(
+    checkpoint: Checkpoint, episodes: Sequence[Episode], at_once: int = QUERIES_AT_ONCE
+) -> list[Answer]:
     """Answer every query of every episode.
 
     Raises:
-        UserError: if some right answers are longer than the network's may be.
+        UserError: if some targets are longer than the network's answers may be.
     """
     model, vocabularies = checkpoint.model, checkpoint.vocabularies
     slots = {*checkpoint.experiment.slots, *checkpoint.experiment.further_words}
@@ -303,116 +320,46 @@ def answer_episodes(checkpoint: Checkpoint, episodes: Sequence[Episode], at_once
             advice = f"train it, or score it with test.py, with --max_length_eval {longest} or more"
             raise UserError(f"{limit}, and answers are cut off after {checkpoint.max_length_eval}; {advice}")
         produced = answer(model, remember(model, batch), batch.query_in, checkpoint.max_length_eval, at_once)
-        shown = {word for item in items_of(episode.support, *vocabularies) for word in item.input}
-        for item, symbols, is_right, is_support in zip(
-            items_of(episode.query, *vocabularies),
-            produced,
-            judge(produced, batch.query_out),
-            episode.is_support.tolist(),
-            strict=True,
-        ):
+        outcomes, is_support = judge(produced, batch.query_out), episode.is_support.tolist()
+        support, queries = (items_of(pairs, *vocabularies) for pairs in (episode.support, episode.query))
+        shown = {word for item in support for word in item.input}
+        for item, symbols, is_right, known in zip(queries, produced, outcomes, is_support, strict=True):
+            ((query, target),) = in_words([item])
+            output = " ".join(checkpoint.output_vocabulary.decode(symbols))
             words = set(item.input)
-            answers.append(
-                Answer(
-                    number,
-                    " ".join(item.input),
-                    " ".join(vocabularies[1].decode(symbols)),
-                    " ".join(item.output),
-                    is_right,
-                    is_support,
-                    not shown.issuperset(words & slots),
-                    tuple(sorted(words - slots)),
-                )
-            )
+            unshown, modifiers = (words & slots) - shown, tuple(sorted(words - slots))
+            answers.append(Answer(number, query, output, target, is_right, known, bool(unshown), modifiers))
     return answers
-
-
-def ask(checkpoint: Checkpoint, support: Sequence[tuple[str, str]], queries: Sequence[str]) -> list[str]:
-    """Answer queries of your own: `ask(checkpoint, [("dax", "RED"), ("lug", "BLUE")], ["lug dax"])`.
-
-    Args:
-        checkpoint: a loaded network.
-        support: input and output of each support item, words joined by blanks; at least one, and none if the network
-            has no memory.
-        queries: inputs, words joined by blanks.
-    Returns:
-        The outputs, words joined by blanks.
-    Raises:
-        UserError: if a word is unknown (the message has those that the network knows), an input has no words, or the
-            support items do not fit the network.
-    """
-    if not queries:
-        return []
-    episode, model = asked_episode(checkpoint, support, queries), checkpoint.model
-    batch = encode(episode, *checkpoint.vocabularies).to(checkpoint.device)
-    produced = answer(model, remember(model, batch), batch.query_in, checkpoint.max_length_eval, QUERIES_AT_ONCE)
-    return [" ".join(checkpoint.output_vocabulary.decode(symbols)) for symbols in produced]
-
-
-def asked_episode(checkpoint: Checkpoint, support: Sequence[tuple[str, str]], queries: Sequence[str]) -> Episode:
-    """Make an episode, without targets, of support items and queries as `ask` takes them.
-
-    Raises:
-        UserError: if a word is unknown, an input has no words, or there are support items where there is no memory, or
-            none where there is one.
-    """
-    check_memory(checkpoint, support)
-    items = [Item(tuple(given.split()), tuple(produced.split())) for given, produced in support]
-    asked = [tuple(query.split()) for query in queries]
-    if not all(asked) or not all(item.input for item in items):
-        raise UserError("expected words in every query and support item, found none")
-    if not items and not checkpoint.model.config.disable_memory:
-        raise UserError("expected at least one support item, found none")
-    return episode_from_items(items, [Item(words, ()) for words in asked], *checkpoint.vocabularies)
-
-
-def check_memory(checkpoint: Checkpoint, support: Collection[object]) -> None:
-    """Raise UserError if support items are given to a network that would not read them."""
-    if support and checkpoint.model.config.disable_memory:
-        raise UserError("the network has no memory (it was trained with --disable_memory): no support item is read")
-
-
-def in_words(items: Iterable[Item]) -> list[tuple[str, str]]:
-    """Write items as `ask` takes them: input and output, words joined by blanks."""
-    return [(" ".join(item.input), " ".join(item.output)) for item in items]
-
-
-def one_word(item: Item) -> str:
-    """Write an item as a part of a file's name."""
-    return f"{'+'.join(item.input)}={'+'.join(item.output)}"
 
 
 def count(answers: Sequence[Answer]) -> Accuracy:
     """Count answers."""
-    return Accuracy().plus([answer.is_right for answer in answers], [answer.is_support for answer in answers])
+    return Accuracy().plus([one.is_right for one in answers], [one.is_support for one in answers])
 
 
-class Group(NamedTuple):
-    """How many of a group of queries were answered right."""
-
-    group: str
-    correct: int
-    total: int
-
-
-def break_down(answers: Sequence[Answer]) -> dict[str, list[Group]]:
+def break_down(answers: Sequence[Answer]) -> dict[str, dict[str, Count]]:
     """Count answers by the length of the target, by the modifiers in the query, and by whether memory shows its words.
 
-    Groups without queries are left out, and so is a table that would have a single row.
+    A table that would have a single row is left out.
     """
-    longest = max((len(answer.target.split()) for answer in answers), default=0)
-    step = 1 if longest <= 2 * LENGTHS_A_GROUP else LENGTHS_A_GROUP
-    groups: dict[str, dict[str, list[bool]]] = {"output length": {}, "with the word": {}, "word not in support": {}}
-    for start in range(1, longest + 1, step):
-        name = str(start) if step == 1 else f"{start}-{start + step - 1}"
-        inside = [answer.is_right for answer in answers if start <= len(answer.target.split()) < start + step]
-        groups["output length"][name] = inside
-    for word in sorted({word for answer in answers for word in answer.modifiers}):
-        groups["with the word"][word] = [answer.is_right for answer in answers if word in answer.modifiers]
-    for name, kind in (("no", False), ("yes", True)):
-        groups["word not in support"][name] = [answer.is_right for answer in answers if answer.has_unshown == kind]
-    tables = {
-        title: [Group(name, sum(rights), len(rights)) for name, rights in rows.items() if rights]
-        for title, rows in groups.items()
+    lengths = [len(one.target.split()) for one in answers]
+    step = 1 if max(lengths, default=0) <= 2 * LENGTHS_A_GROUP else LENGTHS_A_GROUP
+
+    def group(length: int) -> str:
+        first = (length - 1) // step * step + 1
+        return str(first) if step == 1 else f"{first}-{first + step - 1}"
+
+    by_length = sorted(zip(lengths, answers, strict=True))
+    outcomes = {
+        "output length": [(group(length), one.is_right) for length, one in by_length],
+        "with the word": sorted((word, one.is_right) for one in answers for word in one.modifiers),
+        "word not in support": sorted(("yes" if one.has_unshown else "no", one.is_right) for one in answers),
     }
-    return {title: rows for title, rows in tables.items() if len(rows) > 1}
+    tables = {
+        title: {
+            name: Count().plus([is_right for _, is_right in rows])
+            for name, rows in itertools.groupby(pairs, key=lambda pair: pair[0])
+        }
+        for title, pairs in outcomes.items()
+    }
+    return {title: table for title, table in tables.items() if len(table) > 1}

@@ -2,7 +2,7 @@
 
     python query.py --fn_in_model net_ME.tar --support "dax -> RED; lug -> BLUE; wif -> GREEN" "zup lug dax"
 
-prints the output. Without a query, queries are read from standard input, one a line. There a line such as
+prints the output. Without a query, queries are read from standard input, one per line. There a line such as
 "support: dax -> RED; wif -> BLUE" puts other items into memory.
 """
 
@@ -10,12 +10,12 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 
-from checkpoint import Checkpoint, load_checkpoint, short_name
-from common.command_line import OneLineParser, add_model_folder, add_results_folder, checkpoint_name, run_script
+from checkpoint import Checkpoint, add_network_options, load_checkpoint, network_path, short_name
+from common.command_line import OneLineParser, add_results_folder, run_script
 from common.devices import add_device_options, choose_device
 from common.errors import UserError
 from common.files import in_name
-from evaluate import ask, check_memory, explain, in_words, one_word
+from evaluate import ask, asked, check_memory, explain, in_words, one_word
 from scan_util import typed_items
 
 SUPPORT = "support:"  # begins a line that puts other items into memory
@@ -25,8 +25,7 @@ def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = OneLineParser(__doc__)
     parser.add_argument("query", nargs="?", metavar="QUERY", help="words joined by blanks (default: standard input)")
-    parser.add_argument("--fn_in_model", type=checkpoint_name, required=True, metavar="NAME.tar", help="the checkpoint")
-    add_model_folder(parser)
+    add_network_options(parser)
     help_text = "what the network is shown: 'input words -> output words; ...'; not for one without memory"
     parser.add_argument("--support", type=typed_items, default=(), metavar="ITEMS", help=help_text)
     help_text = "also draw <results_dir>/query_<name>_<query and support>.png and write its JSON"
@@ -41,41 +40,39 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def typed_lines() -> Iterator[str]:
-    """Read standard input line by line, on a terminal with a prompt; blank lines are passed over."""
+    """Read standard input line by line, on a terminal with a prompt; skip blank lines."""
     if not sys.stdin.isatty():
-        yield from filter(str.strip, sys.stdin)
+        yield from filter(None, map(str.strip, sys.stdin))
         return
-    print(f"a query a line; {SUPPORT} dax -> RED; wif -> BLUE puts other items into memory; Ctrl-D ends")
+    print(f"one query per line; {SUPPORT} dax -> RED; wif -> BLUE puts other items into memory; Ctrl-D ends")
     while True:
         try:
-            line = input("> ")
+            line = input("> ").strip()
         except EOFError:
             print()
             return
-        if line.strip():
+        if line:
             yield line
 
 
 def answer_lines(checkpoint: Checkpoint, support: Sequence[tuple[str, str]]) -> None:
-    """Answer standard input line by line; a line that cannot be answered is reported and the next one read.
+    """Answer standard input line by line; report a line that cannot be answered and read the next one.
 
-    Unless a terminal shows both, a query without an answer has an empty line of output: answers keep their places.
+    In a pipe such a query gets an empty line of output, so that the k-th answer belongs to the k-th query.
 
     Raises:
-        UserError: at the end, if there were such lines and nobody saw them come.
+        UserError: at the end of a pipe, if there were such lines.
     """
     n_bad = 0
-    for line in map(str.strip, typed_lines()):
+    for line in typed_lines():
         is_query = not line.startswith(SUPPORT)
         try:
             if is_query:
-                check_support(checkpoint, support)
                 print(ask(checkpoint, support, [line])[0], flush=True)
                 note_length(checkpoint, line)
             else:
                 items = in_words(typed_items(line.removeprefix(SUPPORT)))
-                check_support(checkpoint, items)
-                ask(checkpoint, items, [items[0][0]])  # which checks the words
+                asked(checkpoint, items, [])  # a bad item is reported here, not with the next query
                 support = items
         except (UserError, argparse.ArgumentTypeError) as error:
             print(error, file=sys.stderr, flush=True)
@@ -87,48 +84,38 @@ def answer_lines(checkpoint: Checkpoint, support: Sequence[tuple[str, str]]) -> 
 
 
 def note_length(checkpoint: Checkpoint, query: str) -> None:
-    """Say of a query that it is longer than any that the network was made for."""
-    longest, found = checkpoint.model.config.padded_length - 1, len(query.split())  # EOS aside
+    """Note that a query is longer than any that the network was made for."""
+    longest, found = checkpoint.model.config.padded_length - 1, len(query.split())  # without EOS
     if found > longest:
         print(f"note: the query has {found} words; the network was made for up to {longest}", file=sys.stderr)
-
-
-def check_support(checkpoint: Checkpoint, support: Sequence[tuple[str, str]]) -> None:
-    """Make sure that a network with memory gets support items, and one without gets none.
-
-    Raises:
-        UserError: if not.
-    """
-    check_memory(checkpoint, support)
-    if not support and not checkpoint.model.config.disable_memory:
-        raise UserError(f"say with --support, or a line '{SUPPORT} ...', what words mean: 'dax -> RED; wif -> BLUE'")
 
 
 def main() -> None:
     """Answer one query, or those of standard input."""
     args = parse_arguments()
-    path = args.dir_model / args.fn_in_model
+    path, support = network_path(args), in_words(args.support)
     checkpoint = load_checkpoint(path, choose_device(args.gpu, args.cpu, args.threads))
-    support = in_words(args.support)
-    if support or args.query is not None:
-        check_support(checkpoint, support)
+    if args.query is None:
+        check_memory(checkpoint, support)
+    else:
+        asked(checkpoint, support, [args.query])  # before any note: a mistake is a single line
     if checkpoint.episode < checkpoint.num_episodes:
         print(f"note: {path} has {checkpoint.episode} of {checkpoint.num_episodes} episodes", file=sys.stderr)
     if args.query is None:
         answer_lines(checkpoint, support)
         return
     note_length(checkpoint, args.query)
-    if args.plot:
-        from attention_plot import save_attention  # here alone: matplotlib takes long
-
-        labelled = explain(checkpoint, support, args.query)
-        asked = in_name(",".join(["+".join(args.query.split()), *map(one_word, args.support)]))
-        picture_path = (args.results_dir or args.dir_model) / f"query_{short_name(path)}_{asked}.png"
-        save_attention(labelled, picture_path, args.overwrite)
-        print(labelled["output"])
-        print(f"written to {picture_path} and {picture_path.with_suffix('.json')}")
-    else:
+    if not args.plot:
         print(ask(checkpoint, support, [args.query])[0])
+        return
+    from attention_plot import save_attention  # here alone: matplotlib takes long
+
+    labelled = explain(checkpoint, support, args.query)
+    name = in_name(",".join(["+".join(args.query.split()), *map(one_word, args.support)]))
+    picture_path = (args.results_dir or args.dir_model) / f"query_{short_name(path)}_{name}.png"
+    save_attention(labelled, picture_path, args.overwrite)
+    print(labelled["output"])
+    print(f"written to {picture_path} and {picture_path.with_suffix('.json')}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What tests of scripts share: running one in this process, and comparing what runs leave behind."""
+"""What tests of scripts share: running one in this process, networks to run it on, comparing what runs leave behind."""
 
 import contextlib
 import csv
@@ -9,10 +9,14 @@ import warnings
 from typing import NamedTuple
 from unittest import mock
 
+import numpy as np
 import pytest
 import torch
 
+from checkpoint import checkpoint_contents, network_config, save_checkpoint
 from common.run_loop import claimed
+from generate_episode import EpisodeSampler, find_experiment
+from model import MetaSeq2Seq
 
 
 class Outcome(NamedTuple):
@@ -38,6 +42,19 @@ def run_file(path, *arguments):
             warnings.simplefilter("ignore", category)
         runpy.run_path(str(path), run_name="__main__")
     return Outcome(end.value.code, out.getvalue(), err.getvalue() + "".join(f"{warning}\n" for warning in warned))
+
+
+def save_untrained(path, episode_type="ME", episode=5, data_dir=None, seed=1, arguments=(), **config):
+    """Save a network with random weights as one that has trained for some of five episodes; returns what is saved."""
+    torch.manual_seed(seed)
+    experiment = find_experiment(episode_type)
+    sampler = EpisodeSampler(experiment, data_dir or path.parent, True)
+    validation = sampler.validation_episodes(np.random.default_rng(0))
+    told = {"episode_type": episode_type, "extra_directions": None, "max_length_eval": 50, "num_episodes": 5}
+    model = MetaSeq2Seq(network_config(experiment, emb_size=6, **config))
+    contents = checkpoint_contents(model, experiment, validation, episode, {**told, **dict(arguments)})
+    save_checkpoint(path, contents)
+    return contents
 
 
 def assert_one_line(outcome, script, *said):

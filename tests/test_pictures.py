@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def test_all_is_written_or_nothing(tmp_path):
-    """If one of several files is another than what is there, the others are not written either."""
+    """If one of several files differs from what is there, the others are not written either."""
     one, two = tmp_path / "new" / "one", tmp_path / "two"
     two.write_bytes(b"2")
     with pytest.raises(UserError, match=r"two is there already and differs; .*--overwrite"):
@@ -34,41 +34,35 @@ def test_texts_have_names_of_their_own():
     assert all("/" not in name and len(name.encode()) <= LONGEST_IN_NAME + 9 for name in names)
 
 
-PICTURES = {  # a script with what it draws from, and other things to draw under the same name
-    "nonstationary/plot.py": (
-        ["--what", "partitions", "--seq_length", "8", "--fn_out_plot"],
-        ["--what", "partitions", "--seq_length", "8", "--seed", "2", "--fn_out_plot"],
-    ),
-    "tools/curves.py": (["{0}/one.csv", "--out"], ["{0}/two.csv", "--out"]),
-}
+def curves(path, seed, *flags):
+    shutil.copy(ROOT / "results" / "me" / f"seed{seed}.csv", path.with_name("me.csv"))
+    return run_file(ROOT / "tools" / "curves.py", path.with_name("me.csv"), "--out", path, *flags)
 
 
-@pytest.mark.parametrize("script", PICTURES)
-def test_a_picture_is_not_replaced_by_another_one(tmp_path, script):
+def partitions(path, seed, *flags):
+    arguments = ("--what", "partitions", "--seq_length", 8, "--seed", seed, "--fn_out_plot", path, *flags)
+    return run_file(ROOT / "nonstationary" / "plot.py", *arguments)
+
+
+def dashboard(path, seed, *flags):
+    rows = [{"step": step, "lr": 0.1, "avg_train_loss": 2.0, "val_loss": 2.1} for step in range(seed, 4)]
+    save_training(path, rows, "net.tar, algebraic", overwrite=bool(flags))
+
+
+@pytest.mark.parametrize("draw", [curves, partitions, dashboard])
+def test_a_picture_is_not_replaced_by_another_one(tmp_path, draw):
     """The same one may be drawn again."""
-    for seed, name in ((1, "one"), (2, "two")):
-        shutil.copy(ROOT / "results" / "me" / f"seed{seed}.csv", tmp_path / f"{name}.csv")
     path = tmp_path / "drawn.png"
-    same, other = ([word.format(tmp_path) for word in words] for words in PICTURES[script])
-    for _ in range(2):
-        assert run_file(ROOT / script, *same, path).code == 0
-    before = contents(tmp_path)
-    outcome = run_file(ROOT / script, *other, path)
-    assert_one_line(outcome, Path(script).name, "drawn.png is there already", "--overwrite")
-    assert contents(tmp_path) == before
-    assert run_file(ROOT / script, *other, path, "--overwrite").code == 0
-    assert contents(tmp_path)["drawn.png"] != before["drawn.png"]
-
-
-def test_the_picture_of_another_training_is_not_replaced(tmp_path):
-    """That of biml.eval --dashboard."""
-    rows = [{"step": step, "lr": 0.1, "avg_train_loss": 2.0, "val_loss": 2.1} for step in (1, 25)]
-    path = tmp_path / "net_dashboard.png"
-    for _ in range(2):
-        save_training(path, rows, "net.tar, algebraic", overwrite=False)
+    draw(path, 1)
     before = path.read_bytes()
-    with pytest.raises(UserError, match="--overwrite"):
-        save_training(path, rows[:1], "net.tar, algebraic", overwrite=False)
+    again = draw(path, 1)
+    assert draw is dashboard or again.code == 0
+    if draw is dashboard:
+        with pytest.raises(UserError, match="--overwrite"):
+            draw(path, 2)
+    else:
+        name = {"curves": "curves.py", "partitions": "plot.py"}[draw.__name__]
+        assert_one_line(draw(path, 2), name, "drawn.png is there already", "--overwrite")
     assert path.read_bytes() == before
-    save_training(path, rows[:1], "net.tar, algebraic", overwrite=True)
+    draw(path, 2, "--overwrite")
     assert path.read_bytes() != before

@@ -1,9 +1,9 @@
 """What test.py and tools/bench.py print and write, and that the README's commands exist."""
 
+import io
 import json
 import os
 import re
-import runpy
 import shlex
 import subprocess
 import sys
@@ -12,11 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from script_runs import assert_one_line, contents, run_file, save_untrained
 
-from checkpoint import checkpoint_contents
-from common.plain_files import save_plain
-from generate_episode import EpisodeSampler, find_experiment
-from model import MetaSeq2Seq, ModelConfig
+from common.files import json_bytes
 from scan_util import load_split
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -24,40 +22,23 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture
-def folder(tmp_path, data_dir):
-    """Untrained networks: one for ME, half trained by its own account, and one for scan_around_right."""
-    for name, episode_type, episode, sizes in (
-        ("net_me.tar", "ME", 3, (6, 6, 7)),
-        ("net_x.tar", "scan_around_right", 5, (17, 10, 10)),
-    ):
-        torch.manual_seed(1)
-        experiment = find_experiment(episode_type)
-        validation = EpisodeSampler(experiment, data_dir, True).validation_episodes(np.random.default_rng(0))
-        model = MetaSeq2Seq(ModelConfig(*sizes, emb_size=6))
-        arguments = {"episode_type": episode_type, "extra_directions": None, "max_length_eval": 50, "num_episodes": 5}
-        save_plain(tmp_path / name, checkpoint_contents(model, experiment, validation, episode, arguments))
-    return tmp_path
+def score(tmp_path, data_dir):
+    """Run test.py on an untrained network for ME, half trained by its own account, or one that the test has made."""
+    save_untrained(tmp_path / "net_me.tar", episode=3)
+
+    def run(*arguments, name="net_me.tar"):
+        where = ("--cpu", "--data_dir", data_dir, "--dir_model", tmp_path)
+        return run_file(ROOT / "test.py", *where, "--fn_in_model", name, *arguments)
+
+    return run
 
 
-@pytest.fixture
-def run(monkeypatch, capsys, data_dir):
-    """Run a script in this process; gives its exit code and what it printed."""
-
-    def run_script(script, *arguments):
-        monkeypatch.setattr(sys, "argv", [script, "--cpu", "--data_dir", str(data_dir), *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            runpy.run_path(str(ROOT / script), run_name="__main__")
-        printed = capsys.readouterr()
-        return caught.value.code, printed.out, printed.err
-
-    return run_script
-
-
-def test_a_scan_test_reports_every_command(run, folder, data_dir):
+def test_a_scan_test_reports_every_command(score, tmp_path, data_dir):
     """The JSON has the counts, the arguments and every wrong answer; its name comes from the checkpoint's."""
-    code, printed, _ = run("test.py", "--fn_in_model", "net_x.tar", "--dir_model", folder)
+    save_untrained(tmp_path / "net_x.tar", "scan_around_right", data_dir=data_dir)
+    code, printed, _ = score(name="net_x.tar")
     assert code == 0
-    report = json.loads((folder / "res_test_x.json").read_text())
+    report = json.loads((tmp_path / "res_test_x.json").read_text())
     assert (report["split"], report["total"]) == ("template_around_right", 4476)
     assert len(report["wrong"]) == report["total"] - report["correct"]
     targets = {" ".join(item.input): " ".join(item.output) for item in load_split(data_dir, "test", report["split"])}
@@ -72,43 +53,37 @@ def test_a_scan_test_reports_every_command(run, folder, data_dir):
     assert "UNFINISHED" not in printed
 
 
-def test_results_go_where_one_wants_them(run, folder, tmp_path):
-    """With --results_dir nothing is written to the folder of the models."""
-    before = sorted(folder.iterdir())
-    where = ("--dir_model", folder, "--results_dir", tmp_path / "mine")
-    assert run("test.py", "--fn_in_model", "net_me.tar", *where)[0] == 0
-    assert run("test.py", "--fn_in_model", "net_me.tar", "--plot_attention", "dax", *where)[0] == 0
-    found = {path.name for path in (tmp_path / "mine").iterdir()}
-    assert found == {"res_test_me.json", "attention_me_dax.png", "attention_me_dax.json"}
-    assert sorted(folder.iterdir()) == sorted([*before, tmp_path / "mine"])
-
-
-def test_an_me_test_tells_retrieval_apart_and_says_that_it_is_unfinished(run, folder):
-    """Accuracy is on novel queries; --verbose prints every query; the mask that differs from training is noted."""
-    arguments = ("test.py", "--fn_in_model", "net_me.tar", "--dir_model", folder, "--verbose", "--mask_padding")
-    code, printed, _ = run(*arguments)
+def test_an_me_test_tells_retrieval_apart_and_says_that_it_is_unfinished(score, tmp_path):
+    """Accuracy is on novel queries; --verbose prints every query; a mask other than in training is noted and named."""
+    code, printed, _ = score("--verbose", "--mask_padding")
     assert code == 0
-    report = json.loads((folder / "res_test_me_mask_paddingTrue.json").read_text())
+    report = json.loads((tmp_path / "res_test_me_with_mask_padding.json").read_text())
     assert (report["total"], report["retrieval_total"], report["finished"]) == (100, 15, False)
     assert len([line for line in printed.splitlines() if line.startswith(("ok ", "WRONG "))]) == 115
     assert "UNFINISHED" in printed
     assert report["mask_padding"]
     assert "note: scored with mask_padding True" in printed
-    assert not (folder / "res_test_me.json").exists()
-    run("test.py", "--fn_in_model", "net_me.tar", "--dir_model", folder, "--no-mask_padding")
-    assert not json.loads((folder / "res_test_me.json").read_text())["mask_padding"]
+    assert not (tmp_path / "res_test_me.json").exists()
+    assert score("--no-mask_padding", "--max_length_eval", 50).code == 0  # as trained
+    assert not json.loads((tmp_path / "res_test_me.json").read_text())["mask_padding"]
 
 
-def test_networks_with_and_without_the_prefix_have_results_of_their_own(run, folder):
-    """net_me.tar and me.tar may be two networks."""
-    (folder / "me.tar").write_bytes((folder / "net_me.tar").read_bytes())
+def test_every_test_and_network_has_a_result_of_its_own(score, tmp_path):
+    """net_me.tar and me.tar may be two networks; with --results_dir nothing goes to the folder of the models."""
+    (tmp_path / "me.tar").write_bytes((tmp_path / "net_me.tar").read_bytes())
+    save_untrained(tmp_path / "net_masked.tar", mask_padding=True, arguments={"mask_padding": True})
+    before = contents(tmp_path)
     for name, result in (("net_me.tar", "res_test_me.json"), ("me.tar", "res_test_me.tar.json")):
-        assert run("test.py", "--fn_in_model", name, "--dir_model", folder)[0] == 0
-        assert (folder / result).exists()
-    assert len(list(folder.glob("res_test_me*"))) == 2
+        assert score("--results_dir", tmp_path / "mine", name=name).code == 0
+        assert (tmp_path / "mine" / result).exists()
+    other = ("--results_dir", tmp_path / "mine", "--no-mask_padding", "--max_length_eval", 9)
+    assert score(*other, name="net_masked.tar").code == 0
+    assert (tmp_path / "mine" / "res_test_masked_without_mask_padding_with_max_length_eval9.json").exists()
+    assert len(list((tmp_path / "mine").iterdir())) == 3
+    assert {name: content for name, content in contents(tmp_path).items() if not name.startswith("mine")} == before
 
 
-def test_the_result_is_there_even_if_nobody_reads_the_report(run, folder, monkeypatch):
+def test_the_result_is_there_even_if_nobody_reads_the_report(score, tmp_path, monkeypatch):
     """`test.py | head` ends the printing early; the JSON stands by then."""
 
     def closed(*_, **__):
@@ -116,76 +91,57 @@ def test_the_result_is_there_even_if_nobody_reads_the_report(run, folder, monkey
 
     monkeypatch.setattr("builtins.print", closed)
     monkeypatch.setattr("os.dup2", lambda *_: None)
-    monkeypatch.setattr(sys.stdout, "fileno", lambda: 1, raising=False)
-    assert run("test.py", "--fn_in_model", "net_me.tar", "--dir_model", folder)[0] == 1
-    assert (folder / "res_test_me.json").exists()
+    monkeypatch.setattr("io.StringIO", type("Stream", (io.StringIO,), {"fileno": lambda _: 1}))
+    assert score().code == 1
+    assert (tmp_path / "res_test_me.json").exists()
 
 
-def test_attention_is_drawn_and_written(run, folder):
-    """A PNG and the same weights as JSON: rows of the memory are the query's steps, its columns the support items."""
-    query = ["--plot_attention", "dax zup", "--support_set", "4"]
-    assert run("test.py", "--fn_in_model", "net_me.tar", "--dir_model", folder, *query)[0] == 0
-    labelled = json.loads((folder / "attention_me_set4_dax+zup.json").read_text())
+def test_pictures_of_queries_and_networks_do_not_replace_each_other(score, tmp_path, monkeypatch):
+    """A PNG and its weights as JSON; the query is in the name; another network under that name takes --overwrite."""
+    monkeypatch.setattr("attention_plot.draw_attention", json_bytes)  # in no time
+    drawn = {f"attention_me_{query}.{suffix}" for query in ("dax+zup", "zup+dax") for suffix in ("png", "json")}
+    for query in ("dax zup", "zup dax", "dax zup"):
+        assert score("--plot_attention", query).code == 0
+    before = contents(tmp_path)
+    assert before.keys() == drawn | {"net_me.tar"}  # and no result
+    labelled = json.loads(before["attention_me_dax+zup.json"])
     assert labelled["memory"]["rows"] == ["dax", "zup", "<EOS>"]
     assert len(labelled["memory"]["columns"]) == 3
-    assert labelled["decoder"]["columns"] == ["dax", "zup", "<EOS>", "(padding)"]
     assert np.array(labelled["decoder"]["weights"]).sum(axis=1) == pytest.approx(1, abs=1e-3)
-    assert (folder / "attention_me_set4_dax+zup.png").stat().st_size > 5000
-    assert not (folder / "res_test_me.json").exists()
-    assert run("test.py", "--fn_in_model", "net_me.tar", "--dir_model", folder, "--support_set", "1")[0] == 2
+    save_untrained(tmp_path / "net_me.tar", seed=2)
+    assert_one_line(score("--plot_attention", "dax zup"), "test.py", "--overwrite")
+    assert all(contents(tmp_path)[name] == before[name] for name in drawn)
+    assert score("--plot_attention", "dax zup", "--overwrite").code == 0
+    assert score("--plot_attention", "dax", "--fn_out_plot", tmp_path / "mine.png").code == 0
+    assert contents(tmp_path).keys() - before.keys() == {"mine.png", "mine.json"}
 
 
-def other_network(folder, name, seed=2, **arguments):
-    """Put another network in the place of one, trained with other arguments if some are given."""
-    saved = torch.load(folder / name, weights_only=True)
-    torch.manual_seed(seed)
-    model = MetaSeq2Seq(ModelConfig(**saved["model_config"]))
-    save_plain(
-        folder / name,
-        {**saved, "model_state": model.state_dict(), "arguments": {**saved["arguments"], **arguments}},
-    )
-
-
-def test_pictures_of_queries_and_networks_do_not_replace_each_other(run, folder):
-    """A query is in the name; another network under the same name takes --overwrite; the same picture is no other."""
-    draw = ("test.py", "--fn_in_model", "net_me.tar", "--dir_model", folder, "--plot_attention")
-    for query in ("dax zup", "zup dax", "dax zup"):
-        assert run(*draw, query)[0] == 0
-    before = {path: path.read_bytes() for path in folder.glob("attention_*")}
-    assert {path.name for path in before} == {
-        f"attention_me_{q}.{s}" for q in ("dax+zup", "zup+dax") for s in ("png", "json")
-    }
-    other_network(folder, "net_me.tar")
-    code, _, error = run(*draw, "dax zup")
-    assert (code, error.count("\n"), "--overwrite" in error) == (2, 1, True)
-    assert {path: path.read_bytes() for path in folder.glob("attention_*")} == before
-    assert run(*draw, "dax zup", "--overwrite")[0] == 0
-    assert run(*draw, "dax", "--fn_out_plot", folder / "mine.png")[0] == 0
-    assert (folder / "mine.json").exists()
-
-
-def test_a_result_of_another_network_is_not_replaced(run, folder, tmp_path):
+def test_a_result_of_another_network_is_not_replaced(score, tmp_path):
     """Of the same name in another folder, say; one trained further is no other, one trained less far is."""
-    score = ("test.py", "--fn_in_model", "net_me.tar", "--dir_model", folder)
-    assert run(*score)[0] == 0
-    other_network(folder, "net_me.tar", num_episodes=7)
-    assert run(*score)[0] == 0
-    other_network(folder, "net_me.tar", lr=0.5)
-    assert run(*score)[0] == 0  # earlier code did not record it
-    before = (folder / "res_test_me.json").read_bytes()
-    for other in ({"lr": 0.25}, {"lr": 0.5, "num_episodes": 6}, {"num_episodes": 7, "keep_moments": False}):
-        other_network(folder, "net_me.tar", **other)
-        code, _, error = run(*score)
-        said = f"res_test_me.json is of another network or test ({[*other][-1]})"
-        assert (code, error.count("\n"), said in error) == (2, 1, True)
-        assert (folder / "res_test_me.json").read_bytes() == before
-    assert run(*score, "--overwrite")[0] == 0
+    net, result = tmp_path / "net_me.tar", tmp_path / "res_test_me.json"
+    for n_episodes in (5, 7):
+        save_untrained(net, arguments={"num_episodes": n_episodes, "lr": 0.5})
+        assert score().code == 0
+    before = result.read_bytes()
+    for named, others in (
+        ("lr", {"num_episodes": 7, "lr": 0.25}),
+        ("num_episodes", {"num_episodes": 6, "lr": 0.5}),
+        ("keep_moments", {"num_episodes": 7, "lr": 0.5, "keep_moments": True}),
+        ("lr, num_episodes", {}),
+    ):
+        save_untrained(net, seed=2, arguments=others)
+        assert_one_line(score(), "test.py", f"res_test_me.json is about another network or test ({named})")
+        assert result.read_bytes() == before
+    assert score("--overwrite").code == 0
+    for something in ("[1]", '{"arguments": 1}', "no JSON"):
+        result.write_text(something)
+        assert_one_line(score(), "test.py", "res_test_me.json does not say which network", "--overwrite")
 
 
-def test_bench_measures_and_writes(run, tmp_path):
+def test_bench_measures_and_writes(tmp_path, data_dir):
     """Every figure of a row is there and positive."""
     arguments = ("--episode_types", "ME", "--repeats", "1", "--out", tmp_path / "bench.json")
-    code, printed, _ = run("tools/bench.py", *arguments)
+    code, printed, _ = run_file(ROOT / "tools" / "bench.py", "--cpu", "--data_dir", data_dir, *arguments)
     assert code == 0
     (row,) = json.loads((tmp_path / "bench.json").read_text())["training"]
     assert row["episode_type"] == "ME"
@@ -193,84 +149,81 @@ def test_bench_measures_and_writes(run, tmp_path):
     assert "ME " in printed
 
 
-def commands_of_the_readme():
-    """Every `python script.py ...` or `python -m folder.script ...` of ours, in a block or in a line."""
+def commands_of_the_pages():
+    """Every `python script.py ...` or `python -m folder.script ...` of ours, by script, in a block or in a line."""
     command = r"python (?:\S+\.py|-m (?:paper|tools)\.)[^\n`]*"
     pages = (ROOT / "README.md", ROOT / "results" / "README.md", *(ROOT / "docs").glob("*.md"))
     text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
-    found = re.findall(rf"^\s*({command})$|`({command})`", text, re.MULTILINE)
-    return sorted({" ".join((block or inline).split()) for block, inline in found})
+    scripts = {}
+    for block, inline in re.findall(rf"^\s*({command})$|`({command})`", text, re.MULTILINE):
+        _, script, *words = shlex.split((block or inline).replace("<", "").replace(">", ""), comments=True)
+        if script == "-m":
+            script = f"{words.pop(0).replace('.', '/')}.py"
+        scripts.setdefault(script, []).append(words)
+    return scripts
 
 
-@pytest.mark.parametrize("command", commands_of_the_readme())
-def test_commands_of_the_readme_exist(capsys, command):
-    """The script is there and its help names every flag that the README gives it."""
-    _, script, *words = shlex.split(command.replace("<", "").replace(">", ""), comments=True)
-    if script == "-m":
-        script = f"{words.pop(0).replace('.', '/')}.py"
-    words = words[: words.index("--")] if "--" in words else words  # what follows is another script's
-    flags = {word for word in words if word.startswith("--")}
-    helped = [word for word in words if word == "-h"]
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as caught:
-        patch.setattr(sys, "argv", [script, "-h"])
-        runpy.run_path(str(ROOT / script), run_name="__main__")
-    assert caught.value.code == 0
-    known = set(re.findall(r"--\w+", capsys.readouterr().out))
-    assert flags <= known, flags - known
-    assert flags or helped or not words or not words[0].startswith("-")
+@pytest.mark.parametrize("script", commands_of_the_pages())
+def test_commands_of_the_pages_exist(script):
+    """The script is there and its help names every flag that README and docs give it."""
+    outcome = run_file(ROOT / script, "-h")
+    assert outcome.code == 0
+    known = set(re.findall(r"--\w+", outcome.out))
+    for words in commands_of_the_pages()[script]:
+        words = words[: words.index("--")] if "--" in words else words  # what follows is another script's
+        flags = {word for word in words if word.startswith("--")}
+        assert flags <= known, flags - known
+        assert flags or "-h" in words or not words or not words[0].startswith("-")
 
 
-def test_the_readme_has_commands():
+def test_the_pages_have_commands():
     """The pattern above finds them."""
-    assert len(commands_of_the_readme()) >= 10
-    assert {"python -m paper.report", "python -m paper.reproduce"} < set(commands_of_the_readme())
+    found = commands_of_the_pages()
+    assert sum(map(len, found.values())) >= 10
+    assert {"paper/report.py", "paper/reproduce.py", "train.py", "test.py", "query.py"} <= set(found)
 
 
-def test_the_networks_that_a_clone_has_answer_as_the_readme_says():
+def test_the_networks_that_a_clone_has_answer_as_the_readme_says(monkeypatch):
     """Its first queries, before any training, and the answers in their order."""
+    monkeypatch.chdir(ROOT)
     commands = re.findall(r"^python (query.py .*)$", README, re.MULTILINE)
     (sentence,) = re.findall(r"The first two print ([^;]*);", README)
     answers = re.findall(r"`([A-Z_\s]+)`", sentence)
     assert len(commands) == len(answers) == 2
     for command, answer in zip(commands, answers, strict=True):
-        asked = [sys.executable, *shlex.split(command), "--cpu"]
-        printed = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-        assert printed == f"{' '.join(answer.split())}\n"
+        assert run_file(*shlex.split(command), "--cpu") == (0, f"{' '.join(answer.split())}\n", "")
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "out_models" / "trained").glob("*.tar")), ids=lambda path: path.stem)
-def test_a_network_that_a_clone_has_scores_what_its_file_says(run, tmp_path, path):
+def test_a_network_that_a_clone_has_scores_what_its_file_says(tmp_path, data_dir, path):
     """test.py counts the same right answers, and says that there is no more training it."""
-    (tmp_path / path.name).write_bytes(path.read_bytes())
-    written = torch.load(path, weights_only=True)["weights_only"]
-    code, printed, _ = run("test.py", "--fn_in_model", path.name, "--dir_model", tmp_path)
-    report = json.loads((tmp_path / f"res_test_{path.stem.removeprefix('net_')}.json").read_text())
+    where = ("--cpu", "--data_dir", data_dir, "--dir_model", path.parent, "--results_dir", tmp_path)
+    code, printed, _ = run_file(ROOT / "test.py", "--fn_in_model", path.name, *where)
     assert code == 0
-    assert (report["correct"], report["total"], report["split"]) == tuple(
-        written[name] for name in ("correct", "total", "split")
-    )
+    report = json.loads((tmp_path / f"res_test_{path.stem.removeprefix('net_')}.json").read_text())
+    written = torch.load(path, weights_only=True)["weights_only"]
+    assert {name: report[name] for name in written} == written
     assert report["weights_only"]
     assert "cannot be trained further" in printed
 
 
-PAGES_OF_HELP = ["test.py", "query.py", "tools/curves.py", "paper/report.py"]
-
-
-@pytest.mark.parametrize("script", PAGES_OF_HELP)
-def test_what_a_notebook_leaves_in_the_environment_does_no_harm(script):
-    """MPLBACKEND of a notebook names a module that is not there; only drawing needs matplotlib."""
+def test_what_a_notebook_leaves_in_the_environment_does_no_harm(tmp_path):
+    """Its MPLBACKEND names a module that is not there: help needs no matplotlib, and pictures go to files anyway."""
+    helped = ["test.py", "query.py", "tools/curves.py", "paper/report.py"]
+    curves = ["tools/curves.py", str(ROOT / "results" / "me" / "seed1.csv"), "--out", str(tmp_path / "curves.png")]
+    code = f"""
+import runpy, sys
+for argv in [*([script, "-h"] for script in {helped}), {curves}]:
+    sys.argv = argv
+    try:
+        runpy.run_path(argv[0], run_name="__main__")
+    except SystemExit as end:
+        assert end.code == 0, argv
+    assert ("matplotlib" in sys.modules) == (argv[-1] != "-h"), argv
+"""
     environment = {**os.environ, "MPLBACKEND": "module://no.such.backend"}
-    command = [sys.executable, "-m", script.removesuffix(".py").replace("/", "."), "-h"]
-    outcome = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    outcome = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert (outcome.returncode, outcome.stderr) == (0, "")
-
-
-def test_a_picture_is_drawn_whatever_the_notebook_left(tmp_path):
-    """The backend is ours: pictures go to files."""
-    environment = {**os.environ, "MPLBACKEND": "module://no.such.backend"}
-    curve = ROOT / "results" / "me" / "seed1.csv"
-    command = [sys.executable, "-m", "tools.curves", str(curve), "--out", str(tmp_path / "curves.png")]
-    assert subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=False).returncode == 0
     assert (tmp_path / "curves.png").stat().st_size > 5000
 
 
