@@ -1,16 +1,14 @@
-"""Keep of a checkpoint what answering takes: the weights, in half precision where that changes no answer.
+"""Keep of a checkpoint what answering needs: the weights, in half precision if that changes no answer to its test.
 
     python -m tools.export --fn_in_model net_ME.tar --out out_models/trained/net_ME.tar
 
-A checkpoint is 49 MB, of which Adam's moments are two thirds; what is written here has 8 MB. It loads like any other,
-says what it scored and which command made it, and cannot be trained further.
+A checkpoint has 49 MB, two thirds of them Adam's moments; the file written here has 8 MB. It loads like any other, and
+says what the network scored and which command trained it, but it cannot be trained further.
 """
 
 import argparse
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from checkpoint import Checkpoint, checkpoint_contents, load_checkpoint, save_checkpoint, without_places
 from common.command_line import OneLineParser, add_model_folder, checkpoint_name, run_script, tar_path
@@ -25,7 +23,33 @@ KEPT = (
     "device",
     "dropout_stream_of_seeds",
     "scan_files",
-)  # of what a checkpoint says of its training
+)  # what a checkpoint says of its training
+
+
+def slim(checkpoint: Checkpoint, data_dir: Path) -> tuple[dict[str, Any], str]:
+    """Put the contents of a slim file together; may round the network's weights.
+
+    Returns:
+        The contents, and a line that says what the network scored and how its weights are kept.
+    Raises:
+        UserError: if the training is not finished.
+    """
+    if checkpoint.episode < checkpoint.num_episodes:
+        raise UserError(f"the network has {checkpoint.episode} of {checkpoint.num_episodes} episodes; train it first")
+    model, arguments = checkpoint.model, without_places(checkpoint.arguments)
+    split, episodes = find_test(checkpoint, data_dir)
+    exact = answer_episodes(checkpoint, episodes, QUERIES_AT_ONCE)
+    contents = checkpoint_contents(model, checkpoint.experiment, checkpoint.validation, checkpoint.episode, arguments)
+    halves = {name: weight.half() for name, weight in model.state_dict().items()}
+    weights = {name: weight.clone() for name, weight in model.state_dict().items()}
+    model.load_state_dict(halves)
+    is_same = answer_episodes(checkpoint, episodes, QUERIES_AT_ONCE) == exact
+    contents["model_state"] = {name: weight.cpu() for name, weight in (halves if is_same else weights).items()}
+    right = count(exact).generalize
+    contents["weights_only"] = {"split": split, "correct": right.correct, "total": right.total}
+    contents |= {name: checkpoint.saved[name] for name in KEPT if name in checkpoint.saved}
+    precision = "half" if is_same else "single precision, as half changes answers"
+    return contents, f"{right.correct} of {right.total} right on {split}; weights in {precision}"
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -38,43 +62,6 @@ def parse_arguments() -> argparse.Namespace:
     add_data_folder(parser)
     add_device_options(parser)
     return parser.parse_args()
-
-
-def halve(checkpoint: Checkpoint) -> None:
-    """Round all weights of a network to half precision; they stay float32 numbers."""
-    with torch.no_grad():
-        for parameter in checkpoint.model.parameters():
-            parameter.copy_(parameter.half())
-
-
-def slim(checkpoint: Checkpoint, data_dir: Path) -> tuple[dict[str, Any], str]:
-    """Put the contents of a slim file together; rounds the network's weights if that changes no answer to its test.
-
-    Returns:
-        The contents, and a line that says what the network scored and how its weights are kept.
-    Raises:
-        UserError: if the training is not finished.
-    """
-    if checkpoint.episode < checkpoint.num_episodes:
-        raise UserError(f"the network has {checkpoint.episode} of {checkpoint.num_episodes} episodes; train it first")
-    split, episodes = find_test(checkpoint, data_dir)
-    exact = answer_episodes(checkpoint, episodes, QUERIES_AT_ONCE)
-    whole = {name: weight.clone() for name, weight in checkpoint.model.state_dict().items()}
-    halve(checkpoint)
-    is_same = answer_episodes(checkpoint, episodes, QUERIES_AT_ONCE) == exact
-    if not is_same:
-        checkpoint.model.load_state_dict(whole)
-    right = count(exact).generalize
-    model, validation = checkpoint.model, checkpoint.validation
-    contents = checkpoint_contents(
-        model, checkpoint.experiment, validation, checkpoint.episode, without_places(checkpoint.arguments)
-    )
-    kept = torch.float16 if is_same else torch.float32
-    contents["model_state"] = {name: weight.to("cpu", kept) for name, weight in contents["model_state"].items()}
-    contents["weights_only"] = {"split": split, "correct": right.correct, "total": right.total}
-    contents |= {name: checkpoint.saved[name] for name in KEPT if name in checkpoint.saved}
-    precision = "half" if is_same else "single precision, as half changes answers"
-    return contents, f"{right.correct} of {right.total} right on {split}; weights in {precision}"
 
 
 def main() -> None:
