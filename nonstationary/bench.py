@@ -41,10 +41,11 @@ def timed(options: str, repeats: int, device: torch.device) -> dict[str, float]:
     """Time a step of a training: seconds by name."""
     args = make_parser().parse_args([*options.split(), "--fn_out_model", "none.tar"])
     complete(args)
-    training, eager = Training(args, device), Training(args, device)
-    eager.graphed = None
+    training = Training(args, device)
     steps = {"step_seconds": training.train_one}
     if training.graphed is not None:
+        eager = Training(args, device)
+        eager.graphed = None
         steps["eager_seconds"] = eager.train_one
     return dict(zip(steps, medians(list(steps.values()), repeats, device), strict=True))
 

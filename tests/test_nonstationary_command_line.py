@@ -6,7 +6,6 @@ The scripts run inside this process, since each new one has to import torch firs
 import json
 import math
 import os
-import pickle
 import shlex
 import shutil
 import subprocess
@@ -49,19 +48,19 @@ def save(path, config, source, network=None):
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    """A folder of untrained networks."""
-    folder = tmp_path_factory.mktemp("models")
+def untouched(tmp_path_factory):
+    """A folder to make mistakes in: untrained networks in models/, and a regular file `file`."""
+    folder = tmp_path_factory.mktemp("untouched")
     for name, given in NETWORKS.items():
-        save(folder / f"{name}.tar", *given)
+        save(folder / "models" / f"{name}.tar", *given)
+    (folder / "file").write_text("no folder\n")
     return folder
 
 
 @pytest.fixture
-def world(tmp_path, models, monkeypatch):
-    """A folder to make mistakes in: networks in models/, and a regular file `file`."""
-    shutil.copytree(models, tmp_path / "models")
-    (tmp_path / "file").write_text("no folder\n")
+def world(tmp_path, untouched, monkeypatch):
+    """The same to write in."""
+    shutil.copytree(untouched, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -175,13 +174,14 @@ MISTAKES = [  # a command line and what the message must say
 
 
 @pytest.mark.parametrize(("line", "said"), [(line, said) for line, *said in MISTAKES])
-def test_a_mistake_is_one_line_and_changes_nothing(world, line, said):
+def test_a_mistake_is_one_line_and_changes_nothing(untouched, monkeypatch, line, said):
     """Exit code 2 before any training, one line that says what is wrong, every file as it was and none added."""
-    before = contents(world)
+    monkeypatch.chdir(untouched)
+    before = contents(untouched)
     with mock.patch.object(nonstationary.training, "train_on_batch", side_effect=AssertionError("trained")):
         outcome = run(line)
     assert_one_line(outcome, f"{line.split()[0]}.py", *said)
-    assert contents(world) == before
+    assert contents(untouched) == before
 
 
 def test_a_network_must_have_a_name():
@@ -223,15 +223,8 @@ def infinite_weight(path):
 
 
 WRONG_FILES = {  # each turns a network's file into something else; the message must say the rest
-    "text": (lambda path: path.write_text("this is no network\n"), "cannot be loaded"),
-    "empty": (lambda path: path.write_bytes(b""), "cannot be loaded"),
     "first half": (lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]), "truncated"),
-    "all but the last byte": (lambda path: path.write_bytes(path.read_bytes()[:-1]), "truncated"),
-    "folder": (lambda path: path.unlink() or path.mkdir(), "folder"),
-    "list": (torch_file([1, 2, 3]), "list"),
-    "pickled module": (torch_file(torch.nn.Linear(2, 2)), "nothing in it was run"),
     "malicious": (torch_file(Malicious()), "nothing in it was run"),
-    "malicious pickle": (lambda path: path.write_bytes(pickle.dumps(Malicious(), 2)), "nothing in it was run"),
     "another project's": (torch_file({"epoch": 3}), "no network of nonstationary"),
     "of the other paper": (entry(format="meta_seq2seq"), "no network of nonstationary"),
     "later version": (entry(format_version=99), "version 99"),
@@ -266,11 +259,11 @@ def test_what_is_no_network_is_refused(world, kind):
 
 
 @pytest.mark.parametrize("method", ["__init__", "load_state_dict"])
-def test_a_bug_in_a_network_is_not_taken_for_a_bad_file(models, monkeypatch, method):
+def test_a_bug_in_a_network_is_not_taken_for_a_bad_file(untouched, monkeypatch, method):
     """It keeps its traceback, whatever file is loaded."""
     monkeypatch.setattr(RecurrentNetwork, method, lambda self, *given: len(*given, *given))
     with pytest.raises(TypeError):
-        load_network(models / "lstm.tar", CPU)
+        load_network(untouched / "models" / "lstm.tar", CPU)
 
 
 # Training
@@ -330,7 +323,7 @@ def test_the_bench_times_a_step(world, monkeypatch):
     assert (outcome.code, outcome.err) == (0, "")
     report = json.loads((world / "bench.json").read_text())
     assert [one["options"] for one in report["training"]] == list(bench.TRAININGS)
-    assert all(f"{one['options']}: step 0.0 ms\n" in outcome.out for one in report["training"])
+    assert all(f"{one['options']}: step " in outcome.out for one in report["training"])
     monkeypatch.undo()
     assert bench.timed(small, 1, CPU)["step_seconds"] > 0
 
@@ -371,26 +364,24 @@ def assert_same_rows(one, other, factor=1.0):
         assert row["gap"] == pytest.approx(wanted["gap"], abs=1e-5)
 
 
-@pytest.mark.parametrize(
-    "other",
-    [
-        *("--n_eval 5", "--units nats", "--seq_length 9", "--data_distribution lin", "--fn_in_model three.tar"),
-        *("--competitors kt", "--competitors ptw,kt", "--ptw_depth 9", "--eval_seed 3"),
-    ],
-)
-def test_results_are_not_replaced_by_those_of_something_else(world, other):
+def test_results_are_not_replaced_by_those_of_something_else(world):
     """The same evaluation may be repeated; another one ends in one line, and the file stays."""
     for _ in range(2):
         assert run(f"{EVALUATE} lstm.tar").code == 0
     before = contents(world)
-    assert_one_line(run(f"{EVALUATE} lstm.tar {other}"), "evaluate.py", "result.json", "--fn_out_results")
-    assert contents(world) == before
+    others = "--n_eval 5", "--units nats", "--seq_length 9", "--data_distribution lin", "--fn_in_model three.tar"
+    for other in (*others, "--competitors kt", "--competitors ptw,kt", "--ptw_depth 9", "--eval_seed 3"):
+        assert_one_line(run(f"{EVALUATE} lstm.tar {other}"), "evaluate.py", "result.json", "--fn_out_results")
+        assert contents(world) == before, other
     assert run(f"{EVALUATE} lstm.tar {other} --overwrite").code == 0
     assert contents(world) != before
 
 
 def test_an_evaluation_reports_what_it_did(evaluate):
-    """The file names source, set, network and code; the table has a row for each predictor and the file's numbers."""
+    """The file names source, set, network and code; the table has a row for each predictor and the file's numbers.
+
+    In nats all regrets are multiplied by ln 2; the same command gives the same numbers, and another seed others.
+    """
     report = evaluate("--fn_in_model", "lstm.tar")
     assert report["source"] == asdict(Source("ptw", 0.5, 2, 20, 20))
     facts = ("seq_length", "n_eval", "eval_seed", "unit", "reference", "ptw_depth", "chunk_length")
@@ -412,6 +403,9 @@ def test_an_evaluation_reports_what_it_did(evaluate):
     nats = evaluate("--fn_in_model", "lstm.tar", "--units", "nats")
     assert_same_rows(nats, report, math.log(2))
     assert nats["unit"] == "nats" and "regret in nats" in nats["printed"]
+    again, other = (evaluate("--fn_in_model", "lstm.tar", "--eval_seed", seed) for seed in (12345, 1))
+    assert (report["predictors"], report["example"]) == (again["predictors"], again["example"])
+    assert report["example"] != other["example"]
 
 
 def test_the_regret_is_that_of_the_networks_predictions(world, evaluate):
@@ -438,12 +432,11 @@ def test_the_regret_is_that_of_the_networks_predictions(world, evaluate):
     assert example["predictions"].keys() == {"lstm", *USUAL}
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", ["three", "regular", "blocks"])
 def test_results_do_not_depend_on_the_batch_size(evaluate, name):
-    """One sequence at a time, some, or all: the same numbers, also if the last batch is smaller."""
-    whole, *parts = (evaluate("--fn_in_model", f"{name}.tar", "--n_eval", 7, "--batch_size", n) for n in (7, 1, 3))
-    for part in parts:
-        assert_same_rows(part, whole)
+    """Some sequences at a time or all: the same numbers, also if the last batch is smaller."""
+    whole, part = (evaluate("--fn_in_model", f"{name}.tar", "--n_eval", 7, "--batch_size", n) for n in (7, 3))
+    assert_same_rows(part, whole)
 
 
 @pytest.mark.parametrize("chunk_length", [1, 5, 99])
@@ -482,13 +475,6 @@ def test_a_source_is_that_of_training_unless_told(evaluate):
     assert evaluate("--fn_in_model", "blocks.tar", "--seq_length", 24)["seq_length"] == 24
     assert evaluate("--fn_in_model", "whole.tar", "--seq_length", 63)["seq_length"] == 63
     assert evaluate("--fn_in_model", "three.tar", "--num_symbols", 3)["source"]["num_symbols"] == 3
-
-
-def test_the_same_command_gives_the_same_numbers(evaluate):
-    """The evaluation set depends on its seed alone, whatever torch drew before."""
-    one, again, other = (evaluate("--fn_in_model", "whole.tar", "--eval_seed", seed) for seed in (2, 2, 1))
-    assert (one["predictors"], one["example"]) == (again["predictors"], again["example"])
-    assert one["example"] != other["example"]
 
 
 @pytest.mark.parametrize("source", SEGMENTS)

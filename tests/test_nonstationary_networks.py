@@ -250,8 +250,7 @@ def plain_attention(layer, config, hidden):
 
 
 def plain_norm(norm, hidden):
-    variance, mean = torch.var_mean(hidden, 1, correction=0, keepdim=True)
-    return (hidden - mean) / (variance + 1e-5).sqrt() * norm.weight + norm.bias
+    return functional.layer_norm(hidden, hidden.shape[1:], norm.weight, norm.bias, eps=1e-5)
 
 
 def plain_transformer(network, config, symbols):
