@@ -15,7 +15,7 @@ from common.devices import add_device_options, choose_device, describe_device, k
 from common.files import save_json
 from common.provenance import provenance
 from common.timing import medians
-from nonstationary.options import complete, make_parser
+from nonstationary import options
 from nonstationary.result_files import RESULTS
 from nonstationary.training import Training
 
@@ -37,10 +37,10 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def timed(options: str, repeats: int, device: torch.device) -> dict[str, float]:
+def timed(command: str, repeats: int, device: torch.device) -> dict[str, float]:
     """Time a step of a training: seconds by name."""
-    args = make_parser().parse_args([*options.split(), "--fn_out_model", "none.tar"])
-    complete(args)
+    args = options.make_parser().parse_args([*command.split(), "--fn_out_model", "none.tar"])
+    options.complete(args)
     training = Training(args, device)
     steps = {"step_seconds": training.train_one}
     if training.graphed is not None:
@@ -56,11 +56,11 @@ def main() -> None:
     device = choose_device(args.gpu, args.cpu, args.threads)
     keep_freed_memory()
     training = []
-    for options in TRAININGS:
-        seconds = timed(options, args.repeats, device)
+    for command in TRAININGS:
+        seconds = timed(command, args.repeats, device)
         times = (f"{name.removesuffix('_seconds')} {1000 * one:.1f} ms" for name, one in seconds.items())
-        print(f"{options}: {', '.join(times)}", flush=True)
-        training.append({"options": options, **seconds})
+        print(f"{command}: {', '.join(times)}", flush=True)
+        training.append({"options": command, **seconds})
     measured = {"device": describe_device(device), "repeats": args.repeats, "training": training}
     path = args.fn_out_results or RESULTS / f"bench_{device.type}.json"
     save_json(path, {**measured, "provenance": provenance()})
