@@ -25,14 +25,13 @@ from common.command_line import (
     positive_int,
     run_script,
 )
-from common.devices import choose_device, describe_device, keep_freed_memory
+from common.devices import add_device_options, choose_device, describe_device, keep_freed_memory
 from common.errors import UserError
 from common.files import save_json
 from common.provenance import provenance
 from nonstationary.network_config import check_length
-from nonstationary.network_file import TrainedNetwork, load_network
+from nonstationary.networks import TrainedNetwork, load_network
 from nonstationary.options import (
-    add_device_options,
     add_evaluation_set,
     add_source_options,
     competitors,

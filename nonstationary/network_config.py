@@ -1,6 +1,10 @@
-"""What a network is made of, and which combinations make no sense."""
+"""What a network is made of: its kind and sizes, which of them make no sense together, and its first weights."""
 
+import math
 from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
 
 from common.errors import UserError
 
@@ -11,7 +15,7 @@ POSITIONS = ("none", "sincos", "alibi", "relative")
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """A network's kind and sizes; those of other kinds are not looked at."""
+    """A network's kind and sizes; sizes of other kinds of network have no effect."""
 
     model: str = "lstm"
     num_symbols: int = 2  # K
@@ -28,7 +32,7 @@ class NetworkConfig:
     dropout: float = 0.1
     pos_enc: str = "none"
     context_length: int | None = None  # cut the input into blocks of this length; one block if None
-    attention_window: int | None = None  # attend to this many steps around a step, those to come left out; all if None
+    attention_window: int | None = None  # attend to the half of this many steps before a step; to all if None
     head_size: int | None = None  # units of a head, d; E / heads if None
     emb_init_scale: float = 0.02  # standard deviation of the embedding's first weights
     max_time: float = 10000.0  # the sinusoids' largest period, in steps / (2 pi)
@@ -38,38 +42,14 @@ class NetworkConfig:
         """Units of all heads together, h d."""
         return self.nheads * (self.head_size or self.emb_size // self.nheads)
 
-
-FIELDS_OF = {
-    "recurrent networks": ("hidden_size", "before_mlp", "after_mlp"),
-    "networks with stacks": ("n_stacks", "stack_size", "stack_cell_size"),
-    "transformers": (
-        *("emb_size", "nlayers", "nheads", "ff_mult"),
-        *("dropout", "pos_enc", "context_length", "attention_window"),
-        *("head_size", "emb_init_scale", "max_time"),
-    ),
-}
-
-
-def n_layers_of(config: NetworkConfig) -> int:
-    """Say how many layers a network has beside embedding, recurrent core and output."""
-    return config.nlayers if config.model == "transformer" else len(config.before_mlp) + len(config.after_mlp)
-
-
-def check_unused(config: NetworkConfig) -> None:
-    """Raise UserError, naming the flag, if a size differs from its default although the network has no use for it."""
-    used = {
-        "recurrent networks": config.model in RECURRENT,
-        "networks with stacks": config.model.startswith("stack_"),
-        "transformers": config.model == "transformer",
-    }
-    for family, names in FIELDS_OF.items():
-        for name in names:
-            if not used[family] and getattr(config, name) != getattr(NetworkConfig(), name):
-                raise UserError(f"--{name} is for {family} only; --model is {config.model}")
+    @property
+    def n_layers(self) -> int:
+        """Layers beside embedding, recurrent core and output."""
+        return self.nlayers if self.model == "transformer" else len(self.before_mlp) + len(self.after_mlp)
 
 
 def check_network(config: NetworkConfig) -> None:
-    """Raise UserError, naming the flags, if the sizes do not fit one another."""
+    """Raise UserError, naming the flags, if kind and sizes do not fit together."""
     if config.model not in MODELS:
         raise UserError(f"--model: expected one of {', '.join(MODELS)}, found {config.model!r}")
     if config.model != "transformer":
@@ -92,9 +72,20 @@ def check_length(config: NetworkConfig, length: int, flag: str = "a length of") 
         raise UserError(f"{flag} {length} is not divisible by the network's context_length {block}")
 
 
-def check_state(config: NetworkConfig) -> None:
-    """Raise UserError if a network without a state is to carry it on."""
-    if config.model not in RECURRENT:
-        raise UserError(
-            f"--carry_state needs a network with a state ({', '.join(RECURRENT)}); --model is {config.model}"
-        )
+def truncated_normal_(weight: Tensor, std: float, generator: torch.Generator) -> None:
+    """Fill a weight in place from a normal cut at two standard deviations; `std` is that before the cut."""
+    nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std, generator=generator)
+
+
+def linear(
+    width_in: int, width_out: int, generator: torch.Generator, bias: bool = True, fan_in: int | None = None
+) -> nn.Linear:
+    """Make a linear layer: weights of standard deviation 1/sqrt(fan-in) before the cut, bias zero.
+
+    The fan-in is `width_in` unless the layer is part of a wider map.
+    """
+    layer = nn.Linear(width_in, width_out, bias=bias)
+    truncated_normal_(layer.weight, 1 / math.sqrt(fan_in or width_in), generator)
+    if bias:
+        nn.init.zeros_(layer.bias)
+    return layer

@@ -6,6 +6,7 @@ Source: Genewein et al. 2023, Section 5; Joulin and Mikolov 2015 (stacks).
 """
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,8 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from nonstationary.initialization import linear, truncated_normal_
-from nonstationary.network_config import NetworkConfig
+from nonstationary.network_config import NetworkConfig, linear, truncated_normal_
 
 State = tuple[Tensor, ...]  # every part has a dimension for the sequences of the batch
 FORGET_BIAS = 1.0  # keeps the memory open at the start
@@ -65,20 +65,16 @@ class FusedCore(nn.Module):
 
     def __init__(self, input_size: int, config: NetworkConfig, generator: torch.Generator) -> None:
         super().__init__()
-        hidden = config.hidden_size
+        hidden, is_lstm = config.hidden_size, config.model == "lstm"
         self.rnn: nn.RNN | nn.LSTM
-        if config.model == "lstm":
-            self.rnn = nn.LSTM(input_size, hidden)
-            fan_in = input_size + hidden, input_size + hidden  # one map of both
-        else:
-            self.rnn = nn.RNN(input_size, hidden, nonlinearity="relu")
-            fan_in = input_size, hidden
+        self.rnn = nn.LSTM(input_size, hidden) if is_lstm else nn.RNN(input_size, hidden, nonlinearity="relu")
+        fan_in = (input_size + hidden,) * 2 if is_lstm else (input_size, hidden)  # an LSTM has one map of both
         weights = dict(self.rnn.named_parameters())
-        truncated_normal_(weights["weight_ih_l0"], fan_in[0], generator)
-        truncated_normal_(weights["weight_hh_l0"], fan_in[1], generator)
+        truncated_normal_(weights["weight_ih_l0"], 1 / math.sqrt(fan_in[0]), generator)
+        truncated_normal_(weights["weight_hh_l0"], 1 / math.sqrt(fan_in[1]), generator)
         nn.init.zeros_(weights["bias_ih_l0"])
         nn.init.zeros_(weights["bias_hh_l0"])
-        if config.model == "lstm":
+        if is_lstm:
             nn.init.constant_(weights["bias_ih_l0"][hidden : 2 * hidden], FORGET_BIAS)
             weights["bias_hh_l0"].requires_grad = False
 
@@ -87,17 +83,21 @@ class FusedCore(nn.Module):
         if isinstance(self.rnn, nn.LSTM):
             steps, (hidden, cell) = self.rnn(inputs, state)
             return steps, (hidden, cell)
-        if inputs.device.type == "cpu":  # torch's own takes longer there
+        if inputs.device.type == "cpu":  # where torch's own takes longer
             input_weight, hidden_weight, *biases = self.rnn.parameters()
             first = inputs.new_zeros(inputs.shape[1], self.rnn.hidden_size) if state is None else state[0][0]
-            steps = relu_steps(inputs, first, input_weight, hidden_weight, biases[0] + biases[1])
+            given = inputs, first, input_weight, hidden_weight, biases[0] + biases[1]
+            steps = ReluSteps.apply(*given)  # type: ignore[no-untyped-call]
             return steps, (steps[-1:].clone(),)  # a view would keep all steps in memory and in the checkpoint
         steps, hidden = self.rnn(inputs, None if state is None else state[0])
         return steps, (hidden,)
 
 
-class _ReluSteps(torch.autograd.Function):
-    """See relu_steps; what does not depend on the step before is one product over all steps, in both directions."""
+class ReluSteps(torch.autograd.Function):
+    """h_t = ReLU(V x_t + W h_{t-1} + b); what does not depend on the step before is one product over all steps.
+
+    Shape: all x_t (T, B, I), h_0 (B, H), V (H, I), W (H, H), b (H,) -> all h_t (T, B, H).
+    """
 
     @staticmethod
     def forward(
@@ -116,7 +116,7 @@ class _ReluSteps(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, above: Tensor) -> tuple[Tensor | None, Tensor, Tensor, Tensor, Tensor]:
-        """Go back from the last step to the first; a step's gradient is what comes from above and from later steps."""
+        """Go back from the last step to the first; a step's gradient comes from above and from the step after it."""
         inputs, states, input_weight, hidden_weight = ctx.saved_tensors
         gradients = torch.empty_like(states)
         gradients[0], gradients[1:] = 0, above
@@ -131,26 +131,10 @@ class _ReluSteps(torch.autograd.Function):
         return of_inputs, gradients[0], of_input_weight, of_hidden_weight, pulled.sum(0)
 
 
-def relu_steps(inputs: Tensor, first: Tensor, input_weight: Tensor, hidden_weight: Tensor, bias: Tensor) -> Tensor:
-    """Run h_t = ReLU(V x_t + W h_{t-1} + b).
-
-    Args:
-        inputs: (T, B, I), all x_t.
-        first: (B, H), the state before.
-        input_weight: V, (H, I).
-        hidden_weight: W, (H, H).
-        bias: b, (H,).
-    Returns:
-        (T, B, H), all h_t.
-    """
-    steps: Tensor = _ReluSteps.apply(inputs, first, input_weight, hidden_weight, bias)  # type: ignore[no-untyped-call]
-    return steps
-
-
 class StackCore(nn.Module):
-    """An RNN or LSTM that reads the top of n stacks at each step and pushes, pops or leaves them as they are.
+    """An RNN or LSTM that reads the top of n stacks at each step, then pushes, pops or leaves them as they are.
 
-    The three actions of a stack are weighted by a softmax, so that its new contents are a mixture of the three.
+    A softmax weights the three actions of each stack; the new contents are the mixture.
 
     Shape: (T, B, I), state or None -> (T, B, H), state: stacks (B, n, S, C), hidden (B, H), an LSTM's cell (B, H).
     """

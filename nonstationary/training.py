@@ -1,4 +1,4 @@
-"""A training in progress: steps, learning curve, checkpoints."""
+"""A training in progress: what a step is, what a line of the learning curve is, what a checkpoint holds."""
 
 import argparse
 import math
@@ -15,23 +15,32 @@ from common.errors import UserError
 from common.learning_curve import Curve
 from common.provenance import provenance
 from common.run_loop import interrupts_noticed
-from nonstationary.graphed_step import GraphedStep
-from nonstationary.network_file import TrainedNetwork, save_network
-from nonstationary.networks import make_network
+from nonstationary.networks import TrainedNetwork, make_network, save_network
+from nonstationary.options import EVAL_SEED, config_of, evaluation_source, lengths_of, training_source
+from nonstationary.predictors import OWN_MIXTURE
 from nonstationary.recurrent import State
-from nonstationary.regret import Estimate
-from nonstationary.sources import sample
-from nonstationary.training_options import config_of, lengths_of, training_source
-from nonstationary.training_step import StepResult, learning_rate, train_on_batch
-from nonstationary.yardstick import BITS, Yardstick
+from nonstationary.regret import (
+    NATS_IN,
+    Estimate,
+    Scores,
+    estimate,
+    exact_predictor,
+    expected_entropy,
+    fixed_sequences,
+    network_predictor,
+    score,
+)
+from nonstationary.sources import Sequences, Source, sample
+from nonstationary.training_step import GraphedStep, StepResult, learning_rate, train_on_batch
 
-PLACES = ("gpu", "cpu", "threads", "dir_model", "fn_out_model", "overwrite", "resume", "save_every")
+PLACES = ("gpu", "cpu", "threads", "dir_model", "fn_out_model", "overwrite", "save_every")
 """Arguments that say where and how to run, not what to compute."""
+BITS = NATS_IN["bits"]
 
 
 @dataclass
 class Row:
-    """A line of the learning curve: losses in nats per symbol, regrets in bits per sequence; None if not measured."""
+    """A line of the learning curve: losses in nats per symbol, regrets in bits per sequence."""
 
     step: int
     symbols: int  # predicted so far
@@ -40,36 +49,69 @@ class Row:
     loss: float  # mean since the last line
     optimal_loss: float
     gradient_norm: float
-    regret: float | None = None
-    exact_regret: float | None = None
-    difference: float | None = None  # of the network's regret from the exact predictor's
-    difference_error: float | None = None
+    regret: float
+    exact_regret: float
+    difference: float  # of the network's regret from the exact predictor's
+    difference_error: float
 
     def printed(self, exact: str) -> str:
         """Write the row for people."""
         text = f"step {self.step}  symbols {self.symbols}  loss {self.loss:.4f} (optimum {self.optimal_loss:.4f})"
-        text += f"  gradient {self.gradient_norm:.2f}"
-        if self.regret is not None and self.difference is not None and self.difference_error is not None:
-            text += f"  regret {self.regret:.2f} bits ({exact} {self.exact_regret:.2f},"
-            text += f" difference {Estimate(self.difference, self.difference_error)})"
-        return f"{text}  {self.seconds:.0f} s"
+        text += f"  gradient {self.gradient_norm:.2f}  regret {self.regret:.2f} bits ({exact} {self.exact_regret:.2f},"
+        return f"{text} difference {Estimate(self.difference, self.difference_error)})  {self.seconds:.0f} s"
+
+
+class Yardstick:
+    """What a network in training is compared with: exact predictors on fixed sequences, and the least loss to expect.
+
+    The least loss is estimated from the mixture of the training source, on as many sequences of the training lengths.
+    """
+
+    def __init__(self, args: argparse.Namespace, source: Source, device: torch.device) -> None:
+        self._args, self._device = args, device
+        self._source, length = evaluation_source(args), args.eval_seq_length or args.seq_length
+        self._sequences = fixed_sequences(self._source, args.n_eval, length, EVAL_SEED)
+        self._exact = {name: self._exact_scores(name, self._source, self._sequences) for name in args.competitors}
+        self.reference: str = args.competitors[-1]
+        sets = [fixed_sequences(source, args.n_eval, length, EVAL_SEED) for length in lengths_of(args)]
+        own = [self._exact_scores(OWN_MIXTURE[source.name], source, one) for one in sets]
+        self.optimal_loss = expected_entropy(source) + sum(one.by_step.mean().item() for one in own) / len(own)
+
+    def _exact_scores(self, name: str, source: Source, sequences: Sequences) -> Scores:
+        return score({name: exact_predictor(name, source)}, sequences, self._args.batch_size, self._device)[name]
+
+    def shown(self) -> str:
+        """Write the exact predictors' regrets for people."""
+        regrets = (f"{name} {scores.totals.mean().item() / BITS:.2f}" for name, scores in self._exact.items())
+        n, length = self._sequences.symbols.shape
+        on = f"{n} sequences of {length} symbols of {self._source.name}"
+        return f"regret of the exact predictors on {on}, in bits: {', '.join(regrets)}"
+
+    def measure(self, network: nn.Module) -> dict[str, float]:
+        """Score a network: its regret, the reference predictor's, and their difference with its standard error."""
+        predictor = network_predictor(network, self._args.eval_chunk_length)
+        scores = score({"network": predictor}, self._sequences, self._args.batch_size, self._device)
+        totals, exact = scores["network"].totals, self._exact[self.reference].totals
+        difference, error = estimate((totals - exact) / BITS)
+        regrets = {"regret": totals.mean().item() / BITS, "exact_regret": exact.mean().item() / BITS}
+        return {**regrets, "difference": difference, "difference_error": error}
 
 
 class Training:
     """A run in progress: the network, its optimizer, its random streams, and how far it has come."""
 
     def __init__(self, args: argparse.Namespace, device: torch.device, network: nn.Module | None = None) -> None:
-        """Start from the seeds, or with the network of a checkpoint from which to go on."""
+        """Start from the seeds, or with the network of the checkpoint to resume from."""
         self.args, self.device = args, device
         self.provenance = provenance()  # of the code that runs, whatever is checked out later
         self.source, self.config = training_source(args), config_of(args)
         self.network = (make_network(self.config, args.model_init_seed) if network is None else network).to(device)
         trained = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
-        self.optimizer = torch.optim.Adam(trained, fused=True, **self.adam_settings())
-        self.graphed: GraphedStep | None = None
-        if device.type == "cuda":
-            settings = args.chunk_length, args.clip_grad_norm, args.carry_state
-            self.graphed = GraphedStep(self.network, self.optimizer, *settings)
+        is_gpu = device.type == "cuda"  # a graph reads its learning rate, a tensor, anew at every replay
+        rate = torch.tensor(args.lr, device=device) if is_gpu else args.lr
+        self.optimizer = torch.optim.Adam(trained, rate, fused=True, capturable=is_gpu)
+        settings = args.chunk_length, args.clip_grad_norm, args.carry_state
+        self.graphed = GraphedStep(self.network, self.optimizer, *settings) if is_gpu else None
         torch.manual_seed(args.seed)  # dropout
         self.generator = torch.Generator().manual_seed(args.seed)
         self.state: State | None = None
@@ -80,17 +122,11 @@ class Training:
         self.seconds_before = 0.0
         self.started = time.monotonic()
 
-    def adam_settings(self) -> dict[str, Any]:
-        """Choose what a graph needs on a GPU: it reads a learning rate that is a tensor anew at every replay."""
-        if self.device.type == "cuda":
-            return {"lr": torch.tensor(self.args.lr, device=self.device), "capturable": True}
-        return {"lr": self.args.lr, "capturable": False}
-
     def go_on_from(self, trained: TrainedNetwork) -> None:
         """Take over all that a checkpoint holds beside its network."""
         saved = trained.saved
-        self.optimizer.load_state_dict(saved["optimizer_state"])
-        self.optimizer.param_groups[0].update(self.adam_settings())  # the run may have been on another device
+        here = {"param_groups": self.optimizer.state_dict()["param_groups"]}  # the run may have been on another device
+        self.optimizer.load_state_dict(saved["optimizer_state"] | here)
         restore_torch_states(saved["random_states"], self.device)
         self.generator.set_state(saved["random_states"]["sequences"])
         carried = saved["carried_state"]
@@ -101,7 +137,7 @@ class Training:
         self.seconds_before = saved["seconds"]
 
     def save(self, path: Path) -> None:
-        """Write a checkpoint from which training can go on."""
+        """Write a checkpoint from which training can resume."""
         for_training: dict[str, Any] = {
             "optimizer_state": self.optimizer.state_dict(),
             "random_states": {**torch_states(self.device), "sequences": self.generator.get_state()},
@@ -114,7 +150,8 @@ class Training:
             "provenance": self.provenance,
         }
         arguments = {name: value for name, value in vars(self.args).items() if name not in PLACES}
-        save_network(path, self.network, self.config, self.source, self.step, arguments, for_training)
+        trained = TrainedNetwork(self.network, self.config, self.source, self.step, arguments, for_training)
+        save_network(path, trained)
         self.saved_step = self.step
 
     @property
@@ -123,7 +160,7 @@ class Training:
         return self.seconds_before + time.monotonic() - self.started
 
     def draw(self) -> Tensor:
-        """Draw a batch of training sequences; a GPU fetches it while the host goes on."""
+        """Draw a batch of training sequences; a GPU fetches it while the host continues."""
         lengths = lengths_of(self.args)
         which = int(torch.randint(len(lengths), (), generator=self.generator)) if len(lengths) > 1 else 0
         symbols = sample(self.source, self.args.batch_size, lengths[which], self.generator).symbols
@@ -153,7 +190,7 @@ class Training:
 
     def is_logged(self, step: int) -> bool:
         """Say whether a log line is due after a step that is not the last."""
-        return any(step % every == 0 for every in (self.args.log_every, self.args.eval_every))
+        return bool(step % self.args.log_every == 0)
 
     def run(self, path: Path) -> None:
         """Train to the last step, logging and saving on the way; Ctrl-C and SIGTERM wait for a step's end, and save."""
@@ -161,50 +198,32 @@ class Training:
         yardstick = Yardstick(args, self.source, self.device)
         print(yardstick.shown(), flush=True)
         curve = Curve(path.with_suffix(".csv"), [field.name for field in fields(Row)], self.step, self.is_logged)
-        with interrupts_noticed() as is_over:
-            while self.step < args.train_steps and not is_over():
+        with interrupts_noticed() as is_interrupted:
+            is_over = False
+            while not is_over:
                 result = self.train_one()
                 is_last = self.step == args.train_steps
+                is_over = is_last or is_interrupted()
                 if self.is_logged(self.step) or is_last:
-                    row = self.measured(result, yardstick, self.step % args.eval_every == 0 or is_last)
+                    row = self.measured(result, yardstick)
                     print(row.printed(yardstick.reference), flush=True)
                     curve.add(astuple(row))
-                    if self.is_logged(self.step):
-                        self.loss_sum.zero_()
-                        self.loss_count = 0
-                if self.step % args.save_every == 0 or is_last:
-                    self.check_finite(result)
+                if self.is_logged(self.step):  # a last line out of turn leaves no trace in a longer run
+                    self.loss_sum.zero_()
+                    self.loss_count = 0
+                if self.step % args.save_every == 0 or is_over:
                     self.save(path)
-            if self.saved_step < self.step:
-                self.check_finite(result)
-                self.save(path)
 
-    def check_finite(self, result: StepResult) -> None:
-        """Stop a run that has diverged, before anything of it is written.
-
-        Raises:
-            UserError: if loss, gradient or weights are no numbers any more.
-        """
-        for name, value in (("loss", self.loss_sum), ("loss", result.loss), ("gradient norm", result.gradient_norm)):
-            if not math.isfinite(value):
-                raise UserError(f"the {name} is {value.item()} at step {self.step}; try a smaller --lr")
-        if not all(weight.isfinite().all() for weight in self.network.parameters()):
-            raise UserError(f"some weights are no numbers at step {self.step}; try a smaller --lr")
-
-    def measured(self, result: StepResult, yardstick: Yardstick, with_regret: bool) -> Row:
+    def measured(self, result: StepResult, yardstick: Yardstick) -> Row:
         """Fill a line of the learning curve.
 
         Raises:
-            UserError: if loss, gradient or regret are no numbers any more.
+            UserError: if the run has diverged: loss, gradient or regret are infinite or NaN.
         """
-        self.check_finite(result)
-        loss = self.loss_sum.item() / self.loss_count
-        seconds, norm = round(self.seconds, 2), result.gradient_norm.item()
-        row = Row(self.step, self.symbols, seconds, self.rate, loss, yardstick.optimal_loss, norm)
-        if with_regret:
-            scores, (row.difference, row.difference_error) = yardstick.measure(self.network)
-            row.regret = scores.totals.mean().item() / BITS
-            if not math.isfinite(row.regret):
-                raise UserError(f"the network's predictions are no numbers at step {self.step}; try a smaller --lr")
-            row.exact_regret = yardstick.exact[yardstick.reference].totals.mean().item() / BITS
-        return row
+        loss, norm = self.loss_sum.item() / self.loss_count, result.gradient_norm.item()
+        regrets = yardstick.measure(self.network)
+        for name, value in {"loss": loss, "gradient norm": norm, "regret": regrets["regret"]}.items():
+            if not math.isfinite(value):
+                raise UserError(f"the {name} is {value} at step {self.step}; try a smaller --lr")
+        seconds = round(self.seconds, 2)
+        return Row(self.step, self.symbols, seconds, self.rate, loss, yardstick.optimal_loss, norm, **regrets)

@@ -1,8 +1,11 @@
 """One gradient step on a batch of sequences: next-symbol log loss, truncated backpropagation, clipping, Adam.
 
+On a GPU a step is one CUDA graph (`GraphedStep`): thousands of small operations, launched at once.
+
 Source: Genewein et al. 2023, Section 5.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -10,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
+from common.devices import put_back, recorded
 from nonstationary.recurrent import State
 
 
@@ -34,8 +38,8 @@ def sequence_loss(
 ) -> tuple[Tensor, State | None]:
     """Compute the mean loss of predicting symbols 1..T-1 and add its gradients to the network's.
 
-    With `chunk_length` the gradients do not flow from a chunk to the one before; a chunk counts by its number of
-    targets, the last of them being the first symbol of the next chunk.
+    With `chunk_length` no gradient flows from a chunk to the one before. A chunk counts by its number of targets; its
+    last target is the first symbol of the next chunk.
 
     Args:
         network: from make_network.
@@ -71,7 +75,7 @@ def train_on_batch(
     chunk_length: int | None = None,
     clip_grad_norm: float = 1.0,
 ) -> StepResult:
-    """Take one gradient step; the arguments are those of sequence_loss, and the norm to clip at, 0 for never."""
+    """Take one gradient step; arguments as in sequence_loss, and the norm to clip the gradient to (0: never)."""
     network.train()
     optimizer.zero_grad()
     loss, state = sequence_loss(network, symbols, state, chunk_length)
@@ -81,3 +85,74 @@ def train_on_batch(
         clip_grads_with_norm_(parameters, clip_grad_norm, norm)
     optimizer.step()
     return StepResult(loss, norm, state)
+
+
+class GraphedStep:
+    """Does what `train_on_batch` does: records the step for the first batch of each shape and replays it for others.
+
+    Args:
+        network: from make_network, on a GPU.
+        optimizer: Adam over its weights, `capturable`; its learning rate has to be a tensor if it changes.
+        chunk_length: as in train_on_batch.
+        clip_grad_norm: as in train_on_batch.
+        carries_state: whether batches may come with a state; None then means all zeros.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        chunk_length: int | None = None,
+        clip_grad_norm: float = 1.0,
+        carries_state: bool = False,
+    ) -> None:
+        self._network, self._optimizer = network, optimizer
+        self._settings, self._carries_state = (chunk_length, clip_grad_norm), carries_state
+        self._recorded: dict[torch.Size, Callable[[Tensor, State | None], StepResult]] = {}
+
+    def __call__(self, symbols: Tensor, state: State | None = None) -> StepResult:
+        """Take a gradient step; the next step on a batch of this shape overwrites the result."""
+        assert state is None or self._carries_state, "a state that no recording reads"
+        if symbols.shape not in self._recorded:
+            self._recorded[symbols.shape] = self._record(symbols)
+        return self._recorded[symbols.shape](symbols, state)
+
+    def _record(self, symbols: Tensor) -> Callable[[Tensor, State | None], StepResult]:
+        """Record a step on tensors that stay where they are; the steps taken to warm up are undone."""
+        held, held_state = symbols.clone(), self._zero_state(symbols) if self._carries_state else None
+        result: list[StepResult] = []  # one, whose tensors every replay overwrites
+
+        def step() -> None:
+            result[:] = [train_on_batch(self._network, self._optimizer, held, held_state, *self._settings)]
+
+        with put_back(self._changed(), symbols.device):
+            graph = recorded(step, symbols.device)
+
+        def replay(symbols: Tensor, state: State | None) -> StepResult:
+            held.copy_(symbols)
+            for number, part in enumerate(held_state or ()):
+                if state is None:
+                    part.zero_()
+                else:
+                    part.copy_(state[number])
+            graph.replay()
+            return result[0]
+
+        return replay
+
+    def _zero_state(self, symbols: Tensor) -> State:
+        with torch.no_grad():
+            _, state = self._network(symbols[:, :1], None)
+        return tuple(torch.zeros_like(part) for part in state)
+
+    def _changed(self) -> list[Tensor]:
+        """List the tensors that a step changes: weights and Adam's state, which is made first if there is none."""
+        changed = []
+        for group in self._optimizer.param_groups:
+            for weight in group["params"]:
+                adam = self._optimizer.state[weight]
+                if not adam:  # as Adam makes it at its first step
+                    adam["step"] = torch.zeros((), device=weight.device)
+                    adam["exp_avg"], adam["exp_avg_sq"] = (torch.zeros_like(weight.detach()) for _ in range(2))
+                changed += [weight.detach(), *adam.values()]
+        return changed

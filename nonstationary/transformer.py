@@ -1,6 +1,6 @@
 """Causal transformer with layer norm after each sublayer and a choice of position encodings.
 
-Letters: B sequences, T steps, K symbols, E width, h heads of width d, which is E / h unless told.
+Letters: B sequences, T steps, K symbols, E width, h heads of width d (E / h unless set).
 
 Source: Genewein et al. 2023, Section 5; Vaswani et al. 2017 (sincos), Press et al. 2022 (alibi), Dai et al. 2019
 (relative).
@@ -12,18 +12,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nonstationary.initialization import linear
-from nonstationary.network_config import NetworkConfig, check_length
+from nonstationary.network_config import NetworkConfig, check_length, linear, truncated_normal_
 
 RELATIVE_STD = 0.02  # of the vectors u and v
 FAST_WIDTH = 16  # torch's attention takes less time on a CPU with heads of 16 units than with heads of 8
-AT_ONCE = {"cpu": 2**20, "cuda": 2**27}  # scores with relative positions, so many that the CPU's cache holds them
+AT_ONCE = {"cpu": 2**20, "cuda": 2**27}  # scores with relative positions: as many as a CPU's cache holds
 
 
 class TransformerNetwork(nn.Module):
     """Embedding, blocks of attention and feed-forward layers, linear output.
 
-    With `context_length` the input is cut into blocks that know nothing of one another.
+    With `context_length` the input is cut into independent blocks.
 
     Shape: symbols (B, T) int64, None -> logits (B, T, K), None; it has no state.
     """
@@ -35,8 +34,7 @@ class TransformerNetwork(nn.Module):
         self.config = config
         width = config.emb_size
         self.embedding = nn.Embedding(config.num_symbols, width)
-        std = config.emb_init_scale
-        nn.init.trunc_normal_(self.embedding.weight, std=std, a=-2 * std, b=2 * std, generator=generator)
+        truncated_normal_(self.embedding.weight, config.emb_init_scale, generator)
         self.register_buffer("slopes", torch.tensor(alibi_slopes(config.nheads)), persistent=False)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config, generator) for _ in range(config.nlayers))
@@ -137,12 +135,9 @@ def attend_relatively(
     """Attend with scores of content and of distance, a part of the batch at a time.
 
     Args:
-        by_content: (B, h, T, d), q + u.
-        by_distance: (B, h, T, d), q + v.
-        key: (B, h, T, d).
-        value: (B, h, T, d).
-        distances: (1, h, T, d), r_1 to r_T.
-        mask: (1, 1, T, T), what is added to the scores.
+        by_content: q + u; by_distance: q + v. Both, like key and value, are (B, h, T, d).
+        distances: r_1 to r_T, (1, h, T, d).
+        mask: added to the scores, (1, 1, T, T).
     Returns:
         (B, h, T, d).
     """
@@ -156,7 +151,7 @@ def attend_relatively(
     )
     if torch.is_grad_enabled():
         return torch.cat([*read_parts])
-    read = torch.empty_like(value)  # beforehand, so that the parts take turns in the same memory
+    read = torch.empty_like(value)  # made first, so that the parts reuse the same memory
     for start, part in zip(range(0, len(key), rows), read_parts, strict=True):
         read[start : start + rows] = part
     return read
@@ -166,10 +161,10 @@ def relative_scores(query: Tensor, distances: Tensor) -> Tensor:
     """Score the distance from each step to each step before it, over sqrt(d).
 
     Args:
-        query: (B, h, T, d), q + v.
-        distances: (1, h, T, d), r_1 to r_T.
+        query: q + v, (B, h, T, d).
+        distances: r_1 to r_T, (1, h, T, d).
     Returns:
-        (B, h, T, T) with (q_i + v) r_{i-j+1} / sqrt(d) at i >= j; what stands at i < j means nothing.
+        (B, h, T, T) with (q_i + v) r_{i-j+1} / sqrt(d) at i >= j; entries at i < j are meaningless.
     """
     batch, heads, length, width = query.shape
     scores = query @ (distances.flip(2).transpose(2, 3) / math.sqrt(width))  # column c has distance T - c
@@ -178,7 +173,7 @@ def relative_scores(query: Tensor, distances: Tensor) -> Tensor:
 
 
 def widened(part: Tensor) -> Tensor:
-    """Fill queries, keys or values up with zeros, (B, h, T, d) -> (B, h, T, a multiple of FAST_WIDTH), on a CPU."""
+    """On a CPU, pad queries, keys or values with zeros: (B, h, T, d) -> (B, h, T, a multiple of FAST_WIDTH)."""
     if part.device.type != "cpu":
         return part
     return functional.pad(part, (0, -part.shape[3] % FAST_WIDTH))
@@ -192,9 +187,9 @@ def sinusoids(positions: Tensor, width: int, max_time: float) -> Tensor:
 
 
 def alibi_slopes(nheads: int) -> list[float]:
-    """Give each head the rate at which its scores fall with the distance: 2^(-8k/n), k = 1..n, for n a power of two.
+    """Give each head the rate at which its scores fall with distance: 2^(-8k/n), k = 1..n, if n is a power of two.
 
-    For other n, those of the largest power of two below, then every second one of twice that power.
+    Other n take the slopes of the largest power of two below n, then every second one of twice that power.
     """
     power = 2 ** (nheads.bit_length() - 1)
     slopes = [2 ** (-8 * k / power) for k in range(1, power + 1)]
@@ -203,10 +198,9 @@ def alibi_slopes(nheads: int) -> list[float]:
 
 
 def attention_mask(length: int, config: NetworkConfig, slopes: Tensor) -> Tensor | None:
-    """Make what is added to the scores: minus infinity where a step may not look, (1, 1 or h with alibi, T, T).
+    """Make what is added to the scores, (1, 1 or with alibi h, T, T): minus infinity where a step may not look.
 
-    None stands for "all steps so far", which needs no mask. `slopes`, (h,), are those of alibi_slopes; the mask
-    is where they are.
+    `slopes`, (h,), are those of alibi_slopes, on the mask's device. None means "all steps so far", without a mask.
     """
     window, position = config.attention_window, config.pos_enc
     if window is None and position in ("none", "sincos"):

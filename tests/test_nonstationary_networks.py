@@ -17,8 +17,8 @@ from torch.nn import functional
 
 from nonstationary.network_config import POSITIONS, RECURRENT, NetworkConfig
 from nonstationary.networks import log_probs, make_network
-from nonstationary.recurrent import FusedCore, StackCore, relu_steps
-from nonstationary.transformer import AT_ONCE, alibi_slopes, attention_mask, relative_scores, sinusoids, widened
+from nonstationary.recurrent import FusedCore, StackCore
+from nonstationary.transformer import AT_ONCE, alibi_slopes
 
 K, B, T, BLOCK = 3, 2, 12, 4
 SMALL = NetworkConfig(num_symbols=K, hidden_size=5, n_stacks=2, stack_size=3, stack_cell_size=2)
@@ -52,49 +52,36 @@ def logits_of(network, symbols):
         return network(symbols)[0]
 
 
+def with_other(symbols, steps):
+    changed = symbols.clone()
+    changed[:, steps] = (changed[:, steps] + 1) % K
+    return changed
+
+
+def close(found, expected, atol=1e-5):
+    torch.testing.assert_close(found, expected, rtol=0, atol=atol)
+
+
 # What every network promises
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_logits_have_a_row_per_symbol(name):
-    """(B, T) symbols give (B, T, K) logits, each sequence its own whatever else is in the batch."""
+def test_a_row_depends_on_the_symbols_so_far_and_on_nothing_else(name):
+    """Not on later symbols, nor on how many will come, nor on other sequences; but on the last one, and the first."""
     network, symbols = shaken(VARIANTS[name]), drawn()
     logits = logits_of(network, symbols)
-    assert logits.shape == (B, T, K)
-    assert logits.dtype == torch.float32
+    assert (logits.shape, logits.dtype) == ((B, T, K), torch.float32)
     for row in range(B):
         torch.testing.assert_close(logits_of(network, symbols[row : row + 1]), logits[row : row + 1])
-
-
-@pytest.mark.parametrize("name", VARIANTS)
-def test_later_symbols_do_not_change_earlier_rows(name):
-    """Changing symbol t leaves rows before t as they were, and changes row t."""
-    network, symbols = shaken(VARIANTS[name]), drawn()
-    logits = logits_of(network, symbols)
     for step in range(T):
-        changed = symbols.clone()
-        changed[:, step:] = (changed[:, step:] + 1) % K
-        again = logits_of(network, changed)
-        torch.testing.assert_close(again[:, :step], logits[:, :step], rtol=0, atol=1e-6)
+        again = logits_of(network, with_other(symbols, slice(step, None)))
+        close(again[:, :step], logits[:, :step], atol=1e-6)
         assert (again[:, step] - logits[:, step]).abs().amax(1).min() > 1e-4
-
-
-@pytest.mark.parametrize("name", VARIANTS)
-def test_a_shorter_input_gives_the_same_first_rows(name):
-    """What a network says at a step does not depend on how long the sequence will be."""
-    network, symbols = shaken(VARIANTS[name]), drawn()
-    logits = logits_of(network, symbols)
     for length in (4, 8) if name in BLOCKWISE else (1, 2, 7, 11):
         torch.testing.assert_close(logits_of(network, symbols[:, :length]), logits[:, :length])
-
-
-@pytest.mark.parametrize("name", WITH_STATE | WHOLE)
-def test_the_first_symbol_reaches_the_last_row(name):
-    """Without window or blocks a network looks back to the start."""
-    network, symbols = shaken(VARIANTS[name]), drawn(length=6)
-    changed = symbols.clone()
-    changed[:, 0] = (changed[:, 0] + 1) % K
-    assert (logits_of(network, changed) - logits_of(network, symbols))[:, -1].abs().max() > 1e-4
+    if name in WITH_STATE | WHOLE:  # without window or blocks
+        changed = logits_of(network, with_other(symbols[:, :6], 0))
+        assert (changed - logits[:, :6])[:, -1].abs().max() > 1e-4
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -102,11 +89,9 @@ def test_log_probs_are_the_predictions_of_the_symbols_from_the_second_on(name):
     """(B, T-1, K) float64: the normalised logits of all rows but the last, which predicts what is not there."""
     network, symbols = shaken(VARIANTS[name]), drawn()
     predicted = log_probs(network, symbols)
-    assert predicted.shape == (B, T - 1, K)
-    assert predicted.dtype == torch.float64
+    assert (predicted.shape, predicted.dtype) == ((B, T - 1, K), torch.float64)
+    close(predicted, logits_of(network, symbols)[:, :-1].double().log_softmax(2))
     torch.testing.assert_close(predicted.exp().sum(2), torch.ones(B, T - 1, dtype=torch.float64))
-    expected = logits_of(network, symbols)[:, :-1].double().log_softmax(2)
-    torch.testing.assert_close(predicted, expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", WHOLE)
@@ -118,38 +103,19 @@ def test_predictions_know_no_dropout(name):
     assert torch.equal(log_probs(network, symbols), log_probs(network.train(), symbols))
 
 
-def test_an_unknown_kind_is_refused():
-    """Kinds and encodings that do not exist are errors that name the flag, not something else that runs."""
-    with pytest.raises(ValueError, match="--model"):
-        make_network(replace(SMALL, model="gru"), 1)
-    with pytest.raises(ValueError, match="--pos_enc"):
-        make_network(replace(SMALL, model="transformer", pos_enc="rotary"), 1)
-
-
-# Reading with a state
-
-
-@pytest.mark.parametrize("chunk_length", [1, 5, 11, 12, 50])
+@pytest.mark.parametrize("chunk_length", [1, 5, 50])
 @pytest.mark.parametrize("name", WITH_STATE)
 def test_reading_in_chunks_is_reading_at_once(name, chunk_length):
     """With the state passed on, chunks of any length give the rows and the state of one reading."""
     network, symbols = shaken(WITH_STATE[name]), drawn()
     with torch.inference_mode():
-        expected, last = network(symbols)
-        state, rows = None, []
+        _, last = network(symbols)
+        state = None
         for chunk in symbols.split(chunk_length, dim=1):
-            logits, state = network(chunk, state)
-            rows.append(logits)
-    torch.testing.assert_close(torch.cat(rows, dim=1), expected, rtol=0, atol=1e-5)
+            _, state = network(chunk, state)
     for part, whole in zip(state, last, strict=True):
-        torch.testing.assert_close(part, whole, rtol=0, atol=1e-5)
-    chunked = log_probs(network, symbols, chunk_length)
-    torch.testing.assert_close(chunked, log_probs(network, symbols), rtol=0, atol=1e-5)
-
-
-def test_transformers_have_no_state():
-    """What they return beside the logits is None."""
-    assert shaken(WHOLE["alibi"])(drawn())[1] is None
+        close(part, whole)
+    close(log_probs(network, symbols, chunk_length), log_probs(network, symbols))
 
 
 # The recurrent networks, number by number
@@ -211,47 +177,33 @@ def test_a_recurrent_network_computes_its_equations(name):
     network, symbols = shaken(WITH_STATE[name]), drawn()
     logits = logits_of(network, symbols)
     for row in range(B):
-        expected = plain_recurrent(network, WITH_STATE[name], symbols[row])
-        torch.testing.assert_close(logits[row].double(), expected.detach(), rtol=0, atol=1e-4)
+        close(logits[row].double(), plain_recurrent(network, WITH_STATE[name], symbols[row]).detach(), atol=1e-4)
 
 
-ACTIONS = ("push", "pop", "stay")
-
-
-@pytest.mark.parametrize("second", ACTIONS)
-@pytest.mark.parametrize("first", ACTIONS)
 @pytest.mark.parametrize("model", ["stack_rnn", "stack_lstm"])
-def test_each_stack_pushes_pops_or_stays(model, first, second):
-    """With one action certain a stack moves by a cell or not at all, zeros coming from below, whatever others do."""
+def test_what_is_pushed_is_popped_last_in_first_out(model):
+    """Three pushes, a pause and three pops give the values back in reverse, then zeros; another stack does nothing."""
     network = make_network(WITH_STATE[model], 1)
-    values = torch.tensor([[5.0, 6.0], [7.0, 8.0]])  # to push on either stack
-    certain = [100.0 * (action == chosen) for chosen in (first, second) for action in ACTIONS]
+    to_stacks, state, tops = network.core.to_stacks, None, []
     with torch.no_grad():
-        network.core.to_stacks.weight.zero_()
-        network.core.to_stacks.bias.copy_(torch.cat([values.flatten(), torch.tensor(certain)]))
-    before = torch.arange(1.0, 13.0).view(1, 2, 3, 2)  # stacks of three cells
-    hidden = torch.zeros(1, SMALL.hidden_size)
-    state = before, hidden, *([hidden] if model == "stack_lstm" else [])
-    with torch.inference_mode():
-        _, (after, *_) = network(torch.tensor([[1]]), state)
-    for stack, chosen in enumerate((first, second)):
-        cells = before[0, stack]
-        expected = {
-            "push": torch.cat([values[stack : stack + 1], cells[:-1]]),
-            "pop": torch.cat([cells[1:], torch.zeros(1, 2)]),
-            "stay": cells,
-        }
-        torch.testing.assert_close(after[0, stack], expected[chosen])
+        to_stacks.weight.zero_()
+        for value, action in ((1.0, 0), (2.0, 0), (3.0, 0), (9.0, 2), (9.0, 1), (9.0, 1), (9.0, 1)):
+            certain = [100.0 * (action == each) for each in range(3)]
+            to_stacks.bias.copy_(torch.tensor([value, -value, 5.0, 5.0, *certain, 0.0, 0.0, 100.0]))
+            _, state = network(torch.tensor([[0]]), state)
+            assert state[0][0, 1].abs().max() < 1e-6
+            tops.append(state[0][0, 0, 0].tolist())
+    assert tops == [pytest.approx([value, -value]) for value in (1, 2, 3, 3, 2, 1, 0)]
 
 
-@pytest.mark.parametrize("with_state", [False, True])
-def test_the_relu_rnn_is_that_of_torch(with_state):
+@pytest.mark.parametrize(("length", "with_state"), [(1, True), (7, True), (7, False)])
+def test_the_relu_rnn_is_that_of_torch(length, with_state):
     """The same states as torch.nn.RNN and the same gradients in inputs, weights and the state before, to rounding."""
     torch.manual_seed(1)
     core = FusedCore(3, replace(SMALL, model="rnn"), torch.Generator().manual_seed(1)).double()
-    inputs = torch.randn(7, 4, 3, dtype=torch.float64, requires_grad=True)
+    inputs = torch.randn(length, 4, 3, dtype=torch.float64, requires_grad=True)
     state = torch.rand(1, 4, 5, dtype=torch.float64, requires_grad=True)
-    pull = torch.randn(7, 4, 5, dtype=torch.float64), torch.randn(1, 4, 5, dtype=torch.float64)
+    pull = torch.randn(length, 4, 5, dtype=torch.float64), torch.randn(1, 4, 5, dtype=torch.float64)
     given = [inputs, *core.rnn.parameters(), *([state] if with_state else [])]
     steps, (last,) = core(inputs, (state,) if with_state else None)
     plain_steps, plain_last = core.rnn(inputs, state if with_state else None)
@@ -263,32 +215,10 @@ def test_the_relu_rnn_is_that_of_torch(with_state):
         torch.testing.assert_close(one, expected)
 
 
-@pytest.mark.parametrize("length", [1, 4])
-def test_the_steps_of_the_relu_rnn_have_the_gradients_of_differences(length):
-    """In all that goes in: inputs, first state, weights, bias."""
-    torch.manual_seed(1)
-    shapes = (length, 2, 2), (2, 3), (3, 2), (3, 3), (3,)
-    given = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
-    assert torch.autograd.gradcheck(relu_steps, given)
-
-
-def test_what_is_pushed_is_popped_last_in_first_out():
-    """Three pushes and three pops give the values back in reverse, then zeros."""
-    network = make_network(replace(WITH_STATE["stack_rnn"], n_stacks=1), 1)
-    to_stacks, state, tops = network.core.to_stacks, None, []
-    with torch.no_grad():
-        to_stacks.weight.zero_()
-        for value, action in ((1.0, 0), (2.0, 0), (3.0, 0), (9.0, 1), (9.0, 1), (9.0, 1)):
-            to_stacks.bias.copy_(torch.tensor([value, value, *(100.0 * (action == each) for each in range(3))]))
-            _, state = network(torch.tensor([[0]]), state)
-            tops.append(state[0][0, 0, 0, 0].item())
-    assert tops == pytest.approx([1, 2, 3, 2, 1, 0])
-
-
 # The transformer, number by number
 
 
-def plain_sinusoid(position, width, max_time=10000.0):
+def plain_sinusoid(position, width, max_time):
     angles = [position / max_time ** (f / width) for f in range(0, width, 2)]
     return torch.tensor([*map(math.sin, angles), *map(math.cos, angles)], dtype=torch.float64)
 
@@ -320,8 +250,7 @@ def plain_attention(layer, config, hidden):
 
 
 def plain_norm(norm, hidden):
-    variance, mean = torch.var_mean(hidden, 1, correction=0, keepdim=True)
-    return (hidden - mean) / (variance + 1e-5).sqrt() * norm.weight + norm.bias
+    return functional.layer_norm(hidden, hidden.shape[1:], norm.weight, norm.bias, eps=1e-5)
 
 
 def plain_transformer(network, config, symbols):
@@ -345,29 +274,26 @@ def test_a_transformer_computes_its_equations(name):
     logits = logits_of(network, symbols)
     with torch.no_grad():
         for row in range(B):
-            expected = plain_transformer(network, VARIANTS[name], symbols[row])
-            torch.testing.assert_close(logits[row].double(), expected, rtol=0, atol=1e-4)
+            close(logits[row].double(), plain_transformer(network, VARIANTS[name], symbols[row]), atol=1e-4)
 
 
 @pytest.mark.parametrize("pos_enc", POSITIONS)
 def test_blocks_know_nothing_of_one_another(pos_enc):
     """With a context length a sequence is read as its blocks would be, each as a sequence of its own."""
     network, symbols = shaken(BLOCKWISE[f"{pos_enc}, blocks"]), drawn()
-    blocks = [logits_of(network, block) for block in symbols.split(BLOCK, dim=1)]
-    torch.testing.assert_close(logits_of(network, symbols), torch.cat(blocks, dim=1))
     whole = shaken(WHOLE[pos_enc])  # the same weights
-    torch.testing.assert_close(logits_of(whole, symbols[:, :BLOCK]), blocks[0])
+    blocks = [logits_of(whole, block) for block in symbols.split(BLOCK, dim=1)]
+    torch.testing.assert_close(logits_of(network, symbols), torch.cat(blocks, dim=1))
     with pytest.raises(ValueError, match="a length of 11 is not divisible by the network's context_length 4"):
         network(symbols[:, :-1])
 
 
-@pytest.mark.parametrize("window", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("window", [1, 2, 3, 5])
 def test_a_window_reaches_half_its_width_back_in_each_layer(window):
     """Two layers see twice window // 2 steps back and not one more; a window of 1 sees the step alone."""
     network, symbols = shaken(replace(WHOLE["alibi"], attention_window=window)), drawn()
-    changed = symbols.clone()
-    changed[:, 0] = (changed[:, 0] + 1) % K
-    moved = (logits_of(network, changed) - logits_of(network, symbols)).abs().amax(dim=(0, 2)) > 1e-5
+    changed = logits_of(network, with_other(symbols, 0))
+    moved = (changed - logits_of(network, symbols)).abs().amax(dim=(0, 2)) > 1e-5
     assert moved.nonzero().max() == 2 * (window // 2)
 
 
@@ -375,10 +301,8 @@ def test_a_window_reaches_half_its_width_back_in_each_layer(window):
     ("nheads", "slopes"),
     [
         (8, [1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32, 1 / 64, 1 / 128, 1 / 256]),
-        (4, [1 / 4, 1 / 16, 1 / 64, 1 / 256]),
         (1, [1 / 256]),
         (3, SLOPES_OF_THREE_HEADS),  # of two heads, then the first of four
-        (6, [1 / 4, 1 / 16, 1 / 64, 1 / 256, 1 / 2, 1 / 8]),
         (12, [2**-k for k in range(1, 9)] + [2**-0.5, 2**-1.5, 2**-2.5, 2**-3.5]),
     ],
 )
@@ -387,31 +311,7 @@ def test_alibi_slopes(nheads, slopes):
     assert alibi_slopes(nheads) == pytest.approx(slopes)
 
 
-def test_alibi_biases():
-    """Zero at the step itself, half a step less than the distance before it, nothing after it."""
-    config = NetworkConfig(model="transformer", nheads=2, pos_enc="alibi")
-    hidden = -math.inf
-    falling = torch.tensor(
-        [[0.0, hidden, hidden, hidden], [-0.5, 0, hidden, hidden], [-1.5, -0.5, 0, hidden], [-2.5, -1.5, -0.5, 0]]
-    )
-    expected = torch.stack([falling / 16, falling / 256])[None]
-    torch.testing.assert_close(attention_mask(4, config, torch.tensor(alibi_slopes(config.nheads))), expected)
-
-
-def test_relative_scores_are_those_of_a_double_loop():
-    """(q_i + v) r_{i-j+1} / sqrt(d) for all steps i >= j."""
-    generator = torch.Generator().manual_seed(0)
-    query = torch.randn(2, 3, 6, 4, generator=generator)
-    distances = torch.randn(1, 3, 6, 4, generator=generator)
-    scores = relative_scores(query, distances)
-    assert scores.shape == (2, 3, 6, 6)
-    for i in range(6):
-        for j in range(i + 1):
-            expected = (query[:, :, i] * distances[:, :, i - j]).sum(2) / 2  # r_1 comes first
-            torch.testing.assert_close(scores[:, :, i, j], expected)
-
-
-@pytest.mark.parametrize("at_once", [1, 3 * T**2, 2 * 3 * T**2, 2**30])
+@pytest.mark.parametrize("at_once", [1, 2 * 3 * T**2])
 def test_relative_positions_do_not_depend_on_how_much_is_done_at_once(at_once, monkeypatch):
     """One sequence at a time, two, or all: the same logits."""
     network, symbols = shaken(VARIANTS["relative"]), drawn(batch=5)
@@ -422,7 +322,9 @@ def test_relative_positions_do_not_depend_on_how_much_is_done_at_once(at_once, m
 
 PEAK = """
 import resource, torch
+from common.devices import keep_freed_memory
 from nonstationary.transformer import AT_ONCE, attend_relatively
+keep_freed_memory()
 AT_ONCE["cpu"] = 1
 def attend(batch):
     parts = [torch.randn(batch, 1, 512, 4) for _ in range(4)]
@@ -433,6 +335,7 @@ print(attend(2), attend(200))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts in kilobytes there")
 def test_relative_positions_keep_no_scores_of_the_whole_batch():
     """Scores of 200 sequences of 512 symbols are 210 MB; one sequence at a time needs a fraction of that."""
@@ -441,28 +344,7 @@ def test_relative_positions_keep_no_scores_of_the_whole_batch():
     assert many - few < 60_000
 
 
-@pytest.mark.parametrize(("width", "expected"), [(3, 16), (16, 16), (17, 32)])
-def test_heads_are_filled_up_with_zeros(width, expected):
-    """To the next width at which attention is fast."""
-    part = torch.ones(1, 1, 2, width)
-    filled = widened(part)
-    assert filled.shape == (1, 1, 2, expected)
-    assert torch.equal(filled[..., :width], part)
-    assert filled.sum() == part.sum()
-
-
-def test_sinusoids_are_sines_then_cosines():
-    """Position p: sin(p / 10000^(f/E)) for f = 0, 2, ..., then the cosines of the same."""
-    positions = [0, 1, 2, 17, 300]
-    expected = torch.stack([plain_sinusoid(position, 8) for position in positions])
-    torch.testing.assert_close(sinusoids(torch.tensor(positions), 8, 10000.0).double(), expected, rtol=0, atol=1e-4)
-
-
 # Sizes and first weights
-
-
-def count(network):
-    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
 
 
 @pytest.mark.parametrize(
@@ -478,62 +360,52 @@ def count(network):
 )
 def test_the_defaults_have_as_many_weights_as_they_should(changes, expected):
     """Trainable weights at K = 2; the second bias that torch gives an LSTM is not one of them."""
-    assert count(make_network(NetworkConfig(**changes), 1)) == expected
+    network = make_network(NetworkConfig(**changes), 1)
+    assert sum(weight.numel() for weight in network.parameters() if weight.requires_grad) == expected
 
 
 @pytest.mark.parametrize("model", [*RECURRENT, "transformer"])
 def test_first_weights_are_cut_normals(model):
-    """Standard deviation 1/sqrt(fan-in) before the cut at twice that, which leaves 0.88 of it."""
+    """Standard deviation 1/sqrt(fan-in) before the cut at twice that, which leaves 0.88 of it; 0.02 for embeddings."""
     wide = NetworkConfig(hidden_size=64, n_stacks=2, before_mlp=(48,), after_mlp=(40,), nlayers=2)
-    network = make_network(replace(wide, model=model, pos_enc="relative"), 5)
-    for name, weight in network.named_parameters():
-        if weight.ndim != 2 or "embedding" in name:
+    if model == "transformer":
+        wide = replace(wide, num_symbols=50)
+    for name, weight in make_network(replace(wide, model=model, pos_enc="relative"), 5).named_parameters():
+        if weight.ndim != 2:
             continue
         fan_in = weight.shape[1]
         if model.endswith("lstm") and "core" in name and "to_stacks" not in name:  # an LSTM has one map of all
             fan_in = 48 + 64 + 2 * 8 * (model == "stack_lstm")
-        scaled = weight.detach() * math.sqrt(fan_in)
+        scaled = weight.detach() * (50 if "embedding" in name else math.sqrt(fan_in))
         assert scaled.abs().max() <= 2 + 1e-5, name
         assert scaled.std().item() == pytest.approx(0.88, rel=3 / math.sqrt(2 * weight.numel())), name
         assert abs(scaled.mean().item()) < 4 / math.sqrt(weight.numel()), name
 
 
-def test_first_weights_of_the_transformer_that_have_no_fan_in():
-    """The embedding is a cut normal of deviation 0.02, u and v normals of 0.02, norms the identity."""
-    config = NetworkConfig(model="transformer", num_symbols=50, nlayers=1, pos_enc="relative")
-    network = make_network(config, 1)
-    (block,) = network.blocks
-    embedding = network.embedding.weight
-    assert embedding.abs().max() <= 0.04
-    assert embedding.std().item() == pytest.approx(0.0176, rel=0.1)
-    both = torch.cat([block.attention.u, block.attention.v]).flatten()
-    assert both.std().item() == pytest.approx(0.02, rel=0.25)
-    assert not torch.equal(block.attention.u, block.attention.v)
-    for norm in (block.attention_norm, block.feed_forward_norm):
-        assert (norm.weight == 1).all()
-        assert norm.eps == 1e-5
-
-
 @pytest.mark.parametrize("name", VARIANTS)
-def test_first_biases_are_zero_but_for_the_forget_gates(name):
-    """An LSTM's forget gates start at 1, in one bias only; everything else at 0."""
+def test_the_other_first_weights(name):
+    """Biases are 0 but for an LSTM's forget gates, 1 in one bias; norms are the identity, u and v normals of 0.02."""
     hidden = SMALL.hidden_size
-    network = make_network(VARIANTS[name], 1)
-    for parameter_name, parameter in network.named_parameters():
-        if "bias" not in parameter_name:
-            continue
-        expected = torch.zeros_like(parameter)
-        if parameter_name in ("core.rnn.bias_ih_l0", "core.from_input.bias") and "lstm" in name:
-            expected[hidden : 2 * hidden] = 1
-        torch.testing.assert_close(parameter.data, expected)
+    for parameter_name, parameter in make_network(VARIANTS[name], 1).named_parameters():
+        if parameter_name.endswith((".u", ".v")):
+            assert 0.01 < parameter.std() < 0.03
+        elif parameter_name.endswith("norm.weight"):
+            assert (parameter == 1).all()
+        elif "bias" in parameter_name:
+            expected = torch.zeros_like(parameter)
+            if parameter_name in ("core.rnn.bias_ih_l0", "core.from_input.bias") and "lstm" in name:
+                expected[hidden : 2 * hidden] = 1
+            torch.testing.assert_close(parameter.data, expected)
 
 
 @pytest.mark.parametrize("name", [*RECURRENT, "relative"])
 def test_first_weights_depend_on_their_seed_alone(name):
-    """What else torch has drawn does not matter; another seed gives other weights."""
+    """What else torch has drawn does not matter; another seed gives other weights, and u others than v."""
     torch.manual_seed(1)
     one = make_network(VARIANTS[name], 4).state_dict()
     torch.manual_seed(2)
     again, other = (make_network(VARIANTS[name], seed).state_dict() for seed in (4, 5))
     assert all(torch.equal(one[key], again[key]) for key in one)
     assert not any(torch.equal(one[key], other[key]) for key in one if one[key].ndim > 1)
+    if name == "relative":
+        assert not torch.equal(one["blocks.0.attention.u"], one["blocks.0.attention.v"])

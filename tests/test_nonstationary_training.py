@@ -11,30 +11,19 @@ from unittest import mock
 import pytest
 import torch
 from script_runs import assert_left_alone_while_claimed, assert_one_line, contents, rows, run_file, same_contents
-from test_nonstationary_networks import (
-    BLOCKWISE,
-    TRANSFORMERS,
-    VARIANTS,
-    WHOLE,
-    WINDOWED,
-    WITH_STATE,
-    drawn,
-    shaken,
-)
+from test_nonstationary_networks import BLOCKWISE, TRANSFORMERS, VARIANTS, WHOLE, WINDOWED, WITH_STATE, drawn, shaken
 from torch.nn import functional
 from torch.nn.utils import parameters_to_vector
 
-import nonstationary.graphed_step
 import nonstationary.training
+import nonstationary.training_step
 from common.devices import N_WARM_UP
-from nonstationary.graphed_step import GraphedStep
-from nonstationary.network_config import NetworkConfig
-from nonstationary.network_file import load_network
-from nonstationary.networks import make_network
+from nonstationary.network_config import RECURRENT, NetworkConfig
+from nonstationary.networks import load_network, make_network
 from nonstationary.predictors import OWN_MIXTURE
 from nonstationary.regret import estimate, exact_predictor, expected_entropy, fixed_sequences, network_predictor, score
 from nonstationary.sources import SEGMENTS, Source, sample
-from nonstationary.training_step import learning_rate, sequence_loss, train_on_batch
+from nonstationary.training_step import GraphedStep, learning_rate, sequence_loss, train_on_batch
 
 ROOT = Path(__file__).resolve().parent.parent
 CPU = torch.device("cpu")
@@ -44,14 +33,16 @@ def trained_parameters(network):
     return [parameter for parameter in network.parameters() if parameter.requires_grad]
 
 
-def gradients(network):
-    """What a step would follow; a weight that nothing reaches has none, which is as good as zero."""
-    parameters = trained_parameters(network)
-    return [torch.zeros_like(one) if one.grad is None else one.grad.clone() for one in parameters]
-
-
-def expected_gradients(loss, network):
-    return torch.autograd.grad(loss, trained_parameters(network), allow_unused=True, materialize_grads=True)
+def assert_loss_and_gradient(network, symbols, chunk_length, loss):
+    """sequence_loss gives this loss and its gradient in every weight; a weight that nothing reaches may have none."""
+    weights = trained_parameters(network)
+    expected = torch.autograd.grad(loss, weights, allow_unused=True, materialize_grads=True)
+    found_loss, state = sequence_loss(network, symbols, None, chunk_length)
+    torch.testing.assert_close(found_loss, loss.detach())
+    for weight, wanted in zip(weights, expected, strict=True):
+        found = torch.zeros_like(weight) if weight.grad is None else weight.grad
+        torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-5)
+    return state
 
 
 def plain_loss(network, symbols):
@@ -80,63 +71,45 @@ def plain_truncated_loss(network, symbols, chunk_length):
 def test_the_gradient_is_that_of_the_mean_log_loss(name):
     """Every network: the loss of the symbols from the second on, and its gradient in every trained weight."""
     network, symbols = shaken(VARIANTS[name]), drawn()
-    loss = plain_loss(network, symbols)
-    expected = expected_gradients(loss, network)
-    found_loss, state = sequence_loss(network, symbols, None, None)
-    torch.testing.assert_close(found_loss, loss.detach())
-    for found, wanted in zip(gradients(network), expected, strict=True):
-        torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-5)
+    state = assert_loss_and_gradient(network, symbols, None, plain_loss(network, symbols))
     assert (state is None) == (name in TRANSFORMERS)
 
 
-@pytest.mark.parametrize("chunk_length", [1, 4, 5, 11, 12, 99])
+@pytest.mark.parametrize(("length", "chunk_length"), [(12, 1), (12, 5), (9, 4), (12, 99)])
 @pytest.mark.parametrize("name", WITH_STATE)
-def test_gradients_stop_at_the_borders_of_chunks(name, chunk_length):
-    """The loss is that of the whole, each target counting alike; the gradient is that of states cut at each border."""
-    network, symbols = shaken(WITH_STATE[name]), drawn(length=12)
-    loss = plain_truncated_loss(network, symbols, chunk_length)
-    expected = expected_gradients(loss, network)
-    found_loss, _ = sequence_loss(network, symbols, None, chunk_length)
-    torch.testing.assert_close(found_loss, plain_loss(network, symbols).detach())
-    for found, wanted in zip(gradients(network), expected, strict=True):
-        torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-5)
+def test_gradients_stop_at_the_borders_of_chunks(name, length, chunk_length):
+    """The loss is that of the whole, each target counting alike; the gradient is that of states cut at each border.
 
-
-def test_chunks_do_change_the_gradient():
-    """Cut states leave out what reaches back, so the test above tells the two apart."""
-    symbols, found = drawn(), []
-    for chunk_length in (None, 4):
-        network = shaken(WITH_STATE["lstm"])
-        sequence_loss(network, symbols, None, chunk_length)
-        found.append(parameters_to_vector(gradients(network)))
-    assert (found[0] - found[1]).norm() > 0.01 * found[0].norm()
-
-
-@pytest.mark.parametrize("name", WITH_STATE)
-def test_a_last_chunk_without_a_target_does_no_harm(name):
-    """Nine symbols in chunks of four: the last is read for the state, and loss and gradients stay numbers."""
-    network, symbols = shaken(WITH_STATE[name]), drawn(length=9)
-    found_loss, state = sequence_loss(network, symbols, None, 4)
-    torch.testing.assert_close(found_loss, plain_loss(network, symbols).detach())
-    assert all(gradient.isfinite().all() for gradient in gradients(network))
+    Nine symbols in chunks of four leave a last one without a target, which is read for the state.
+    """
+    network, symbols = shaken(WITH_STATE[name]), drawn(length=length)
+    state = assert_loss_and_gradient(
+        network, symbols, chunk_length, plain_truncated_loss(network, symbols, chunk_length)
+    )
     with torch.inference_mode():
         _, last = network(symbols)
     for part, whole in zip(state, last, strict=True):
         torch.testing.assert_close(part, whole, rtol=0, atol=1e-5)
+    assert not any(part.requires_grad for part in state)
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_chunks_of_a_transformer_are_sequences_of_their_own(name):
+    """Nothing passes from chunk to chunk; each predicts its own symbols and the first of the next, all alike."""
+    network, symbols = shaken(WHOLE[name]), drawn(length=12)
+    logits = torch.cat([network(part)[0] for part in symbols.split(5, dim=1)], dim=1)
+    loss = functional.cross_entropy(logits[:, :-1].transpose(1, 2), symbols[:, 1:])
+    assert_loss_and_gradient(network, symbols, 5, loss)
 
 
 @pytest.mark.parametrize("chunk_length", [None, 5])
 @pytest.mark.parametrize("name", WITH_STATE)
-def test_a_carried_state_goes_on_where_the_last_batch_ended(name, chunk_length):
-    """The state after all symbols comes back detached; the next batch starts from it and pulls on no earlier one."""
+def test_a_batch_may_start_from_a_state(name, chunk_length):
+    """Its loss is then that of what follows what led to the state."""
     network, first, second = shaken(WITH_STATE[name]), drawn(), drawn().flip(1)
     _, state = sequence_loss(network, first, None, chunk_length)
-    assert not any(part.requires_grad for part in state)
     with torch.inference_mode():
-        _, expected = network(first)
-        logits = network(second, expected)[0][:, :-1]
-    for part, whole in zip(state, expected, strict=True):
-        torch.testing.assert_close(part, whole, rtol=0, atol=1e-5)
+        logits = network(second, network(first)[1])[0][:, :-1]
     loss, _ = sequence_loss(network, second, state, chunk_length)
     torch.testing.assert_close(loss, functional.cross_entropy(logits.transpose(1, 2), second[:, 1:]))
     assert abs(loss - sequence_loss(network, second, None, chunk_length)[0]) > 1e-4
@@ -145,8 +118,10 @@ def test_a_carried_state_goes_on_where_the_last_batch_ended(name, chunk_length):
 # The step of a GPU
 
 has_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-WITH_DROPOUT = {"dropout": replace(WHOLE["sincos"], dropout=0.5)}
+on_a_gpu = pytest.param("cuda", marks=(pytest.mark.gpu, has_gpu))
+DROPOUT = replace(WHOLE["sincos"], dropout=0.5)
 GRAPHED = WHOLE | WINDOWED | BLOCKWISE | WITH_STATE
+CASES = [(name, None) for name in GRAPHED] + [(name, 5) for name in WITH_STATE]
 LENGTHS = (12, 12, 8, 12, 8)
 
 
@@ -159,17 +134,16 @@ class StandIn:
         self.replay = work
 
 
-def steps_taken(name, device, has_moments, take):
+def steps_taken(config, device, has_moments, take):
     """Losses and gradient norms of steps on batches of two lengths at falling rates, and the weights after them.
 
     The state is carried on from each batch but the third.
     """
-    network = shaken((GRAPHED | WITH_DROPOUT)[name]).to(device)
+    network = shaken(config).to(device)
     torch.manual_seed(5)  # dropout
-    optimizer = torch.optim.Adam(
-        trained_parameters(network), torch.tensor(1e-2, device=device), fused=True, capturable=device == "cuda"
-    )
-    if has_moments:  # as of a run that goes on
+    rate = torch.tensor(1e-2, device=device)
+    optimizer = torch.optim.Adam(trained_parameters(network), rate, fused=True, capturable=device == "cuda")
+    if has_moments:  # as of a run that is resumed
         train_on_batch(network, optimizer, drawn(3, 8).to(device))
     take = take(network, optimizer)
     found, state = [], None
@@ -182,52 +156,45 @@ def steps_taken(name, device, has_moments, take):
     return torch.tensor(found), parameters_to_vector(network.parameters()).detach().cpu()
 
 
-on_a_gpu = pytest.param("cuda", marks=(pytest.mark.gpu, has_gpu))
-CASES = [(name, None) for name in GRAPHED] + [(name, 5) for name in WITH_STATE]
+def check_recorded_steps(monkeypatch, config, chunk_length, has_moments, device):
+    """Take the same steps both ways: bit for bit alike on a CPU, within rounding on a GPU."""
+    if device == "cpu":
+        monkeypatch.setattr(nonstationary.training_step, "recorded", StandIn)
+
+    def eager(network, optimizer):
+        return lambda symbols, state: train_on_batch(network, optimizer, symbols, state, chunk_length)
+
+    def graphed(network, optimizer):
+        return GraphedStep(network, optimizer, chunk_length, carries_state=config.model in RECURRENT)
+
+    tolerance = {"rtol": 0, "atol": 0} if device == "cpu" else {"rtol": 1e-4, "atol": 1e-5}
+    expected = steps_taken(config, device, has_moments, eager)
+    for found, wanted in zip(steps_taken(config, device, has_moments, graphed), expected, strict=True):
+        torch.testing.assert_close(found, wanted, **tolerance)
 
 
 @pytest.mark.parametrize("device", ["cpu", on_a_gpu])
-@pytest.mark.parametrize("has_moments", [False, True])
 @pytest.mark.parametrize(("name", "chunk_length"), CASES)
-def test_a_recorded_step_is_a_step(monkeypatch, name, chunk_length, has_moments, device):
+def test_a_recorded_step_is_a_step(monkeypatch, name, chunk_length, device):
     """Replays do what steps do that are taken one by one, whatever was done to record them.
 
-    With carried states, Adam's moments, rates, and a recording for every length.
+    With carried states, Adam's moments, rates, and a recording for every length. On a CPU, where random numbers are the
+    same, a replay has the dropout that the step would have had.
     """
-    check_recorded_steps(monkeypatch, name, chunk_length, has_moments, device)
-
-
-def test_recording_draws_no_dropout(monkeypatch):
-    """What warming up draws is given back, so a replay has the mask that the step would have had."""
-    check_recorded_steps(monkeypatch, "dropout", None, False, "cpu")
+    config = DROPOUT if (name, device) == ("sincos", "cpu") else GRAPHED[name]
+    for has_moments in (False, True) if device == "cuda" else (chunk_length is not None or name in WHOLE,):
+        check_recorded_steps(monkeypatch, config, chunk_length, has_moments, device)
 
 
 @pytest.mark.gpu
 @has_gpu
 def test_every_replay_draws_dropout():
     """The same batch with the same weights has another loss each time."""
-    network = shaken(WITH_DROPOUT["dropout"]).to("cuda")
+    network = shaken(DROPOUT).to("cuda")
     rate = torch.zeros((), device="cuda")
     take = GraphedStep(network, torch.optim.Adam(trained_parameters(network), rate, fused=True, capturable=True))
     symbols = drawn(3, 12).to("cuda")
     assert len({take(symbols).loss.item() for _ in range(4)}) > 1
-
-
-def check_recorded_steps(monkeypatch, name, chunk_length, has_moments, device):
-    """Take the same steps both ways: bit for bit alike on a CPU, within rounding on a GPU."""
-    if device == "cpu":
-        monkeypatch.setattr(nonstationary.graphed_step, "recorded", StandIn)
-
-    def eager(network, optimizer):
-        return lambda symbols, state: train_on_batch(network, optimizer, symbols, state, chunk_length)
-
-    def graphed(network, optimizer):
-        return GraphedStep(network, optimizer, chunk_length, carries_state=name in WITH_STATE)
-
-    tolerance = {"rtol": 0, "atol": 0} if device == "cpu" else {"rtol": 1e-4, "atol": 1e-5}
-    expected = steps_taken(name, device, has_moments, eager)
-    for found, wanted in zip(steps_taken(name, device, has_moments, graphed), expected, strict=True):
-        torch.testing.assert_close(found, wanted, **tolerance)
 
 
 # The step
@@ -237,68 +204,32 @@ def check_recorded_steps(monkeypatch, name, chunk_length, has_moments, device):
 def test_long_gradients_are_cut_to_the_norm(clip):
     """A step of plain descent is as long as the norm allows, 0 for any; the norm reported is that before the cut."""
     network, symbols = shaken(WITH_STATE["lstm"]), drawn()
-    parameters = trained_parameters(network)
-    expected = parameters_to_vector(expected_gradients(plain_loss(network, symbols), network))
-    before = parameters_to_vector(parameters).detach()
-    result = train_on_batch(network, torch.optim.SGD(parameters, lr=1.0), symbols, clip_grad_norm=clip)
-    moved = before - parameters_to_vector(parameters).detach()
+    weights = trained_parameters(network)
+    expected = parameters_to_vector(torch.autograd.grad(plain_loss(network, symbols), weights))
+    before = parameters_to_vector(weights).detach()
+    result = train_on_batch(network, torch.optim.SGD(weights, lr=1.0), symbols, clip_grad_norm=clip)
+    moved = before - parameters_to_vector(weights).detach()
     torch.testing.assert_close(result.gradient_norm, expected.norm(), rtol=1e-4, atol=0)
     length = min(clip or math.inf, expected.norm().item())
     assert moved.norm().item() == pytest.approx(length, rel=1e-3)
     torch.testing.assert_close(moved, expected * (length / expected.norm()), rtol=1e-2, atol=1e-5)
 
 
-def test_a_step_forgets_the_gradients_before():
-    """The same batch twice, nothing learned in between, has the same gradient twice."""
-    network, symbols = shaken(WITH_STATE["rnn"]), drawn()
-    optimizer = torch.optim.SGD(trained_parameters(network), lr=0.0)
-    one, two = (train_on_batch(network, optimizer, symbols).gradient_norm for _ in range(2))
-    assert one == two > 0
-
-
-def test_a_step_after_an_evaluation_has_dropout_again():
-    """The network was left evaluating; training on one batch twice gives two losses."""
-    network, symbols = make_network(replace(VARIANTS["alibi"], dropout=0.5), 1), drawn()
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_a_step_forgets_the_gradients_before_and_has_dropout(dropout):
+    """The same batch twice, nothing learned in between: the same gradient, or another mask even after evaluating."""
+    network, symbols = make_network(replace(VARIANTS["alibi"], dropout=dropout), 1), drawn()
     optimizer = torch.optim.SGD(trained_parameters(network), lr=0.0)
     torch.manual_seed(0)
-    one, two = (train_on_batch(network.eval(), optimizer, symbols).loss for _ in range(2))
-    assert one != two
+    one, two = (train_on_batch(network.eval(), optimizer, symbols).gradient_norm for _ in range(2))
+    assert (one == two) == (dropout == 0.0) and one > 0
 
 
-def test_the_second_bias_of_an_lstm_stays_zero():
-    """Torch's LSTM has a bias too many, which training leaves alone; all the rest moves."""
-    network = make_network(WITH_STATE["lstm"], 1)
-    before = {name: weight.clone() for name, weight in network.state_dict().items()}
-    optimizer = torch.optim.Adam(trained_parameters(network), lr=0.01)
-    for _ in range(5):
-        train_on_batch(network, optimizer, drawn())
-    after = network.state_dict()
-    assert not after["core.rnn.bias_hh_l0"].any()
-    assert [name for name in after if torch.equal(before[name], after[name])] == ["core.rnn.bias_hh_l0"]
-
-
-def test_the_rate_is_constant_unless_asked():
-    """Without warm-up and with a final fraction of 1 every step has the peak rate."""
-    assert {learning_rate(step, 0.3, 0, 100, 1.0) for step in range(100)} == {0.3}
-
-
-def test_the_rate_rises_and_falls_linearly():
+def test_the_rate_is_constant_or_rises_and_falls_linearly():
     """Four steps up to the peak, then evenly down, so as to reach the fraction at the end of the last step."""
+    assert {learning_rate(step, 0.3, 0, 100, 1.0) for step in range(100)} == {0.3}
     rates = [learning_rate(step, 8.0, 4, 12, 0.5) for step in range(13)]
     assert rates == pytest.approx([2, 4, 6, 8, 8, 7.5, 7, 6.5, 6, 5.5, 5, 4.5, 4])
-
-
-# Learning
-
-
-def test_a_network_learns_constant_sequences():
-    """After one symbol all others are known: an RNN comes down to a loss of nearly nothing."""
-    network = make_network(NetworkConfig(model="rnn", hidden_size=16), 1)
-    optimizer = torch.optim.Adam(trained_parameters(network), lr=0.02)
-    symbols = torch.tensor([[0], [1]]).expand(2, 8)
-    losses = [train_on_batch(network, optimizer, symbols).loss.item() for _ in range(80)]
-    assert losses[0] > 0.4
-    assert losses[-1] < 0.01
 
 
 def test_a_short_run_beats_kt_and_not_the_exact_mixture():
@@ -310,10 +241,11 @@ def test_a_short_run_beats_kt_and_not_the_exact_mixture():
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = learning_rate(step, 0.01, 10, steps, 0.1)
         train_on_batch(network, optimizer, sample(source, 64, 32, generator).symbols)
-    predictors = {name: exact_predictor(name, source) for name in ("kt", "ptw")}
-    scores = score(
-        {"network": network_predictor(network), **predictors}, fixed_sequences(source, 1000, 32, 12345), 1000, CPU
-    )
+    predictors = {
+        "network": network_predictor(network),
+        **{name: exact_predictor(name, source) for name in ("kt", "ptw")},
+    }
+    scores = score(predictors, fixed_sequences(source, 1000, 32, 12345), 1000, CPU)
     above_kt, above_ptw = (estimate(scores["network"].totals - scores[name].totals) for name in ("kt", "ptw"))
     assert above_kt.mean < -0.7  # nats; seeds give -1.0
     assert above_ptw.mean > 3 * above_ptw.error
@@ -328,8 +260,7 @@ def run_module(name, *arguments):
 
 
 STEPS = 9
-TINY = ("--cpu", "--seq_length", 8, "--batch_size", 3, "--n_eval", 4, "--train_steps", STEPS)
-TINY += ("--log_every", 2, "--eval_every", 4)
+TINY = ("--cpu", "--seq_length", 8, "--batch_size", 3, "--n_eval", 4, "--train_steps", STEPS, "--log_every", 2)
 
 
 def tiny(*arguments):
@@ -347,8 +278,12 @@ def train(tmp_path):
         if stop_in is not None:
             steps[stop_in - 1] = mock.Mock(side_effect=KeyboardInterrupt)
         coming = iter(steps)
-        with mock.patch.object(nonstationary.training, "train_on_batch", lambda *given: next(coming)(*given)):
-            return run_module("train", *tiny("--dir_model", tmp_path, "--fn_out_model", f"{name}.tar", *arguments))
+        with (
+            mock.patch.object(nonstationary.training, "train_on_batch", lambda *given: next(coming)(*given)),
+            mock.patch.object(nonstationary.training, "provenance", dict),
+        ):
+            path = tmp_path / f"{name}.tar"
+            return run_module("train", *tiny("--dir_model", path.parent, "--fn_out_model", path.name, *arguments))
 
     return run
 
@@ -362,43 +297,52 @@ def finished(tmp_path_factory):
     return (folder / "net.tar").read_bytes()
 
 
+@pytest.fixture
+def net(tmp_path, finished):
+    """A finished run of two steps as net.tar."""
+    tmp_path.joinpath("net.tar").write_bytes(finished)
+    return tmp_path / "net.tar"
+
+
 def assert_same_run(folder, one, other):
     assert same_contents(*(torch.load(folder / f"{name}.tar", weights_only=True) for name in (one, other)))
     assert rows(folder / f"{one}.csv") == rows(folder / f"{other}.csv")
 
 
 RUNS = {
-    "lstm": (),
     "carried state": ("--carry_state", "--chunk_length", 3),
-    "random length": ("--random_length", "--model", "rnn", "--data_distribution", "lin"),
     "random length, carried state": ("--random_length", "--carry_state", "--model", "stack_lstm"),
     "dropout": ("--model", "transformer", "--pos_enc", "relative", "--dropout", 0.5),
-    "schedule": ("--warmup_steps", 3, "--final_lr_fraction", 0.1, "--before_mlp", "3,4", "--competitors", "kt,ptw"),
+    "schedule": ("--warmup_steps", 3, "--final_lr_fraction", 0.1, "--model", "rnn", "--data_distribution", "lin"),
 }
 
 
 @pytest.mark.parametrize("kind", RUNS)
 def test_interrupted_and_resumed_equals_uninterrupted(train, tmp_path, kind):
-    """Stopped in any step and started again, a run ends bit for bit as if never stopped, however often it saves."""
+    """Stopped in some step and started again, a run ends bit for bit as if never stopped.
+
+    Folder, name and the rate of saving may change, as they are no part of what is computed.
+    """
     assert train("whole", *RUNS[kind]).code == 0
-    for stop_in in (2, 5):  # nothing saved, and saved between two log lines
-        name = f"broken{stop_in}"
-        arguments = (name, *RUNS[kind], "--save_every", 3)
+    arguments = ("broken", *RUNS[kind], "--save_every", 3)
+    for stop_in, saved in ((2, 0), (5, 3)):  # nothing saved, then saved between two log lines
         stopped = train(*arguments, stop_in=stop_in)
         assert (stopped.code, stopped.err.count("\n")) == (130, 1)
-        saved = (stop_in - 1) // 3 * 3
         assert f"the same command goes on from step {saved}\n" in stopped.err
-        resumed = train(*arguments)
-        assert (resumed.code, resumed.err) == (0, "")
-        assert ("going on from step" in resumed.out) == (saved > 0)
-        assert_same_run(tmp_path, "whole", name)
+    (tmp_path / "moved").mkdir()
+    for ending in ("tar", "csv"):
+        (tmp_path / f"broken.{ending}").rename(tmp_path / "moved" / f"two.{ending}")
+    resumed = train("moved/two", *RUNS[kind], "--save_every", 1)
+    assert (resumed.code, resumed.err) == (0, "")
+    assert "going on from step 3" in resumed.out and "going on" not in stopped.out
+    assert_same_run(tmp_path, "whole", "moved/two")
 
 
 @pytest.mark.gpu
 @has_gpu
 @pytest.mark.parametrize("kind", ["random length, carried state", "carried state"])
-def test_on_a_gpu_a_run_goes_on_and_on_a_cpu_too(tmp_path, kind):
-    """In two sittings as in one but for rounding; and a CPU goes on from what a GPU trained."""
+def test_on_a_gpu_a_run_is_resumed_and_on_a_cpu_too(tmp_path, kind):
+    """In two sittings as in one but for rounding; and a CPU resumes what a GPU trained."""
 
     def run(name, n_steps, *device):
         arguments = [one for one in tiny(*RUNS[kind]) if one != "--cpu"]
@@ -412,47 +356,28 @@ def test_on_a_gpu_a_run_goes_on_and_on_a_cpu_too(tmp_path, kind):
     assert len(run("part", 12, "--cpu")) > len(run("whole", 8, "--gpu", 0))
 
 
-def test_a_longer_run_goes_on_from_a_finished_one(train, tmp_path):
-    """At a constant rate --train_steps may grow; the line of the last step, out of turn, leaves no trace."""
+def test_a_finished_run_is_left_alone_or_trained_longer(train, tmp_path):
+    """The same command changes nothing; --train_steps may grow, and the last line, out of turn, leaves no trace."""
     assert train("long", "--train_steps", 13).code == 0
     assert train("short").code == 0
     assert [row["step"] for row in rows(tmp_path / "short.csv")] == ["2", "4", "6", "8", "9"]
+    before = contents(tmp_path)
+    again = train("short")
+    assert (again.code, again.err) == (0, "") and f"is finished ({STEPS} steps)" in again.out
+    assert contents(tmp_path) == before
     assert train("short", "--train_steps", 13).code == 0
     assert_same_run(tmp_path, "long", "short")
 
 
-def test_a_falling_rate_fixes_the_number_of_steps(train, tmp_path):
-    """The rate of every step depends on --train_steps then, so that another number is another run."""
-    falling = ("net", "--final_lr_fraction", 0.5)
-    assert train(*falling).code == 0
-    before = contents(tmp_path)
-    assert_one_line(train(*falling, "--train_steps", 13), "train.py", "--train_steps 9 (now 13)")
-    assert contents(tmp_path) == before
-
-
-def test_a_finished_run_is_left_alone(train, tmp_path):
-    """The same command again says that there is nothing to do and changes nothing."""
-    assert train("net").code == 0
-    before = contents(tmp_path)
-    again = train("net")
-    assert (again.code, again.err) == (0, "")
-    assert f"is finished ({STEPS} steps)" in again.out
-    assert contents(tmp_path) == before
-
-
-def test_overwriting_starts_anew(train, tmp_path, finished):
+def test_overwriting_starts_anew(train, tmp_path, net):
     """Whatever is there; stopped in its first step it leaves the new run's beginning."""
     assert train("whole").code == 0
-    tmp_path.joinpath("net.tar").write_bytes(finished)
     stopped = train("net", "--overwrite", stop_in=2)
     assert stopped.code == 130 and "the same command without --overwrite goes on from step 0\n" in stopped.err
-    assert load_network(tmp_path / "net.tar", CPU).step == 0
-    assert train("net").code == 0
+    assert load_network(net, CPU).step == 0
+    outcome = train("net", "--overwrite")
+    assert outcome.code == 0 and "going on" not in outcome.out
     assert_same_run(tmp_path, "whole", "net")
-    tmp_path.joinpath("net.tar").write_bytes(finished)
-    assert train("net", "--overwrite").code == 0
-    assert_same_run(tmp_path, "whole", "net")
-    assert "going on" not in train("net", "--overwrite").out
 
 
 def test_what_another_process_trains_is_left_alone(train, tmp_path, finished):
@@ -460,12 +385,11 @@ def test_what_another_process_trains_is_left_alone(train, tmp_path, finished):
     assert_left_alone_while_claimed(train, tmp_path / "net.tar", finished)
 
 
-def test_overwriting_loses_nothing_if_the_new_run_cannot_be_saved(train, tmp_path, finished):
+def test_overwriting_loses_nothing_if_the_new_run_cannot_be_saved(train, tmp_path, net):
     """The old network stays until the first file of the new run is there."""
-    tmp_path.joinpath("net.tar").write_bytes(finished)
     before = contents(tmp_path)
-    full = OSError(28, "No space left on device", str(tmp_path / "net.tar"))
-    with mock.patch("nonstationary.network_file.save_plain", side_effect=full):
+    full = OSError(28, "No space left on device", str(net))
+    with mock.patch("nonstationary.networks.save_plain", side_effect=full):
         assert_one_line(train("net", "--overwrite"), "train.py", "net.tar: No space left")
     assert contents(tmp_path) == before
 
@@ -489,64 +413,58 @@ def test_a_signal_waits_for_the_end_of_the_step_and_saves(train, tmp_path, numbe
     assert_same_run(tmp_path, "whole", "net")
 
 
-def test_the_names_of_earlier_code_mean_the_same(train, tmp_path):
-    """--resume asks for what happens anyway; --device and --num_threads say where to compute."""
-    assert train("whole").code == 0
-    earlier = ("net", "--save_every", 3, "--resume")
-    with mock.patch(f"{__name__}.TINY", TINY[1:]):
-        assert train(*earlier, "--device", "cpu", "--num_threads", 1, stop_in=5).code == 130
-        assert "going on from step 3" in train(*earlier, "--device", "cpu").out
-    assert_same_run(tmp_path, "whole", "net")
-    assert_one_line(train("net", "--resume", "--overwrite"), "train.py", "--overwrite", "--resume")
-    assert_one_line(train("net", "--device", "cuda:0"), "train.py", "--device", "--cpu")
-
-
 @pytest.mark.parametrize(
     "argument",
     [
         *("--seed 2", "--model_init_seed 2", "--model rnn", "--hidden_size 5", "--after_mlp 3", "--carry_state"),
         *("--data_distribution lin", "--alpha 1.0", "--seq_length 9", "--random_length", "--batch_size 4", "--lr 0.5"),
         *("--warmup_steps 2", "--final_lr_fraction 0.5", "--clip_grad_norm 2", "--chunk_length 4"),
-        *("--n_eval 5", "--eval_seed 3", "--eval_every 3", "--log_every 3", "--competitors kt"),
+        *("--n_eval 5", "--log_every 3", "--competitors kt", "--eval_seq_length 9"),
     ],
 )
-def test_other_arguments_do_not_go_on_from_a_network(train, tmp_path, finished, argument):
+def test_other_arguments_do_not_resume_a_network(train, tmp_path, net, argument):
     """Whatever changes the result or the curve must be as it was; the message names the flag."""
-    tmp_path.joinpath("net.tar").write_bytes(finished)
     before = contents(tmp_path)
     flag = argument.split()[0]
-    assert_one_line(train("net", *argument.split()), "train.py", "net.tar was trained with", f"{flag} ", "--overwrite")
+    outcome = train("net", *argument.split())
+    assert_one_line(outcome, "train.py", "net.tar was trained with", f"{flag} ", "--overwrite")
     assert contents(tmp_path) == before
 
 
-def test_fewer_steps_than_there_were_are_an_error(train, tmp_path, finished):
-    """A network of two steps does not become one of one step."""
-    tmp_path.joinpath("net.tar").write_bytes(finished)
+def test_the_number_of_steps_grows_only(train, tmp_path, net):
+    """A network of two steps does not become one of one; with a falling rate every step depends on their number."""
     assert_one_line(train("net", "--train_steps", 1), "train.py", "2 steps", "--train_steps 1")
+    falling = ("other", "--final_lr_fraction", 0.5)
+    assert train(*falling).code == 0
+    before = contents(tmp_path)
+    assert_one_line(train(*falling, "--train_steps", 13), "train.py", "--train_steps 9 (now 13)")
+    assert contents(tmp_path) == before
+
+
+def with_arguments(path, **changes):
+    saved = torch.load(path, weights_only=True)
+    saved["arguments"] |= changes
+    torch.save(saved, path)
+
+
+def test_a_network_of_an_earlier_version_is_resumed_unless_it_used_an_option_that_is_gone(train, net):
+    """Its file names options that there are no more; only their defaults are what happens now."""
+    with_arguments(net, eval_every=250, eval_seed=12345)
+    outcome = train("net", "--train_steps", 3)
+    assert outcome.code == 0 and "going on from step 2" in outcome.out
+    with_arguments(net, eval_every=4, eval_seed=3)
+    said = "was trained with --eval_every 4 (now 250), --eval_seed 3 (now 12345)"
+    assert_one_line(train("net", "--train_steps", 4), "train.py", said, "--overwrite")
 
 
 @pytest.mark.parametrize(
     "entry", ["optimizer_state", "random_states", "carried_state", "symbols", "loss_sum", "seconds"]
 )
-def test_a_network_without_what_going_on_takes_is_refused(train, tmp_path, finished, entry):
-    """A file that holds weights only, say, can be evaluated; going on from it is an error of one line."""
-    path = tmp_path / "net.tar"
-    path.write_bytes(finished)
-    saved = torch.load(path, weights_only=True)
-    torch.save({name: value for name, value in saved.items() if name != entry}, path)
-    assert_one_line(train("net"), "train.py", "net.tar")
-
-
-def test_the_place_of_a_run_may_change(train, tmp_path):
-    """Folder, name and the rate of saving are no part of what is computed."""
-    assert train("one", "--save_every", 5, stop_in=7).code == 130
-    (tmp_path / "moved").mkdir()
-    for kind in ("tar", "csv"):
-        (tmp_path / f"one.{kind}").rename(tmp_path / "moved" / f"two.{kind}")
-    moved = train("two", "--dir_model", tmp_path / "moved", "--save_every", 1)
-    assert moved.code == 0
-    assert "going on from step 5" in moved.out
-    assert rows(tmp_path / "moved" / "two.csv")[-1]["step"] == str(STEPS)
+def test_a_network_without_what_resuming_takes_is_refused(train, net, entry):
+    """A file that holds weights only, say, can be evaluated; resuming it is an error of one line."""
+    saved = torch.load(net, weights_only=True)
+    torch.save({name: value for name, value in saved.items() if name != entry}, net)
+    assert_one_line(train("net"), "train.py", "net.tar cannot be trained further")
 
 
 # What the script trains on and what it says
@@ -571,24 +489,19 @@ def spied(train):
 
 def test_random_lengths_are_powers_of_two(spied):
     """From 2 up to the longest that fits, each about as often; never 1, which has nothing to predict."""
-    outcome, steps = spied("--random_length", "--seq_length", 20, "--train_steps", 60)
+    outcome, steps = spied("--random_length", "--seq_length", 20, "--train_steps", 60, "--log_every", 60)
     assert outcome.code == 0
     lengths = [symbols.shape[1] for symbols, *_ in steps]
     assert set(lengths) == {2, 4, 8, 16}
     assert min(lengths.count(length) for length in (2, 4, 8, 16)) >= 5
 
 
-def test_batches_are_fresh(spied):
-    """Every step sees other sequences, all of --seq_length symbols."""
-    _, steps = spied("--batch_size", 20)
+@pytest.mark.parametrize("carried", [True, False])
+def test_batches_are_fresh_and_states_are_carried_only_if_asked(spied, carried):
+    """Every step sees other sequences of --seq_length symbols, from zeros or from the state in which the last ended."""
+    _, steps = spied("--batch_size", 20, *["--carry_state"] * carried)
     assert all(symbols.shape == (20, 8) for symbols, *_ in steps)
     assert len({tuple(symbols.flatten().tolist()) for symbols, *_ in steps}) == STEPS
-
-
-@pytest.mark.parametrize("carried", [True, False])
-def test_states_are_carried_only_if_asked(spied, carried):
-    """With --carry_state a step starts from the state in which the last ended, otherwise from zeros."""
-    _, steps = spied(*["--carry_state"] * carried)
     assert steps[0][1] is None
     for (*_, before), (_, state, *_) in itertools.pairwise(steps):
         if carried:
@@ -598,9 +511,8 @@ def test_states_are_carried_only_if_asked(spied, carried):
 
 
 def test_the_curve_says_what_happened(spied, tmp_path):
-    """Loss: mean since the line before; symbols predicted so far; the step's rate; regrets at evaluations only."""
-    schedule = ("--warmup_steps", 3, "--final_lr_fraction", 0.1, "--lr", 0.01)
-    outcome, steps = spied(*schedule)
+    """Loss: mean since the line before; symbols predicted so far; the step's rate; regrets."""
+    outcome, steps = spied("--warmup_steps", 3, "--final_lr_fraction", 0.1, "--lr", 0.01)
     assert outcome.out.count("\nstep ") == 5
     last = 0
     for row in rows(tmp_path / "net.csv"):
@@ -610,9 +522,7 @@ def test_the_curve_says_what_happened(spied, tmp_path):
         assert float(row["gradient_norm"]) == pytest.approx(steps[step - 1][3].gradient_norm.item())
         assert int(row["symbols"]) == step * 3 * 7
         assert float(row["lr"]) == steps[step - 1][2] == pytest.approx(learning_rate(step - 1, 0.01, 3, STEPS, 0.1))
-        assert (row["regret"] != "") == (step in (4, 8, STEPS))
-        if row["regret"]:
-            assert float(row["regret"]) - float(row["exact_regret"]) == pytest.approx(float(row["difference"]))
+        assert float(row["regret"]) - float(row["exact_regret"]) == pytest.approx(float(row["difference"]))
         last = step
 
 
@@ -639,9 +549,8 @@ def test_a_network_in_training_is_evaluated_on_what_one_asks_for(train, tmp_path
     assert "20 sequences of 12 symbols of random_uniform" in outcome.out
     here, saved = (torch.load(tmp_path / f"{name}.tar", weights_only=True) for name in ("here", "there"))
     assert same_contents(here["network_state"], saved["network_state"])
-    network = make_network(NetworkConfig(hidden_size=4), 1)
-    network.load_state_dict(saved["network_state"])
     source = Source("random_uniform", max_segment=4)
+    network = load_network(tmp_path / "there.tar", CPU).network
     predictors = {"network": network_predictor(network), "lin": exact_predictor("lin", source)}
     scores = score(predictors, fixed_sequences(source, 20, 12, 12345), 20, CPU)
     last, before = rows(tmp_path / "there.csv")[-1], rows(tmp_path / "here.csv")[-1]
@@ -661,45 +570,32 @@ def test_a_mixture_off_its_source_has_the_longest_segment_that_one_asks_for(trai
     assert usual["exact_regret"] != short["exact_regret"] and usual["regret"] == short["regret"]
     saved = torch.load(tmp_path / "short.tar", weights_only=True)
     assert saved["source"] == asdict(Source("ptw"))
-    outcome = train("other", "--competitors", "ptw", "--max_segment", 2)
-    assert outcome.code == 2 and "--max_segment" in outcome.err
 
 
 @pytest.mark.parametrize("source", SEGMENTS)
 def test_a_network_in_training_is_compared_with_the_own_mixture_of_what_it_is_evaluated_on(train, source):
     """Unless other predictors are asked for."""
-    own = OWN_MIXTURE[source]
-    outcome = train("net", "--data_distribution", source, "--train_steps", 1)
-    assert f"of {source}, in bits: {own} " in outcome.out
-    outcome = train("other", "--eval_data_distribution", source, "--train_steps", 1)
-    assert f"of {source}, in bits: {own} " in outcome.out
-
-
-@pytest.mark.parametrize("name", WHOLE)
-def test_chunks_of_a_transformer_are_sequences_of_their_own(name):
-    """Nothing passes from chunk to chunk; each predicts its own symbols and the first of the next, all alike."""
-    network, symbols = shaken(WHOLE[name]), drawn(length=12)
-    logits = torch.cat([network(part)[0] for part in symbols.split(5, dim=1)], dim=1)
-    loss = functional.cross_entropy(logits[:, :-1].transpose(1, 2), symbols[:, 1:])
-    expected = expected_gradients(loss, network)
-    found_loss, _ = sequence_loss(network, symbols, None, 5)
-    torch.testing.assert_close(found_loss, loss.detach())
-    for found, wanted in zip(gradients(network), expected, strict=True):
-        torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-5)
+    for number, option in enumerate(("--data_distribution", "--eval_data_distribution")):
+        outcome = train(f"net{number}", option, source, "--train_steps", 1)
+        assert f"of {source}, in bits: {OWN_MIXTURE[source]} " in outcome.out
 
 
 def test_first_weights_come_from_their_own_seed(train, tmp_path):
     """With a rate of next to nothing the file holds the first weights: --seed does not change them."""
+    expected = make_network(NetworkConfig(hidden_size=4), 5).state_dict()
     for seed in (1, 2):
         arguments = ("--lr", 1e-30, "--seed", seed, "--model_init_seed", 5, "--train_steps", 1)
         assert train(f"net{seed}", *arguments).code == 0
-    expected = make_network(NetworkConfig(hidden_size=4), 5).state_dict()
-    for seed in (1, 2):
         saved = torch.load(tmp_path / f"net{seed}.tar", weights_only=True)["network_state"]
         for name, weight in expected.items():
             torch.testing.assert_close(saved[name], weight)
 
 
-def test_a_diverged_run_ends_with_advice(train):
-    """A loss that is no number any more is an error that names --lr, not a result."""
-    assert_one_line(train("net", "--lr", 1e38, "--clip_grad_norm", 0, "--model", "rnn"), "train.py", "--lr")
+@pytest.mark.parametrize("arguments", ["--lr 1e38 --clip_grad_norm 0 --model rnn", "--lr 1e38 --save_every 1"])
+def test_a_run_that_diverges_ends_in_one_line_and_saves_nothing(train, tmp_path, arguments):
+    """Neither a checkpoint nor a row of the curve holds a number that is infinite or NaN."""
+    assert_one_line(train("net", *arguments.split()), "train.py", "smaller --lr")
+    text = "".join(path.read_text() for path in tmp_path.glob("net.csv"))
+    assert "nan" not in text and "inf" not in text
+    saved = load_network(tmp_path / "net.tar", CPU)  # of a step before
+    assert all(weight.isfinite().all() for weight in saved.network.state_dict().values())
