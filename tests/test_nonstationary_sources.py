@@ -62,9 +62,7 @@ def length_probability(source, k):
 def prior_over_switches(source, length):
     """The probability of every set of switches, by the steps that begin a segment."""
     prior = Counter()
-    if source.name == "static":
-        prior[()] = 1.0
-    elif source.name == "regular":
+    if source.name in ("static", "regular"):
         prior[tuple(range(source.shift_period, length, source.shift_period))] = 1.0
     elif source.name == "ptw":
         for switches, probability in ptw_prior(math.ceil(math.log2(length))).items():
@@ -119,60 +117,29 @@ def test_sequences_of_a_batch_switch_independently(name):
     assert_frequencies(8 * first + second, torch.outer(probabilities, probabilities).flatten())
 
 
-def mean_number_of_segments(source, length):
-    """Of a source whose segments' lengths are independent: the sum over steps of the probability to begin there."""
-    probability = [length_probability(source, k) for k in range(1, length)]
-    begins = [1.0]
-    while len(begins) < length:
-        begins.append(sum(p * q for p, q in zip(probability, reversed(begins), strict=False)))
-    return sum(begins)
-
-
 @pytest.mark.parametrize(
-    ("source", "length", "expected"),
+    ("source", "length", "expected", "single"),
     [
-        (Source("static"), 256, 1),
-        *((Source("ptw"), 2**depth, 1 + depth / 2) for depth in (5, 6, 7, 8, 9)),
-        (Source("lin"), 256, 18.045),
-        (Source("regular"), 256, 13),
-        (Source("random_uniform"), 256, mean_number_of_segments(Source("random_uniform"), 256)),
+        (Source("static"), 256, 1, 1),
+        *((Source("ptw"), 2**depth, 1 + depth / 2, 0.5) for depth in (5, 8)),
+        *(
+            (
+                Source("lin"),
+                n,
+                sum(math.comb(2 * k, k) / 4**k for k in range(n)),
+                math.comb(2 * n - 2, n - 1) / 4 ** (n - 1),
+            )
+            for n in (64, 256)
+        ),
+        (Source("regular"), 256, 13, 0),
     ],
     ids=str,
 )
-def test_mean_number_of_segments(source, length, expected):
-    """1 + D/2 for PTW of 2^D steps, the sum of C(2n, n) / 4^n for n < T for LIN."""
-    if source.name == "lin":
-        assert mean_number_of_segments(source, length) == pytest.approx(expected, abs=5e-4)
-        assert sum(math.comb(2 * n, n) / 4**n for n in range(length)) == pytest.approx(expected, abs=5e-4)
+def test_number_of_segments(source, length, expected, single):
+    """Its mean and the probability of one: 1 + D/2 and 1/2 for PTW of 2^D steps, central binomials for LIN."""
     segments = draw(source, 2000, length).segments
     assert_mean(segments[:, -1].double() + 1, expected)
-
-
-@pytest.mark.parametrize(
-    ("name", "length", "expected"),
-    [("ptw", 2, 0.5), ("ptw", 64, 0.5), ("lin", 64, math.comb(126, 63) / 4**63), ("lin", 256, 0.0353)],
-)
-def test_probability_of_a_single_segment(name, length, expected):
-    """1/2 for PTW, C(2(T-1), T-1) / 4^(T-1) for LIN."""
-    assert_mean((draw(Source(name), 4000, length).segments[:, -1] == 0).double(), expected)
-
-
-def test_lengths_are_uniform_and_independent():
-    """The first ten segments of `random_uniform` have 1 to 20 steps, every pair of lengths equally often."""
-    segments = draw(Source("random_uniform"), 4000, 201).segments
-    lengths = torch.stack([(segments == number).sum(1) for number in range(10)], dim=1)
-    assert (int(lengths.min()), int(lengths.max())) == (1, 20)
-    assert_frequencies(lengths.flatten() - 1, [1 / 20] * 20)
-    first, second = (lengths - 1).view(-1, 2).T
-    assert_frequencies(20 * first + second, [1 / 400] * 400)
-
-
-@pytest.mark.parametrize("longest", [1, 2, 7])
-def test_no_segment_is_longer_than_the_longest(longest):
-    """--max_segment holds for every segment of every sequence, the last one included."""
-    segments = draw(Source("random_uniform", max_segment=longest), 200, 50).segments
-    counts = torch.stack([row.bincount(minlength=51) for row in segments])
-    assert counts.max() == longest
+    assert_mean((segments[:, -1] == 0).double(), single)
 
 
 @given(st.integers(1, 10**6))
@@ -185,36 +152,22 @@ def test_the_depth_is_the_smallest_that_covers_the_length(length):
 
 
 @every_source
-@pytest.mark.parametrize(("length", "num_symbols"), [(1, 2), (2, 3), (13, 2), (45, 4)])
+@pytest.mark.parametrize(("length", "num_symbols"), [(1, 2), (13, 3), (45, 4)])
 def test_parameters_change_with_the_segments_alone(name, length, num_symbols):
-    """Segments count from 0 by ones; within one the parameters stay as they are, in the next they are others."""
+    """Segments count from 0 by ones; within one the parameters stay as they are, and no two share their parameters."""
     symbols, parameters, segments = draw(Source(name, num_symbols=num_symbols), 300, length)
     assert symbols.shape == segments.shape == (300, length)
     assert symbols.dtype == segments.dtype == torch.int64
     assert parameters.shape == (300, length, num_symbols)
-    assert parameters.dtype == torch.float64
+    assert parameters.dtype == torch.float64 and parameters.min() >= 0
+    torch.testing.assert_close(parameters.sum(2), torch.ones(300, length, dtype=torch.float64))
     assert (segments[:, 0] == 0).all()
     assert set(segments.diff(dim=1).unique().tolist()) <= {0, 1}
     changes = (parameters.diff(dim=1) != 0).any(2)
     torch.testing.assert_close(changes, segments.diff(dim=1) == 1)
     assert name == "static" or length < 45 or changes.any()
-
-
-@every_source
-def test_no_two_segments_share_their_parameters(name):
-    """Neither of one sequence nor of two: as many different parameters as there are segments in the batch."""
-    _, parameters, segments = draw(Source(name), 200, 45)
-    assert len(parameters[..., 0].unique()) == segments[:, -1].sum() + 200
-
-
-@every_source
-@pytest.mark.parametrize("num_symbols", [2, 3, 6])
-def test_every_symbol_of_the_alphabet_occurs(name, num_symbols):
-    """Symbols are 0 to K-1, and their true probabilities sum to 1."""
-    symbols, parameters, _ = draw(Source(name, num_symbols=num_symbols), 100, 40)
-    assert symbols.unique().tolist() == list(range(num_symbols))
-    assert parameters.min() >= 0
-    torch.testing.assert_close(parameters.sum(2), torch.ones(100, 40, dtype=torch.float64))
+    assert len(parameters[..., 0].unique()) == segments[:, -1].sum() + 300
+    assert length == 1 or symbols.unique().tolist() == list(range(num_symbols))
 
 
 def first_two_parameters(source, n, seed=0):
@@ -242,7 +195,7 @@ def test_parameters_come_from_the_dirichlet_prior(num_symbols, alpha, distributi
         assert_frequencies(10 * first + second, [1 / 100] * 100)
 
 
-@pytest.mark.parametrize(("num_symbols", "alpha"), [(2, 0.5), (2, 3.0), (3, 0.5), (4, 0.1), (3, 20.0)])
+@pytest.mark.parametrize(("num_symbols", "alpha"), [(2, 0.01), (2, 3.0), (4, 0.1), (3, 20.0)])
 def test_alpha_sets_the_spread_of_the_parameters(num_symbols, alpha):
     """Mean 1/K and variance (K-1) / (K^2 (K alpha + 1)), of any alphabet."""
     first, _ = first_two_parameters(Source("regular", alpha, num_symbols), 10000)
@@ -253,7 +206,7 @@ def test_alpha_sets_the_spread_of_the_parameters(num_symbols, alpha):
 
 
 @every_source
-@pytest.mark.parametrize("alpha", [1e-3, 1e-2, 1e3, 1e9])
+@pytest.mark.parametrize("alpha", [1e-3, 1e9])
 def test_extreme_priors_give_probabilities(name, alpha):
     """No NaN, however near to 0 or 1 the probabilities are, or to each other."""
     symbols, parameters, _ = draw(Source(name, alpha, 3), 200, 30)
@@ -261,13 +214,6 @@ def test_extreme_priors_give_probabilities(name, alpha):
     torch.testing.assert_close(parameters.sum(2), torch.ones(200, 30, dtype=torch.float64))
     assert set(symbols.unique().tolist()) <= {0, 1, 2}
     assert alpha < 1 or (parameters - 1 / 3).abs().max() < 0.1
-
-
-@pytest.mark.parametrize("alpha", [0.01, 0.005])
-def test_a_small_alpha_leaves_little_chance(alpha):
-    """The density of Beta(a, a) is nearly a/2 / (p (1-p)), so it has about a log 99 between 1% and 99%."""
-    chance = draw(Source("static", alpha), 20000, 1).parameters[:, 0, 0]
-    assert_mean(((chance > 0.01) & (chance < 0.99)).double(), alpha * math.log(99))
 
 
 # Symbols
@@ -303,42 +249,27 @@ def test_strings_come_as_often_as_the_exact_mixture_says(source_name, predictor,
 
 
 @every_source
-def test_one_seed_gives_one_batch(name):
-    """The same from the same seed, another from another seed, and another from the same generator when asked again."""
+def test_one_seed_gives_one_batch_and_no_other_chance_is_touched(name):
+    """The same from the same seed, another from another seed or from the same generator when asked again."""
     source, generator = Source(name), torch.Generator().manual_seed(3)
     first, next_one = sample(source, 50, 33, generator), sample(source, 50, 33, generator)
-    for part, again in zip(first, draw(source, 50, 33, seed=3), strict=True):
-        assert part.equal(again)
+    torch.manual_seed(12345)
+    before, numpy_before, python_before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
+    again = draw(source, 50, 33, seed=3)
+    assert torch.get_rng_state().equal(before)
+    np.testing.assert_array_equal(np.random.get_state()[1], numpy_before)
+    assert random.getstate() == python_before
+    assert all(part.equal(same) for part, same in zip(first, again, strict=True))
     for other in (next_one, draw(source, 50, 33, seed=4)):
         assert not first.symbols.equal(other.symbols)
         assert not first.parameters.equal(other.parameters)
         assert first.segments.equal(other.segments) == (name in ("static", "regular"))
 
 
-@every_source
-def test_global_random_states_are_neither_read_nor_changed(name):
-    """The generator handed in is the only source of chance."""
-    expected = draw(Source(name), 20, 33)
-    torch.manual_seed(12345)
-    before, numpy_before, python_before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
-    again = draw(Source(name), 20, 33)
-    assert all(part.equal(other) for part, other in zip(expected, again, strict=True))
-    assert torch.get_rng_state().equal(before)
-    np.testing.assert_array_equal(np.random.get_state()[1], numpy_before)
-    assert random.getstate() == python_before
-
-
-# Sequences
-
-
-def test_rows_are_taken_from_all_parts():
+def test_rows_and_moves_take_all_parts():
     """Symbols, parameters and segments of the same sequences; the last slice may be short."""
     sequences = draw(Source("ptw"), 5, 9)
     for part, taken in zip(sequences, sequences.rows(1, 3), strict=True):
         assert taken.equal(part[1:3])
     assert [len(part) for part in sequences.rows(3, 8)] == [2, 2, 2]
-
-
-def test_a_move_takes_all_parts():
-    sequences = draw(Source("ptw"), 5, 9).to(torch.device("meta"))
-    assert [part.device.type for part in sequences] == ["meta"] * 3
+    assert [part.device.type for part in sequences.to(torch.device("meta"))] == ["meta"] * 3
