@@ -1,9 +1,9 @@
-"""Compare a trained network with the exact predictors on sequences that are drawn once and for all.
+"""Compare a trained network with the exact predictors on a fixed set of sequences.
 
     python -m nonstationary.evaluate --fn_in_model net_lstm_ptw.tar --data_distribution lin
 
-prints each predictor's cumulative regret with its standard error, and its difference, sequence by sequence, from the
-source's own exact mixture. It writes the same as JSON, with the mean regret of each step and one example sequence.
+prints each predictor's cumulative regret and its difference, sequence by sequence, from the source's own exact mixture,
+both with standard errors. It writes the same as JSON, with the mean regret of each step and one example sequence.
 Without a network: --bayes_only.
 """
 
@@ -53,7 +53,7 @@ from nonstationary.regret import (
     network_predictor,
     score,
 )
-from nonstationary.result_files import FOLDER, OF_DEPTH, SETTINGS, identity, read_results, steps_of
+from nonstationary.result_files import FOLDER, OF_DEPTH, SETTINGS, identity, read_results, unfinished
 from nonstationary.sources import Sequences, Source, ptw_depth
 
 DIGITS = 6  # of the numbers of single steps in the result file: decimals of regrets, significant ones of predictions
@@ -67,7 +67,7 @@ def parse_arguments() -> argparse.Namespace:
     which.add_argument("--fn_in_model", type=checkpoint_name, metavar="NAME.tar", help="the network's checkpoint")
     which.add_argument("--bayes_only", action="store_true", help="compare the exact predictors alone")
     add_model_folder(group)
-    help_text = "symbols that the network reads at a time (default: all); a state is passed on, a transformer has none"
+    help_text = "symbols that the network reads at a time (default: all); recurrent networks pass their state on"
     group.add_argument("--chunk_length", type=positive_int, metavar="N", help=help_text)
     add_source_options(parser, None)
     add_evaluation_set(parser, n_eval=10000)
@@ -84,7 +84,7 @@ def parse_arguments() -> argparse.Namespace:
     where.add_argument("--results_dir", type=folder_path, metavar="DIR", help=help_text)
     help_text = "the result file itself, whatever its folder and name"
     where.add_argument("--fn_out_results", type=json_path, metavar="PATH.json", help=help_text)
-    add("--overwrite", action="store_true", help="replace results of something else under that name")
+    add("--overwrite", action="store_true", help="replace different results under that name")
     add_device_options(parser)
     args = parser.parse_args()
     if args.bayes_only and args.chunk_length is not None:
@@ -166,10 +166,10 @@ def find_predictors(
 
 
 def check_same_settings(path: Path, settings: dict[str, Any], predictors: dict[str, Predictor]) -> None:
-    """Keep results from being replaced by those of something else.
+    """Keep results from being replaced by different ones.
 
     Raises:
-        UserError: if the file is there and is not of the same evaluation of the same predictors.
+        UserError: if the file exists and holds a different evaluation or different predictors.
     """
     if not path.exists():
         return
@@ -188,7 +188,7 @@ def check_same_settings(path: Path, settings: dict[str, Any], predictors: dict[s
 def evaluate(
     settings: dict[str, Any], predictors: dict[str, Predictor], batch_size: int, device: torch.device
 ) -> dict[str, Any]:
-    """Score everybody on the same sequences; gives the contents of the result file."""
+    """Score all predictors on the same sequences; gives the contents of the result file."""
     started = time.monotonic()
     reference = settings["reference"]
     sequences = fixed_sequences(
@@ -229,9 +229,9 @@ def rows_of(scores: dict[str, Scores], reference: str, unit: float) -> list[dict
 
 
 def example_of(sequences: Sequences, predictors: dict[str, Predictor], device: torch.device) -> dict[str, Any]:
-    """Write a sequence down with everybody's predictions of its symbols from the second on.
+    """Give one sequence with all predictions of its symbols from the second on.
 
-    It is the first with three segments or more, or the first of all.
+    It is the first sequence with three or more segments, else the very first.
     """
     number = int((sequences.segments[:, -1] >= 2).int().argmax())
     first = sequences.rows(number, number + 1).to(device)
@@ -281,10 +281,8 @@ def main() -> None:
     report = evaluate(settings, predictors, args.batch_size, device)
     save_json(path, report)
     print(show(report))
-    if report["network"] is not None:
-        step, wanted = steps_of(report)
-        if step < wanted:
-            print(f"UNFINISHED: this network has been trained for {step} of {wanted} steps")
+    if unfinished(report):
+        print(f"UNFINISHED: the training of this network is at {unfinished(report)}")
     print(f"written to {path}")
 
 

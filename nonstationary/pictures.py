@@ -1,4 +1,4 @@
-"""Draw evaluation results: one sequence, regret by source and predictor, regret over time; and the sources themselves.
+"""Draw evaluation results: one sequence, regret by source and predictor, regret over time; and the sources.
 
 The colours are those of Okabe and Ito, which the colour-blind tell apart.
 """

@@ -24,7 +24,7 @@ def parse_arguments() -> argparse.Namespace:
     add("results", type=Path, nargs="*", metavar="RESULT.json", help="files written by evaluate.py; partitions: none")
     help_text = f"the picture's file (default: {RESULTS}/figures/<what>_<first result>.png)"
     add("--fn_out_plot", type=png_path, metavar="PATH.png", help=help_text)
-    add("--overwrite", action="store_true", help="replace another picture of that name")
+    add("--overwrite", action="store_true", help="replace a different picture of that name")
     add("--seq_length", type=positive_int, default=256, metavar="T", help="partitions: steps of a sequence")
     add("--seed", type=natural_int, default=1, help="partitions: of the sequences")
     args = parser.parse_args()

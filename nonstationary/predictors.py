@@ -29,11 +29,11 @@ OWN_MIXTURE = {
 """The exact Bayes mixture of each source. Of `regular` it is the oracle, since its switches are known beforehand."""
 
 USUAL = ("kt", "kt_oracle", "ptw", "lin")
-"""What sequences of every source are evaluated with."""
+"""The predictors of every evaluation."""
 
 
 def usual_predictors(source: Source) -> tuple[str, ...]:
-    """Name the usual predictors and the source's own mixture, if that is not one of them."""
+    """Name the usual predictors and the source's own mixture."""
     return tuple(dict.fromkeys([*USUAL, OWN_MIXTURE[source.name]]))
 
 
@@ -51,7 +51,7 @@ def kt(symbols: Tensor, num_symbols: int = 2, alpha: float = 0.5) -> Tensor:
 def kt_oracle(symbols: Tensor, segments: Tensor, num_symbols: int = 2, alpha: float = 0.5) -> Tensor:
     """Predict (B, T) symbols by KT that starts anew at each true switch.
 
-    A bound that nothing which has to find the switches can reach. Where they are known beforehand it is the optimum.
+    Nothing that has to find the switches can reach it; where they are known beforehand, it is the optimum.
     """
     counts = _counts_before(symbols, num_symbols)
     is_first = segments != functional.pad(segments[:, :-1], (1, 0), value=-1)
@@ -119,7 +119,7 @@ def renewal(symbols: Tensor, ends: Tensor, num_symbols: int, alpha: float) -> Te
     Args:
         symbols: (B, T) int64.
         ends: (L,) float64, the hazard: the probability that a segment that has lasted 1, 2, ..., L steps ends there;
-            it lasts no longer than L, or L is at least T.
+            no segment is longer than L, or L is at least T.
         num_symbols: K.
         alpha: of the Dirichlet prior.
     """

@@ -57,7 +57,7 @@ class Scores(NamedTuple):
 
 
 def exact_predictor(name: str, source: Source, depth: int | None = None) -> Predictor:
-    """Wrap an exact predictor; its prior is the source's."""
+    """Wrap an exact predictor with the source's prior."""
     return lambda sequences: predict(name, sequences, source, depth)[:, 1:]
 
 

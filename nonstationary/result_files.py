@@ -24,19 +24,24 @@ LOGS = (
     *("log_every", "eval_every", "n_eval", "eval_seed", "competitors"),
     *("eval_data_distribution", "eval_seq_length", "eval_chunk_length"),
 )
-"""Arguments of the training command that say what to print, and change no network."""
+"""Arguments of the training command that change no network."""
 OF_DEPTH = " of depth "
 
-FIELDS: dict[str, Any] = {  # what a result file must hold, and of which type; of a network, if there is one
-    "network": dict | None,
-    **dict.fromkeys(("source", "example.predictions"), dict),
-    **dict.fromkeys(("unit", "reference"), str),
-    **dict.fromkeys(("seq_length", "n_eval", "eval_seed", "ptw_depth"), int),
-    "chunk_length": int | None,
-    **dict.fromkeys(("predictors", "example.symbols", "example.segments", "example.parameters"), list),
-    **dict.fromkeys(("network.file", "network.config.model", "network.config.pos_enc", "network.trained_on.name"), str),
-    **dict.fromkeys(("network.step", "network.arguments.seq_length"), int),
-    "network.training_seconds": float | int | None,
+FIELDS: dict[Any, tuple[str, ...]] = {  # what a result file must hold, by type; of a network only if there is one
+    dict | None: ("network",),
+    dict: ("source", "example.predictions"),
+    list: ("predictors", "example.symbols", "example.segments", "example.parameters"),
+    str: (
+        "unit",
+        "reference",
+        "network.file",
+        "network.config.model",
+        "network.config.pos_enc",
+        "network.trained_on.name",
+    ),
+    int: ("seq_length", "n_eval", "eval_seed", "ptw_depth", "network.step", "network.arguments.seq_length"),
+    int | None: ("chunk_length",),
+    float | int | None: ("network.training_seconds",),
 }
 ROW = ("regret", "regret_error", "difference", "difference_error", "gap")
 
@@ -67,7 +72,7 @@ def read_results(paths: Sequence[Path]) -> list[Result]:
 
 def check(result: Any) -> None:
     """Raise an error that says what is wrong if this is not what evaluate.py writes."""
-    for name, kind in FIELDS.items():
+    for kind, name in ((kind, name) for kind, names in FIELDS.items() for name in names):
         if name.startswith("network.") and result["network"] is None:
             continue
         try:
@@ -115,8 +120,7 @@ def label(result: Result, predictor: str) -> str:
     kind = config["model"].replace("_", "-").upper()
     if config["model"] == "transformer":
         kind = "transformer" if config["pos_enc"] == "none" else f"transformer ({config['pos_enc']})"
-    step, wanted = steps_of(result)
-    return f"{kind}, trained on {source_label(trained_on)}" + (f", step {step} of {wanted}" if step < wanted else "")
+    return ", ".join(filter(None, [kind, f"trained on {source_label(trained_on)}", unfinished(result)]))
 
 
 def source_label(name: str) -> str:
@@ -135,10 +139,12 @@ def place(name: str) -> tuple[int, str]:
     return exact.index(kind) + 1 if kind in exact else 0, name
 
 
-def steps_of(result: Result) -> tuple[int, int]:
-    """Tell how many steps a result's network has been trained, and how many were wanted."""
-    step: int = result["network"]["step"]
-    return step, result["network"]["arguments"].get("train_steps", step)
+def unfinished(result: Result) -> str:
+    """Say how far the training of a result's network came, if not to its end; else an empty text."""
+    network = result["network"] or {"step": 0, "arguments": {}}
+    step = network["step"]
+    wanted = network["arguments"].get("train_steps", step)
+    return f"step {step} of {wanted}" if step < wanted else ""
 
 
 def identity(result: Result) -> dict[str, Any]:
@@ -149,11 +155,6 @@ def identity(result: Result) -> dict[str, Any]:
     left_out = (*LOGS, *USERS)  # settings of its own source are in "trained on"
     arguments = {name: value for name, value in network["arguments"].items() if name not in left_out}
     return {**arguments, **network["config"], "trained on": network["trained_on"], "step": network["step"]}
-
-
-def recipe(result: Result) -> dict[str, Any]:
-    """Collect all that determined a result's network but its seeds."""
-    return {name: value for name, value in identity(result).items() if name not in (*SEEDS, "step")}
 
 
 def key_of(contents: Any) -> str:
@@ -167,18 +168,19 @@ def setting(result: Result) -> dict[str, Any]:
 
 
 def name_networks(results: Sequence[Result]) -> None:
-    """Give each network its name in tables, result["name"]: the label, with what tells apart recipes that share it."""
-    recipes: dict[str, dict[str, dict[str, Any]]] = {}
-    networks = [one for one in results if one["network"] is not None]
-    for one in networks:
-        one["name"] = label(one, one["network"]["config"]["model"])
-        recipes.setdefault(one["name"], {})[key_of(recipe(one))] = recipe(one)
-    for one in networks:
-        alike = recipes[one["name"]].values()
-        differing = [
-            f"{name} {value}" for name, value in recipe(one).items() if any(other.get(name) != value for other in alike)
-        ]
-        one["name"] = ", ".join([one["name"], *differing])
+    """Give each network its name in tables, result["name"]: the label, with what tells apart recipes that share it.
+
+    A recipe is all that determined a network but its seeds.
+    """
+    groups: dict[str, list[tuple[Result, dict[str, Any]]]] = {}
+    for one in results:
+        if one["network"] is not None:
+            recipe = {name: value for name, value in identity(one).items() if name not in (*SEEDS, "step")}
+            groups.setdefault(label(one, one["network"]["config"]["model"]), []).append((one, recipe))
+    for shared, group in groups.items():
+        for one, recipe in group:
+            own = [f"{n} {v}" for n, v in recipe.items() if any(other.get(n) != v for _, other in group)]
+            one["name"] = ", ".join([shared, *own])
 
 
 def counted(results: Iterable[Result]) -> tuple[list[Result], list[str]]:
@@ -189,9 +191,8 @@ def counted(results: Iterable[Result]) -> tuple[list[Result], list[str]]:
     kept: dict[str, Result] = {}
     left_out = []
     for one in results:
-        step, wanted = (0, 0) if one["network"] is None else steps_of(one)
-        if step < wanted:
-            left_out.append(f"{one['path']}: its network is unfinished (step {step} of {wanted})")
+        if unfinished(one):
+            left_out.append(f"{one['path']}: its network is unfinished ({unfinished(one)})")
             continue
         names = sorted(row["predictor"] for row in one["predictors"])
         first = kept.setdefault(key_of([identity(one), one["source"]["name"], setting(one), names]), one)

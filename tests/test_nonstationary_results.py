@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from nonstationary.regret import NATS_IN, mean_segments, oracle_regret
-from nonstationary.result_files import counted, identity, label, pooled, source_name
+from nonstationary.result_files import identity, label
 from nonstationary.sources import Source
 
 OUT = Path("out_models/nonstationary")
@@ -182,24 +182,9 @@ def test_a_network_is_compared_with_the_mixture_on_its_own_ground(put, result, t
     one = result("ptw")
     put(one=one, off=result("lin"))
     lstm, kt, _, ptw, _ = (row["regret"] for row in one["predictors"])
-    (row,) = [
-        cells
-        for name, cells in table_of(told()[0], "Networks on the source they were trained on").items()
-        if "net" in name
-    ]
+    row = table_of(told()[0], "Networks on the source they were trained on")["`net_seed1.tar`"]
     assert row[:3] == ["1", "LSTM, trained on PTW", "16"]
     assert row[4].endswith(" above PTW") and row[5] == f"{100 * (kt - lstm) / (kt - ptw):.1f} %" and row[7] == "2"
-
-
-def test_networks_are_averaged_if_they_differ_in_their_seeds_alone(result):
-    """The error of two is over networks; exact predictors that saw the same sequences twice count once."""
-    results = [result("ptw", **seed(1)), result("ptw", **seed(2)), result("ptw", train_steps=9, step=9)]
-    results, left_out = counted(results)
-    means = pooled(results, source_name)["PTW"]
-    assert not left_out
-    regret = result("ptw")["predictors"][0]["regret"]
-    assert means["LSTM, trained on PTW, train_steps 2"] == pytest.approx((regret + 0.75, 0.25, 2))
-    assert means["LSTM, trained on PTW, train_steps 9"].n == means["PTW"].n == 1
 
 
 def test_what_a_network_was_held_against_makes_no_other_recipe(result):
@@ -268,7 +253,7 @@ def test_an_evaluation_says_that_its_network_is_unfinished(evaluated, tmp_path, 
         torch.save({**torch.load(evaluated / "net.tar"), "step": step}, tmp_path / "net.tar")
         given = "--fn_in_model", "net.tar", "--dir_model", tmp_path, "--competitors", "ptw", "--seq_length", 8
         code, out, _ = run("evaluate", *EVALUATE, *given, "--overwrite")
-        assert code == 0 and ("UNFINISHED: this network has been trained for 1 of 2 steps" in out) == (step == 1)
+        assert code == 0 and ("UNFINISHED: the training of this network is at step 1 of 2" in out) == (step == 1)
 
 
 def test_settings_that_differ_are_told_apart(put, result, run, told):
