@@ -1,6 +1,5 @@
 """Result files: what plots and the report make of them, which count as one, and what is refused."""
 
-import copy
 import json
 import runpy
 import sys
@@ -261,11 +260,9 @@ def test_settings_that_differ_are_told_apart(put, result, run, told):
     put(exact=result("exact_ptw"))
     given = (("--ptw_depth", 9), ("--eval_seed", 7), ("--num_symbols", 3), ("--units", "nats"))
     for number, more in enumerate(given):
-        exact = "--bayes_only", "--seq_length", 8, "--results_dir", OUT / "..", "--overwrite"
+        exact = "--bayes_only", "--seq_length", 8, "--fn_out_results", OUT / f"exact_{number}.json"
         assert run("evaluate", *EVALUATE, *exact, *more)[0] == 0
-        (OUT / "../exact_ptw_8.json").rename(OUT / f"exact_{number}.json")
-    chunked = result("ptw") | {"chunk_length": 4}
-    put(chunked=chunked)
+    put(chunked=result("ptw") | {"chunk_length": 4})
     text, out = told()
     rows = table_of(text, "Exact predictors")
     assert {"PTW", "PTW, PTW of depth 9", "PTW, evaluation seed 7", "PTW, num_symbols 3"} == {*rows} - {"source", "---"}
@@ -286,7 +283,7 @@ def test_a_report_of_nothing_is_refused(put, result, run):
 
 
 def changed(path, value):
-    """A result with another value at a path such as source.name; None takes the entry out."""
+    """What puts another value at a path in a result, such as source.name or predictors.0.regret."""
 
     def spoil(one):
         *parents, last = (int(part) if part.isdigit() else part for part in path.split("."))
@@ -331,7 +328,7 @@ DAMAGE = {  # what happens to a result, and what the message must say
 def test_damaged_results_end_in_one_line(put, result, run, evaluated, kind):
     """Neither report, plot nor evaluate shows a traceback, and all name the file; it stays as it is."""
     spoil, said = DAMAGE[kind]
-    put(one=spoil(copy.deepcopy(result("ptw"))))
+    put(one=spoil(result("ptw")))
     path = OUT / "one.json"
     before = path.read_bytes()
     given = "--fn_in_model", "net.tar", "--dir_model", evaluated, "--fn_out_results", path
