@@ -1,15 +1,16 @@
-"""Compare a trained network with the exact predictors on sequences that are drawn once and for all.
+"""Compare a trained network with the exact predictors on a fixed set of sequences.
 
     python -m nonstationary.evaluate --fn_in_model net_lstm_ptw.tar --data_distribution lin
 
-prints each predictor's cumulative regret with its standard error, and its difference, sequence by sequence, from the
-source's own exact mixture. It writes the same as JSON, with the mean regret of each step and one example sequence.
+prints each predictor's cumulative regret and its difference, sequence by sequence, from the source's own exact mixture,
+both with standard errors. It writes the same as JSON, with the mean regret of each step and one example sequence.
 Without a network: --bayes_only.
 """
 
 import argparse
+import json
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ from nonstationary.options import (
     source_of,
     two_or_more,
 )
-from nonstationary.predictors import USUAL, check_depth, own_mixture, usual_predictors
+from nonstationary.predictors import OWN_MIXTURE, PREDICTORS, USUAL, check_depth, usual_predictors
 from nonstationary.regret import (
     NATS_IN,
     Estimate,
@@ -51,7 +52,7 @@ from nonstationary.regret import (
     network_predictor,
     score,
 )
-from nonstationary.result_files import FOLDER, OF_DEPTH, SETTINGS, identity, is_network, read_results, steps_of
+from nonstationary.result_files import FOLDER, OF_DEPTH, SETTINGS, identity, read_results, unfinished
 from nonstationary.sources import Sequences, Source, ptw_depth
 
 DIGITS = 6  # of the numbers of single steps in the result file: decimals of regrets, significant ones of predictions
@@ -62,11 +63,10 @@ def parse_arguments() -> argparse.Namespace:
     parser = OneLineParser(__doc__)
     group = parser.add_argument_group("network")
     which = group.add_mutually_exclusive_group(required=True)
-    names = "--fn_in_model", "--fn_out_model"  # earlier code's is the second
-    which.add_argument(*names, type=checkpoint_name, metavar="NAME.tar", help="the network's checkpoint")
+    which.add_argument("--fn_in_model", type=checkpoint_name, metavar="NAME.tar", help="the network's checkpoint")
     which.add_argument("--bayes_only", action="store_true", help="compare the exact predictors alone")
     add_model_folder(group)
-    help_text = "symbols that the network reads at a time (default: all); a state is passed on, a transformer has none"
+    help_text = "symbols that the network reads at a time (default: all); recurrent networks pass their state on"
     group.add_argument("--chunk_length", type=positive_int, metavar="N", help=help_text)
     add_source_options(parser, None)
     add_evaluation_set(parser, n_eval=10000)
@@ -83,7 +83,7 @@ def parse_arguments() -> argparse.Namespace:
     where.add_argument("--results_dir", type=folder_path, metavar="DIR", help=help_text)
     help_text = "the result file itself, whatever its folder and name"
     where.add_argument("--fn_out_results", type=json_path, metavar="PATH.json", help=help_text)
-    add("--overwrite", action="store_true", help="replace results of something else under that name")
+    add("--overwrite", action="store_true", help="replace different results under that name")
     add_device_options(parser)
     args = parser.parse_args()
     if args.bayes_only and args.chunk_length is not None:
@@ -93,46 +93,119 @@ def parse_arguments() -> argparse.Namespace:
     return args
 
 
+def settings_of(args: argparse.Namespace, trained: TrainedNetwork | None) -> dict[str, Any]:
+    """Collect all that determines a result except its predictors, as it will stand in the file.
+
+    Raises:
+        UserError: if the network has another alphabet than the source, an option has nothing to do, or the sequences
+            are too long for PTW.
+    """
+    source = source_of(args, Source() if trained is None else trained.source, args.competitors or ())
+    if trained is not None and source.num_symbols != trained.config.num_symbols:
+        raise UserError(f"--num_symbols {source.num_symbols}: the network knows {trained.config.num_symbols} symbols")
+    length = args.seq_length or (256 if trained is None else trained.arguments["seq_length"])
+    depth = ptw_depth(length) if args.ptw_depth is None else args.ptw_depth
+    check_depth(depth, length)
+    settings = {
+        "source": asdict(source),
+        "seq_length": length,
+        "n_eval": args.n_eval,
+        "eval_seed": args.eval_seed,
+        "unit": args.units,
+        "reference": find_reference(source, args.competitors or usual_predictors(source), depth == ptw_depth(length)),
+        "ptw_depth": depth,
+        "chunk_length": args.chunk_length,
+        "network": None if trained is None else describe(trained, args.fn_in_model),
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(settings))  # JSON makes lists of tuples
+    return plain
+
+
+def find_reference(source: Source, names: Sequence[str], is_usual_depth: bool) -> str:
+    """Pick the predictor from which differences are taken: the source's own mixture, else the last one.
+
+    PTW of a depth that is not the usual one is no source's mixture; it is taken only if there is nothing else.
+    """
+    candidates = [name for name in names if name != "ptw" or is_usual_depth] or names
+    own = OWN_MIXTURE[source.name]
+    return own if own in candidates else candidates[-1]
+
+
+def describe(trained: TrainedNetwork, name: str) -> dict[str, Any]:
+    """Tell what a network is and how it came about."""
+    return {
+        "file": name,
+        "config": asdict(trained.config),
+        "trained_on": asdict(trained.source),
+        "step": trained.step,
+        "arguments": trained.arguments,
+        "training_seconds": trained.saved.get("seconds"),
+        "training_device": trained.saved.get("device"),
+        "training_provenance": trained.saved.get("provenance"),
+    }
+
+
 def find_predictors(
-    args: argparse.Namespace, source: Source, length: int, trained: TrainedNetwork | None
+    args: argparse.Namespace, settings: dict[str, Any], trained: TrainedNetwork | None
 ) -> dict[str, Predictor]:
     """Collect what is to be compared, by name.
 
     Raises:
-        UserError: if the sequences are too long for PTW, or the network cannot read them.
+        UserError: if the network cannot read the sequences.
     """
-    depth = depth_of(args, length)
-    check_depth(depth, length)
+    source, length = Source(**settings["source"]), settings["seq_length"]
     predictors: dict[str, Predictor] = {}
     if trained is not None:
         check_length(trained.config, length, "--seq_length")
         if args.chunk_length is not None and args.chunk_length < length:
             check_length(trained.config, args.chunk_length, "--chunk_length")
         predictors[trained.config.model] = network_predictor(trained.network, args.chunk_length)
-    return predictors | {name: exact_predictor(name, source, depth) for name in competitors_of(args, source)}
+    names = args.competitors or usual_predictors(source)
+    return predictors | {name: exact_predictor(name, source, settings["ptw_depth"]) for name in names}
 
 
-def competitors_of(args: argparse.Namespace, source: Source) -> tuple[str, ...]:
-    """Name the exact predictors of an evaluation."""
-    return args.competitors or usual_predictors(source)
+def check_same_settings(path: Path, settings: dict[str, Any], predictors: dict[str, Predictor]) -> None:
+    """Keep results from being replaced by different ones.
 
-
-def depth_of(args: argparse.Namespace, length: int) -> int:
-    """Tell the depth of PTW."""
-    depth: int | None = args.ptw_depth
-    return ptw_depth(length) if depth is None else depth
-
-
-def find_reference(source: Source, length: int, depth: int, names: tuple[str, ...]) -> str:
-    """Pick the predictor from which differences are taken: the source's own mixture, else the last one.
-
-    PTW of another depth than the source's is no mixture of its own; only if there is nothing else is it taken.
+    Raises:
+        UserError: if the file exists and holds a different evaluation or different predictors.
     """
-    own = own_mixture(source, length, depth)
-    if own in names:
-        return own
-    others = [name for name in names if name != "ptw" or depth == ptw_depth(length)]
-    return others[-1] if others else names[-1]
+    if not path.exists():
+        return
+    (earlier,) = read_results([path])
+    differing = [name for name in ("source", "reference", *SETTINGS) if earlier[name] != settings[name]]
+    differing += ["network"] * (identity(earlier) != identity(settings))
+    found = {row["predictor"] for row in earlier["predictors"]}
+    differing += ["choice of predictors"] * (found & PREDICTORS.keys() != predictors.keys() & PREDICTORS.keys())
+    if differing:
+        raise UserError(
+            f"{path} holds results with another {', '.join(differing)}; "
+            "name another --fn_out_results or --results_dir, or pass --overwrite"
+        )
+
+
+def evaluate(
+    settings: dict[str, Any], predictors: dict[str, Predictor], batch_size: int, device: torch.device
+) -> dict[str, Any]:
+    """Score all predictors on the same sequences; gives the contents of the result file."""
+    started = time.monotonic()
+    reference = settings["reference"]
+    sequences = fixed_sequences(
+        Source(**settings["source"]), settings["n_eval"], settings["seq_length"], settings["eval_seed"]
+    )
+    in_order = {name: predictors[name] for name in sorted(predictors, key=lambda name: name == reference)}
+    scored = score(in_order, sequences, batch_size, device)
+    for name, one in scored.items():
+        if not one.totals.isfinite().all():
+            raise UserError(f"some predictions of {name} are infinite or NaN; such a network has diverged in training")
+    return {
+        **settings,
+        "predictors": rows_of({name: scored[name] for name in predictors}, reference, NATS_IN[settings["unit"]]),
+        "example": example_of(sequences, predictors, device),
+        "seconds": round(time.monotonic() - started, 2),
+        "device": describe_device(device),
+        "provenance": provenance(),
+    }
 
 
 def rows_of(scores: dict[str, Scores], reference: str, unit: float) -> list[dict[str, Any]]:
@@ -155,9 +228,9 @@ def rows_of(scores: dict[str, Scores], reference: str, unit: float) -> list[dict
 
 
 def example_of(sequences: Sequences, predictors: dict[str, Predictor], device: torch.device) -> dict[str, Any]:
-    """Write a sequence down with everybody's predictions of its symbols from the second on.
+    """Give one sequence with all predictions of its symbols from the second on.
 
-    It is the first with three segments or more, or the first of all.
+    It is the first sequence with three or more segments, else the very first.
     """
     number = int((sequences.segments[:, -1] >= 2).int().argmax())
     first = sequences.rows(number, number + 1).to(device)
@@ -191,87 +264,6 @@ def show(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def settings_of(args: argparse.Namespace, trained: TrainedNetwork | None) -> dict[str, Any]:
-    """Collect all that determines a result.
-
-    Raises:
-        UserError: if the network has another alphabet than the source, or an option has nothing to do.
-    """
-    source = source_of(args, Source() if trained is None else trained.source, args.competitors or ())
-    if trained is not None and source.num_symbols != trained.config.num_symbols:
-        raise UserError(f"--num_symbols {source.num_symbols}: the network knows {trained.config.num_symbols} symbols")
-    length = args.seq_length or (256 if trained is None else trained.arguments["seq_length"])
-    depth = depth_of(args, length)
-    return {
-        "source": asdict(source),
-        "seq_length": length,
-        "n_eval": args.n_eval,
-        "eval_seed": args.eval_seed,
-        "unit": args.units,
-        "reference": find_reference(source, length, depth, competitors_of(args, source)),
-        "ptw_depth": depth,
-        "chunk_length": args.chunk_length,
-        "network": None if trained is None else describe(trained, args.fn_in_model),
-    }
-
-
-def evaluate(
-    args: argparse.Namespace, settings: dict[str, Any], trained: TrainedNetwork | None, device: torch.device
-) -> dict[str, Any]:
-    """Score everybody on the same sequences."""
-    started = time.monotonic()
-    source, length, reference = Source(**settings["source"]), settings["seq_length"], settings["reference"]
-    predictors = find_predictors(args, source, length, trained)
-    sequences = fixed_sequences(source, args.n_eval, length, args.eval_seed)
-    in_order = {name: predictors[name] for name in sorted(predictors, key=lambda name: name == reference)}
-    scored = score(in_order, sequences, args.batch_size, device)
-    for name, one in scored.items():
-        if not one.totals.isfinite().all():
-            raise UserError(f"the predictions of {name} are no numbers; a network like this has diverged in training")
-    return {
-        **settings,
-        "predictors": rows_of({name: scored[name] for name in predictors}, reference, NATS_IN[args.units]),
-        "example": example_of(sequences, predictors, device),
-        "seconds": round(time.monotonic() - started, 2),
-        "device": describe_device(device),
-        "provenance": provenance(),
-    }
-
-
-def describe(trained: TrainedNetwork, name: str) -> dict[str, Any]:
-    """Tell what a network is and how it came about."""
-    return {
-        "file": name,
-        "config": asdict(trained.config),
-        "trained_on": asdict(trained.source),
-        "step": trained.step,
-        "arguments": trained.arguments,
-        "training_seconds": trained.saved.get("seconds"),
-        "training_device": trained.saved.get("device"),
-        "training_provenance": trained.saved.get("provenance"),
-    }
-
-
-def check_same_settings(path: Path, settings: dict[str, Any], predictors: Iterable[str]) -> None:
-    """Keep results from being replaced by those of something else.
-
-    Raises:
-        UserError: if the file is there and is not of the same evaluation of the same predictors.
-    """
-    if not path.exists():
-        return
-    (earlier,) = read_results([path])
-    differing = [name for name in ("source", "unit", "reference", *SETTINGS) if earlier[name] != settings[name]]
-    differing += ["network"] * (identity(earlier) != identity(settings))
-    found = {row["predictor"] for row in earlier["predictors"] if not is_network(earlier, row["predictor"])}
-    differing += ["choice of predictors"] * (found != {*predictors})
-    if differing:
-        raise UserError(
-            f"{path} holds results with another {', '.join(differing)}; "
-            "name another --fn_out_results or --results_dir, or pass --overwrite"
-        )
-
-
 def main() -> None:
     """Evaluate, print, write."""
     args = parse_arguments()
@@ -282,15 +274,14 @@ def main() -> None:
     stem = "exact" if trained is None else Path(args.fn_in_model).stem
     name = f"{stem}_{settings['source']['name']}_{settings['seq_length']}.json"
     path = args.fn_out_results or (args.results_dir or args.dir_model / FOLDER) / name
+    predictors = find_predictors(args, settings, trained)
     if not args.overwrite:
-        check_same_settings(path, settings, competitors_of(args, Source(**settings["source"])))
-    report = evaluate(args, settings, trained, device)
+        check_same_settings(path, settings, predictors)
+    report = evaluate(settings, predictors, args.batch_size, device)
     save_json(path, report)
     print(show(report))
-    if report["network"] is not None:
-        step, wanted = steps_of(report)
-        if step < wanted:
-            print(f"UNFINISHED: this network has been trained for {step} of {wanted} steps")
+    if unfinished(report):
+        print(f"UNFINISHED: the training of this network is at {unfinished(report)}")
     print(f"written to {path}")
 
 

@@ -1,11 +1,9 @@
-"""Draw evaluation results: one sequence, regret by source and predictor, regret over time; and the sources themselves.
+"""Draw evaluation results: one sequence, regret by source and predictor, regret over time; and the sources.
 
 The colours are those of Okabe and Ito, which the colour-blind tell apart.
 """
 
-import itertools
-import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +13,11 @@ from matplotlib.figure import Figure
 
 from common.files import save_unless_other
 from common.pictures import png
-from nonstationary.result_files import exact_in_order, exact_kind, label, pooled, source_label
+from nonstationary.regret import NATS_IN, regret
+from nonstationary.result_files import OF_DEPTH, Result, label, place, pooled, source_label, source_name
 from nonstationary.sources import SEGMENTS, Source, sample
 
-STYLES = {
+STYLES = {  # colours and lines of the exact predictors
     "KT": ("#999999", ":"),
     "KT oracle": ("#000000", "--"),
     "PTW": ("#E69F00", "-"),
@@ -33,84 +32,79 @@ ROWS_DRAWN = 30  # sequences of a source in the picture of partitions
 DOTS_AN_INCH = 120
 
 
+def networks_of(names: Iterable[str]) -> list[str]:
+    """Pick the networks, each once."""
+    return [name for name in dict.fromkeys(names) if place(name)[0] == 0]
+
+
 def style(name: str, networks: Sequence[str]) -> dict[str, Any]:
     """Give a predictor its line."""
-    kind = exact_kind(name)
-    if kind is not None:
-        colour, line = STYLES[kind]
-        return {"color": colour, "linestyle": line, "label": name}
-    turn, number = divmod(networks.index(name), len(NETWORK_COLOURS))
-    return {"color": NETWORK_COLOURS[number], "linestyle": LINES[turn % len(LINES)], "label": name}
+    if name in networks:
+        turn, number = divmod(networks.index(name), len(NETWORK_COLOURS))
+        colour, line = NETWORK_COLOURS[number], LINES[turn % len(LINES)]
+    else:
+        colour, line = STYLES[name.partition(OF_DEPTH)[0]]
+    return {"color": colour, "linestyle": line, "label": name}
 
 
-def networks_of(names: Sequence[str]) -> list[str]:
-    """Pick the networks, each once."""
-    return [name for name in dict.fromkeys(names) if exact_kind(name) is None]
-
-
-def draw_sequence(result: dict[str, Any]) -> Figure:
+def draw_sequence(result: Result) -> Figure:
     """Draw the example of a result file: predictions, regret of each step, regret so far; dotted at each switch."""
     unit, example = result["unit"], result["example"]
-    steps = np.arange(1, len(example["symbols"]) + 1)
-    truth = np.array(example["parameters"])
+    truth, segments = torch.tensor(example["parameters"], dtype=torch.float64), np.array(example["segments"])
+    steps, last = np.arange(1, len(truth) + 1), truth.shape[1] - 1
     figure = Figure(figsize=(9, 8), layout="constrained")
-    top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=(1.4, 1, 1))
-    last = truth.shape[1] - 1
+    top, middle, bottom = axes = figure.subplots(3, 1, sharex=True, height_ratios=(1.4, 1, 1))
     top.plot(steps, np.array(example["symbols"]) == last, "|", color="#777777", markersize=5, label="symbols")
     top.step(steps, truth[:, last], where="mid", color=TRUTH, linewidth=3, label="true probability")
     names = {name: label(result, name) for name in example["predictions"]}
-    networks = networks_of(list(names.values()))
+    networks = networks_of(names.values())
+    without_kt = len(names) > 1 and "kt" in names  # its curve leaves the picture
     for name, shown in names.items():
-        if shown == "KT" and len(names) > 1:
-            continue  # its curve leaves the picture
-        predicted = np.array(example["predictions"][name])
+        if name == "kt" and without_kt:
+            continue
+        predicted = torch.tensor(example["predictions"][name], dtype=torch.float64)
+        by_step = regret(truth[None, 1:], predicted[None].log())[0] / NATS_IN[unit]
         line = style(shown, networks)
         top.plot(steps[1:], predicted[:, last], linewidth=1.3, **line)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            terms = np.where(truth[1:] > 0, truth[1:] * np.log(truth[1:] / predicted), 0)
-        regret = terms.sum(1) / (math.log(2) if unit == "bits" else 1)
-        middle.plot(steps[1:], regret, linewidth=1.0, **line)
-        bottom.plot(steps[1:], regret.cumsum(), linewidth=1.5, **line)
-    switches = [step for step, (a, b) in enumerate(itertools.pairwise(example["segments"]), 2) if a != b]
-    for ax in (top, middle, bottom):
-        for switch in switches:
+        middle.plot(steps[1:], by_step, linewidth=1.0, **line)
+        bottom.plot(steps[1:], by_step.cumsum(0), linewidth=1.5, **line)
+    for ax in axes:
+        for switch in steps[1:][np.diff(segments) != 0]:
             ax.axvline(switch - 0.5, color="black", linestyle=":", linewidth=0.8, label="switch")
     top.set_ylabel(f"probability of symbol {last}")
     middle.set_ylabel(f"regret of the step, {unit}")
     bottom.set_ylabel(f"regret so far, {unit}")
     bottom.set_xlabel("step")
-    left_out = ", KT left out" if len(names) > 1 and "KT" in names.values() else ""
-    figure.suptitle(f"One sequence of the source {source_label(result['source']['name'])}{left_out}", fontsize=11)
-    named = dict(zip(*reversed(top.get_legend_handles_labels()), strict=True))  # each once
-    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=4, frameon=False)
+    left_out = ", KT left out" if without_kt else ""
+    figure.suptitle(f"One sequence of the source {source_name(result)}{left_out}", fontsize=11)
+    add_legend(figure, [top], ncols=4)
     return figure
 
 
-def draw_bars(results: Sequence[dict[str, Any]], among: Sequence[dict[str, Any]] = ()) -> Figure:
-    """Draw cumulative regrets by source and predictor; networks that differ in their seeds alone share a bar.
+def add_legend(figure: Figure, axes: Iterable[Any], **style: Any) -> None:
+    """Name everything drawn, each name once."""
+    named: dict[str, Any] = {}
+    for ax in axes:
+        named |= {text: handle for handle, text in zip(*ax.get_legend_handles_labels(), strict=True)}
+    figure.legend(named.values(), named.keys(), loc="outside lower center", frameon=False, **style)
 
-    Names tell networks apart from those in further results, `among`, too.
 
-    Raises:
-        UserError: if the results cannot stand side by side.
-    """
-    sources = list(dict.fromkeys(one["source"]["name"] for one in results))
-    by_source = pooled(results, among)
-    heights = [by_source[name] for name in sources]
-    every = {name for found in heights for name in found}
-    networks = sorted(networks_of(list(every)))
-    names = [*networks, *exact_in_order(every)]
+def draw_bars(results: Sequence[Result]) -> Figure:
+    """Draw cumulative regrets by source and predictor; networks that differ in their seeds alone share a bar."""
+    means = pooled(results, source_name)
+    names = sorted({name for found in means.values() for name in found}, key=place)
+    networks = networks_of(names)
     width = 0.84 / len(names)
-    figure = Figure(figsize=(2.2 + 0.28 * len(names) * len(sources), 4.8), layout="constrained")
+    figure = Figure(figsize=(2.2 + 0.28 * len(names) * len(means), 4.8), layout="constrained")
     ax = figure.subplots()
     for number, name in enumerate(names):
-        there = [index for index, found in enumerate(heights) if name in found]
+        there = {index: found[name] for index, found in enumerate(means.values()) if name in found}
         places = [index + (number - (len(names) - 1) / 2) * width for index in there]
-        means, errors = ([heights[index][name][part] for index in there] for part in (0, 1))
+        heights, errors = ([mean[part] for mean in there.values()] for part in (0, 1))
         colour = style(name, networks)["color"]
         hatch = HATCHES[networks.index(name) // len(NETWORK_COLOURS) % len(HATCHES)] if name in networks else "///"
-        ax.bar(places, means, width, yerr=errors, color=colour, edgecolor="white", hatch=hatch, label=name)
-    ax.set_xticks(range(len(sources)), [source_label(name) for name in sources])
+        ax.bar(places, heights, width, yerr=errors, color=colour, edgecolor="white", hatch=hatch, label=name)
+    ax.set_xticks(range(len(means)), list(means))
     ax.set_xlabel("source of the test sequences")
     ax.set_ylabel(f"cumulative regret, {results[0]['unit']}")
     figure.suptitle(f"{results[0]['seq_length']} symbols\nexact predictors hatched", fontsize=10)
@@ -118,26 +112,24 @@ def draw_bars(results: Sequence[dict[str, Any]], among: Sequence[dict[str, Any]]
     return figure
 
 
-def draw_curves(results: Sequence[dict[str, Any]]) -> Figure:
+def draw_curves(results: Sequence[Result]) -> Figure:
     """Draw the mean regret so far over time, one panel a result file."""
     figure = Figure(figsize=(5.2 * len(results), 4.6), layout="constrained")
     axes = figure.subplots(1, len(results), squeeze=False)[0]
     named = [[label(one, row["predictor"]) for row in one["predictors"]] for one in results]
-    networks = networks_of([name for names in named for name in names])
+    networks = networks_of(name for names in named for name in names)
     for ax, one, names in zip(axes, results, named, strict=True):
+        totals = {}
         for row, name in zip(one["predictors"], names, strict=True):
             so_far = np.cumsum(row["regret_by_step"])
             ax.plot(np.arange(2, len(so_far) + 2), so_far, linewidth=1.6, **style(name, networks))
-        totals = {name: sum(row["regret_by_step"]) for row, name in zip(one["predictors"], names, strict=True)}
+            totals[name] = so_far[-1]
         highest = max((total for name, total in totals.items() if name != "KT"), default=max(totals.values()))
         ax.set_ylim(0, 1.15 * highest)  # KT leaves the picture where it is far worse
-        ax.set_title(f"source {source_label(one['source']['name'])}", fontsize=10)
+        ax.set_title(f"source {source_name(one)}", fontsize=10)
         ax.set_xlabel("step")
         ax.set_ylabel(f"mean regret so far, {one['unit']}")
-    shown: dict[str, Any] = {}
-    for ax in axes:
-        shown |= {text: handle for handle, text in zip(*ax.get_legend_handles_labels(), strict=True)}
-    figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    add_legend(figure, axes, ncols=3, fontsize=9)
     return figure
 
 

@@ -8,7 +8,6 @@ Source: Genewein et al. 2023, Section 4; Veness et al. 2013 (PTW); Willems 1996 
 """
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -16,6 +15,9 @@ from torch.nn import functional
 
 from common.errors import UserError
 from nonstationary.sources import Sequences, Source, ptw_depth
+
+PREDICTORS = {"kt": "KT", "kt_oracle": "KT oracle", "ptw": "PTW", "lin": "LIN", "random_uniform": "random uniform"}
+"""The exact predictors and what tables call them."""
 
 OWN_MIXTURE = {
     "static": "kt",
@@ -26,20 +28,13 @@ OWN_MIXTURE = {
 }
 """The exact Bayes mixture of each source. Of `regular` it is the oracle, since its switches are known beforehand."""
 
-
 USUAL = ("kt", "kt_oracle", "ptw", "lin")
-"""What sequences of every source are evaluated with."""
+"""The predictors of every evaluation."""
 
 
 def usual_predictors(source: Source) -> tuple[str, ...]:
-    """Name the usual predictors and the source's own mixture, if that is not one of them."""
+    """Name the usual predictors and the source's own mixture."""
     return tuple(dict.fromkeys([*USUAL, OWN_MIXTURE[source.name]]))
-
-
-def own_mixture(source: Source, length: int, depth: int) -> str | None:
-    """Name a source's exact mixture; None if it is not among the predictors when PTW has that depth."""
-    name = OWN_MIXTURE[source.name]
-    return None if name == "ptw" and depth != ptw_depth(length) else name
 
 
 def check_depth(depth: int, length: int) -> None:
@@ -56,7 +51,7 @@ def kt(symbols: Tensor, num_symbols: int = 2, alpha: float = 0.5) -> Tensor:
 def kt_oracle(symbols: Tensor, segments: Tensor, num_symbols: int = 2, alpha: float = 0.5) -> Tensor:
     """Predict (B, T) symbols by KT that starts anew at each true switch.
 
-    A bound that nothing which has to find the switches can reach. Where they are known beforehand it is the optimum.
+    Nothing that has to find the switches can reach it; where they are known beforehand, it is the optimum.
     """
     counts = _counts_before(symbols, num_symbols)
     is_first = segments != functional.pad(segments[:, :-1], (1, 0), value=-1)
@@ -124,7 +119,7 @@ def renewal(symbols: Tensor, ends: Tensor, num_symbols: int, alpha: float) -> Te
     Args:
         symbols: (B, T) int64.
         ends: (L,) float64, the hazard: the probability that a segment that has lasted 1, 2, ..., L steps ends there;
-            it lasts no longer than L, or L is at least T.
+            no segment is longer than L, or L is at least T.
         num_symbols: K.
         alpha: of the Dirichlet prior.
     """
@@ -173,28 +168,27 @@ def _chosen(values: Tensor, symbols: Tensor) -> Tensor:
     return values.gather(-1, symbols[..., None]).squeeze(-1)
 
 
-PREDICTORS: dict[str, Callable[[Sequences, Source, int | None], Tensor]] = {
-    "kt": lambda given, source, _: kt(given.symbols, source.num_symbols, source.alpha),
-    "kt_oracle": lambda given, source, _: kt_oracle(given.symbols, given.segments, source.num_symbols, source.alpha),
-    "ptw": lambda given, source, depth: ptw(given.symbols, source.num_symbols, source.alpha, depth),
-    "lin": lambda given, source, _: lin(given.symbols, source.num_symbols, source.alpha),
-    "random_uniform": lambda given, source, _: random_uniform(
-        given.symbols, source.num_symbols, source.alpha, source.max_segment
-    ),
-}
-
-
 def predict(name: str, sequences: Sequences, source: Source, depth: int | None = None) -> Tensor:
     """Predict with the exact predictor of that name.
 
     Args:
         name: one of PREDICTORS.
         sequences: B sequences of T symbols; only the oracle looks at the segments.
-        source: for the number of symbols and alpha.
+        source: for the number of symbols, alpha and, in `random_uniform`, the longest segment.
         depth: of PTW; ceil(log2 T) if None.
     Returns:
         (B, T, K) float64 log probabilities.
     """
-    if name not in PREDICTORS:
-        raise UserError(f"expected one of {', '.join(PREDICTORS)}, found {name!r}")
-    return PREDICTORS[name](sequences, source, depth)
+    symbols, num_symbols, alpha = sequences.symbols, source.num_symbols, source.alpha
+    match name:
+        case "kt":
+            return kt(symbols, num_symbols, alpha)
+        case "kt_oracle":
+            return kt_oracle(symbols, sequences.segments, num_symbols, alpha)
+        case "ptw":
+            return ptw(symbols, num_symbols, alpha, depth)
+        case "lin":
+            return lin(symbols, num_symbols, alpha)
+        case "random_uniform":
+            return random_uniform(symbols, num_symbols, alpha, source.max_segment)
+    raise UserError(f"expected one of {', '.join(PREDICTORS)}, found {name!r}")

@@ -1,7 +1,11 @@
-"""How much worse than the truth a predictor does: regret, its mean over sequences, and paired differences.
+"""How much worse than the truth a predictor does: regret, measured on sequences, and where there is one, its formula.
 
 At step t the regret is sum_k theta_t(k) log(theta_t(k) / q_t(k)), the expected extra log loss over the true parameter
 theta_t. The first symbol is not scored, as networks do not predict it. Values are in nats unless said otherwise.
+
+The formula is that of KT told of the switches, for two symbols. Its regret at the (n+1)-th symbol of a segment depends
+on n alone, so the expectation needs only the probability that a step is the (n+1)-th of its segment. That checks
+sampler, predictor and regret all at once.
 
 Source: Genewein et al. 2023, Section 3.
 """
@@ -15,7 +19,7 @@ from torch import Tensor, nn
 
 from nonstationary.networks import log_probs
 from nonstationary.predictors import predict
-from nonstationary.sources import Sequences, Source, sample
+from nonstationary.sources import Sequences, Source, ptw_depth, sample
 
 NATS_IN = {"bits": math.log(2), "nats": 1.0}  # a unit, in nats
 
@@ -53,7 +57,7 @@ class Scores(NamedTuple):
 
 
 def exact_predictor(name: str, source: Source, depth: int | None = None) -> Predictor:
-    """Wrap an exact predictor; its prior is the source's."""
+    """Wrap an exact predictor with the source's prior."""
     return lambda sequences: predict(name, sequences, source, depth)[:, 1:]
 
 
@@ -94,3 +98,66 @@ def expected_entropy(source: Source) -> float:
     """
     one = torch.tensor(1.0, dtype=torch.float64)
     return (torch.digamma(one + source.num_symbols * source.alpha) - torch.digamma(one + source.alpha)).item()
+
+
+def kt_regrets(alpha: float, steps: int) -> Tensor:
+    """Compute KT's expected regret, in nats, after n = 0 .. steps-1 symbols of a segment: (steps,) float64.
+
+    It is the entropy of KT's prediction, averaged over the counts that n symbols may have, less the mean entropy of
+    the true distribution. That average is over the Beta-binomial distribution.
+    """
+    one = torch.tensor(1.0, dtype=torch.float64)
+    log_beta = 2 * torch.lgamma(one * alpha) - torch.lgamma(one * 2 * alpha)
+    truth = expected_entropy(Source(alpha=alpha))
+    regrets = []
+    for n in range(steps):
+        ones = torch.arange(n + 1, dtype=torch.float64)
+        log_ways = math.lgamma(n + 1) - torch.lgamma(ones + 1) - torch.lgamma(n - ones + 1)
+        log_marginal = torch.lgamma(ones + alpha) + torch.lgamma(n - ones + alpha) - math.lgamma(n + 2 * alpha)
+        predicted = (ones + alpha) / (n + 2 * alpha)
+        entropy = -torch.xlogy(predicted, predicted) - torch.xlogy(1 - predicted, 1 - predicted)
+        regrets.append(((log_ways + log_marginal - log_beta).exp() * entropy).sum() - truth)
+    return torch.stack(regrets)
+
+
+def _length_probabilities(source: Source, length: int) -> Tensor:
+    """Give the probability that a segment lasts 1, 2, ... steps, (T,)."""
+    steps = torch.arange(1, length + 1, dtype=torch.float64)
+    if source.name == "random_uniform":
+        return (steps <= source.max_segment).double() / source.max_segment
+    survival = ((steps - 0.5) / steps).cumprod(0)
+    return torch.cat([torch.ones(1, dtype=torch.float64), survival[:-1]]) - survival
+
+
+def segment_ages(source: Source, length: int) -> Tensor:
+    """Give the probability that step t is the (n+1)-th of its segment: (T, T) float64, row t, column n."""
+    steps = torch.arange(length)
+    ages = torch.zeros(length, length, dtype=torch.float64)
+    if source.name in ("static", "regular"):
+        ages[steps, steps % (source.shift_period if source.name == "regular" else length)] = 1
+    elif source.name == "ptw":  # a block at level j stays whole with probability 2^-(j+1), if it can be split at all
+        depth = ptw_depth(length)
+        for level in range(depth + 1):
+            probability = 0.5 ** (level + 1) if level < depth else 0.5**depth
+            ages[steps, steps % 2 ** (depth - level)] += probability
+    else:  # a segment starts at t - n and lasts more than n steps
+        ends = _length_probabilities(source, length)
+        starts = torch.zeros(length, dtype=torch.float64)
+        starts[0] = 1
+        for step in range(1, length):
+            starts[step] = starts[:step] @ ends[:step].flip(0)
+        lasts = 1 - torch.cat([torch.zeros(1, dtype=torch.float64), ends.cumsum(0)])[:length]
+        for step in range(length):
+            ages[step, : step + 1] = starts[: step + 1].flip(0) * lasts[: step + 1]
+    return ages
+
+
+def oracle_regret(source: Source, length: int) -> float:
+    """Compute the expected cumulative regret, in nats over symbols 2 to T, of KT that is told of the switches."""
+    assert source.num_symbols == 2
+    return float((segment_ages(source, length)[1:] @ kt_regrets(source.alpha, length)).sum())
+
+
+def mean_segments(source: Source, length: int) -> float:
+    """Compute the expected number of segments of a sequence."""
+    return float(segment_ages(source, length)[:, 0].sum())

@@ -8,40 +8,30 @@ command says, not the name of its file: copies count once, and networks whose tr
 """
 
 import argparse
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from common.command_line import OneLineParser, folder_path, run_script
 from common.errors import UserError
 from common.files import save_bytes
-from nonstationary.closed_form import mean_segments, oracle_regret
 from nonstationary.options import EVAL_SEED
-from nonstationary.predictors import own_mixture
+from nonstationary.predictors import OWN_MIXTURE, PREDICTORS
+from nonstationary.regret import NATS_IN, mean_segments, oracle_regret
 from nonstationary.result_files import (
-    EXACT_NAMES,
     OF_DEPTH,
     RESULTS,
-    Counted,
-    Mean,
+    Result,
     counted,
-    exact_in_order,
     identity,
-    is_network,
     key_of,
     label,
-    names_of,
+    place,
     pooled,
     read_results,
-    recipe,
-    setting,
-    source_label,
+    source_name,
 )
 from nonstationary.sources import SEGMENTS, Source, ptw_depth
-
-Result = dict[str, Any]
 
 INTRODUCTION = """\
 Written by `python -m nonstationary.report` from the result files in this folder; `nonstationary/README.md` says which
@@ -71,238 +61,186 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def find_results(folder: Path) -> Counted:
-    """Read every result in bits that counts, sources in their order, then by length and network.
+def find_results(folder: Path) -> tuple[list[Result], list[str]]:
+    """Read every result in bits that counts, by source, length and file; say why others are left out.
 
     Raises:
         UserError: if there is none.
     """
-    paths = [path for path in sorted(folder.glob("*.json")) if not path.name.startswith("bench_")]
-    found = read_results(paths)
+    found = read_results([path for path in sorted(folder.glob("*.json")) if not path.name.startswith("bench_")])
     results, left_out = counted(one for one in found if one["unit"] == "bits")
     left_out += [f"{one['path']}: it is in {one['unit']}, not in bits" for one in found if one["unit"] != "bits"]
     if not results:
         why = f" ({'; '.join(left_out)})" if left_out else ""
         raise UserError(f"{folder}: no results in bits{why}; write some with `python -m nonstationary.evaluate`")
     order = list(SEGMENTS)
-    return Counted(sorted(results, key=lambda one: (order.index(one["source"]["name"]), one["seq_length"])), left_out)
+    return sorted(results, key=lambda one: (order.index(one["source"]["name"]), one["seq_length"])), left_out
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Write a table in Markdown."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def exact_table(results: Sequence[Result]) -> str:
-    """Put the exact predictors side by side, the oracle beside its closed form."""
-    rows = []
-    for one in results:
-        source = Source(**one["source"])
-        found = {row["predictor"]: f"{row['regret']:.2f} ± {row['regret_error']:.2f}" for row in one["predictors"]}
-        cells = [f"**{found[name]}**" if name == one["reference"] else found.get(name, "—") for name in EXACT_NAMES]
-        closed = "—"  # there is none for more symbols
-        if source.num_symbols == 2:
-            closed = f"{oracle_regret(source, one['seq_length']) / math.log(2):.4f}"
-        segments = f"{mean_segments(source, one['seq_length']):.2f}"
-        name = ", ".join([source_label(source.name), *further_settings(one)])
-        length, n = str(one["seq_length"]), str(one["n_eval"])
-        rows.append([name, length, n, *cells[:2], closed, *cells[2:], segments])
-    header = ["source", "T", "sequences", *list(EXACT_NAMES.values())[:2], "KT oracle, closed form"]
-    header += [*list(EXACT_NAMES.values())[2:], "mean segments"]
-    return table(header, rows)
-
-
-def share_closed(result: Result) -> float | None:
-    """Tell how much of the gap from KT to the source's own mixture a network closes, in percent."""
-    regrets = {row["predictor"]: row["regret"] for row in result["predictors"]}
-    own = own_mixture(Source(**result["source"]), result["seq_length"], result["ptw_depth"])
-    if "kt" not in regrets or result["reference"] != own or own in ("kt", "kt_oracle"):
-        return None
-    gap: float = regrets["kt"] - regrets[result["reference"]]
-    reached: float = regrets["kt"] - regrets[result["network"]["config"]["model"]]
-    return 100 * reached / gap
-
-
-def network_table(results: Sequence[Result]) -> str:
-    """Show each network on the source and the length that it was trained on."""
-    rows = []
-    for one in results:
-        network = one["network"]
-        row = next(row for row in one["predictors"] if is_network(one, row["predictor"]))
-        share = share_closed(one)
-        rows.append(
-            [
-                f"`{network['file']}`",
-                f"{network['arguments'].get('seed', '—')}",
-                label(one, row["predictor"]),
-                str(one["seq_length"]),
-                f"{row['regret']:.2f} ± {row['regret_error']:.2f}",
-                f"{row['difference']:.3f} ± {row['difference_error']:.3f} above {label(one, one['reference'])}",
-                "—" if share is None else f"{share:.1f} %",
-                f"{row['gap']:.4f}",
-                f"{network['step']}",
-                "—" if network["training_seconds"] is None else f"{network['training_seconds'] / 60:.0f}",
-            ]
-        )
-    header = ["file", "seed", "network", "T", "regret, bits", "paired difference", "gap closed", "mean \\|q - q*\\|"]
-    return table([*header, "steps", "minutes"], rows)
-
-
-def cross_table(results: Sequence[Result], among: Sequence[Result]) -> str:
-    """Show everybody on every source, for sequences of one length; networks of several seeds averaged.
-
-    Names tell networks apart from all in further results, so that one has the same name in every table.
-    """
-    sources = list(dict.fromkeys(one["source"]["name"] for one in results))
-    by_source = pooled(results, among)
-    columns = [by_source[name] for name in sources]
-    rows = [[name, *(cell(column.get(name)) for column in columns)] for name in in_order(columns)]
-    return table(["predictor", *(source_label(name) for name in sources)], rows)
-
-
-def in_order(columns: Sequence[Mapping[str, Mean]]) -> list[str]:
-    """List the names in any of several columns: networks first, then exact predictors."""
-    found = {name for column in columns for name in column}
-    exact = exact_in_order(found)
-    return [*sorted(found - {*exact}), *exact]
-
-
-def cell(mean: Mean | None) -> str:
-    """Write a regret into a table."""
-    if mean is None:
-        return "—"
-    return f"{mean.regret:.2f} ± {mean.error:.2f}" + (f" (n = {mean.n})" if mean.n > 1 else "")
-
-
-def length_table(results: Sequence[Result]) -> str:
-    """Show networks on sequences of several lengths of the one source that all of them were trained on."""
-    lengths = sorted({one["seq_length"] for one in results})
-    (source,) = {one["source"]["name"] for one in results}
-    columns = [pooled([one for one in results if one["seq_length"] == n], results)[source] for n in lengths]
-    names = names_of(results)
-    trained = set()
-    for one in results:
-        model = one["network"]["config"]["model"]
-        key = label(one, model), key_of(recipe(one, model))
-        trained.add((names[key], one["network"]["arguments"]["seq_length"]))
-    rows = []
-    for name in in_order(columns):
-        cells = [cell(column.get(name)) for column in columns]
-        rows.append(
-            [
-                name,
-                *(f"**{text}**" if (name, n) in trained else text for n, text in zip(lengths, cells, strict=True)),
-            ]
-        )
-    return table(["predictor", *(f"T = {length}" for length in lengths)], rows)
-
-
-def by_length(results: Sequence[Result]) -> dict[str, list[Result]]:
-    """Put results of networks on the source of their training together, under a title, if one is of another length."""
+def grouped(results: Iterable[Result], key: Callable[[Result], str]) -> dict[str, list[Result]]:
+    """Group results by some text."""
     groups: dict[str, list[Result]] = {}
     for one in results:
-        is_usual = one["chunk_length"] is None and one["ptw_depth"] == ptw_depth(one["seq_length"])
-        if one["network"] is not None and one["network"]["trained_on"] == one["source"] and is_usual:
-            title = [source_label(one["source"]["name"]), f"{one['n_eval']} sequences", *further_settings(one)]
-            groups.setdefault(", ".join(title), []).append(one)
-    return {title: group for title, group in groups.items() if not all(on_own_ground(one) for one in group)}
-
-
-def on_own_ground(result: Result) -> bool:
-    """Tell whether a network is tested on the source and the length that it was trained on."""
-    network = result["network"]
-    at_home = network["trained_on"], network["arguments"]["seq_length"]
-    return at_home == (result["source"], result["seq_length"])
+        groups.setdefault(key(one), []).append(one)
+    return groups
 
 
 def further_settings(result: Result) -> list[str]:
-    """Name the settings of a result that are not as by default, those aside that have columns of their own."""
+    """Name the settings of a result that are not as by default, except those that have columns of their own."""
     default, source = asdict(Source()), result["source"]
     found = [f"{name} {value}" for name, value in source.items() if name != "name" and value != default[name]]
     if result["ptw_depth"] != ptw_depth(result["seq_length"]):
         found.append(f"PTW{OF_DEPTH}{result['ptw_depth']}")
     if result["eval_seed"] != EVAL_SEED:
         found.append(f"evaluation seed {result['eval_seed']}")
+    if result["chunk_length"] is not None:
+        found.append(f"read in chunks of {result['chunk_length']}")
     return found
 
 
-def by_setting(results: Sequence[Result]) -> dict[str, list[Result]]:
-    """Put the results of networks together that can stand side by side, under a title, short sequences first."""
-    groups: dict[str, list[Result]] = {}
-    for one in sorted((one for one in results if one["network"] is not None), key=lambda one: one["seq_length"]):
-        groups.setdefault(setting(one), []).append(one)
-    titled = {}
-    for group in groups.values():
-        first = group[0]
-        chunks = [] if first["chunk_length"] is None else [f"read in chunks of {first['chunk_length']}"]
-        title = [f"{first['seq_length']} symbols", f"{first['n_eval']} sequences", *further_settings(first), *chunks]
-        titled[", ".join(title)] = group
-    return titled
+def on_own_ground(result: Result) -> bool:
+    """Tell whether a network is tested on the source and the length that it was trained on."""
+    network = result["network"]
+    return (network["trained_on"], network["arguments"]["seq_length"]) == (result["source"], result["seq_length"])
 
 
-def by_network(results: Sequence[Result]) -> dict[str, list[Result]]:
+def by_setting(networks: Sequence[Result]) -> dict[str, list[Result]]:
+    """Group results that can stand side by side, under a title, short sequences first."""
+
+    def title(one: Result) -> str:
+        return ", ".join([f"{one['seq_length']} symbols", f"{one['n_eval']} sequences", *further_settings(one)])
+
+    return grouped(sorted(networks, key=lambda one: one["seq_length"]), title)
+
+
+def by_length(networks: Sequence[Result]) -> dict[str, list[Result]]:
+    """Group results on the source of the training, under a title, if one is of another length than in training."""
+
+    def title(one: Result) -> str:
+        return ", ".join([source_name(one), f"{one['n_eval']} sequences", *further_settings(one)])
+
+    groups = grouped((one for one in networks if one["network"]["trained_on"] == one["source"]), title)
+    return {name: group for name, group in groups.items() if not all(map(on_own_ground, group))}
+
+
+def by_network(networks: Sequence[Result]) -> dict[str, list[Result]]:
     """Group results by network, under a name for files; of networks that differ in their seeds alone, the first one."""
     groups: dict[str, list[Result]] = {}
-    names: dict[str, str] = {}  # by identity, of the first network of each recipe
-    first: dict[str, str] = {}  # identity, by recipe
-    for one in results:
-        who = key_of(identity(one))
-        if first.setdefault(key_of(recipe(one, one["network"]["config"]["model"])), who) != who:
-            continue
-        if who not in names:
-            stem = Path(one["network"]["file"]).stem
-            candidates = (stem, *(f"{stem}_{number}" for number in range(2, len(results) + 2)))
-            names[who] = next(name for name in candidates if name not in names.values())
-        groups.setdefault(names[who], []).append(one)
+    for alike in grouped(networks, lambda one: one["name"]).values():
+        stem = Path(alike[0]["network"]["file"]).stem
+        names = stem, *(f"{stem}_{number}" for number in range(2, len(groups) + 2))
+        name = next(name for name in names if name not in groups)
+        groups[name] = [one for one in alike if identity(one) == identity(alike[0])]
     return groups
 
 
-def draw_all(results: Sequence[Result], folder: Path) -> list[tuple[str, str]]:
-    """Draw every picture into the folder; returns what each shows and its name."""
+def table(rows: Sequence[Mapping[str, str]]) -> str:
+    """Write a table in Markdown; each row has a text for each column."""
+    lines = [[*rows[0]], ["---"] * len(rows[0]), *([*row.values()] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def exact_row(result: Result) -> dict[str, str]:
+    """Put the exact predictors side by side, the oracle beside its closed form."""
+    source, length = Source(**result["source"]), result["seq_length"]
+    found = {row["predictor"]: f"{row['regret']:.2f} ± {row['regret_error']:.2f}" for row in result["predictors"]}
+    found[result["reference"]] = f"**{found[result['reference']]}**"
+    row = {"source": ", ".join([source_name(result), *further_settings(result)])}
+    row |= {"T": f"{length}", "sequences": f"{result['n_eval']}"}
+    for name, title in PREDICTORS.items():
+        row[title] = found.get(name, "—")
+        if name == "kt_oracle":
+            has_formula = source.num_symbols == 2
+            row[f"{title}, closed form"] = (
+                f"{oracle_regret(source, length) / NATS_IN['bits']:.4f}" if has_formula else "—"
+            )
+    return row | {"mean segments": f"{mean_segments(source, length):.2f}"}
+
+
+def share_closed(result: Result) -> str:
+    """Tell how much of the gap from KT to the source's own mixture a network closes."""
+    regrets = {row["predictor"]: row["regret"] for row in result["predictors"]}
+    own = OWN_MIXTURE[result["source"]["name"]]
+    if "kt" not in regrets or result["reference"] != own or own in ("kt", "kt_oracle"):
+        return "—"
+    reached = regrets["kt"] - regrets[result["network"]["config"]["model"]]
+    return f"{100 * reached / (regrets['kt'] - regrets[own]):.1f} %"
+
+
+def network_row(result: Result) -> dict[str, str]:
+    """Show a network on the source and the length that it was trained on."""
+    network, model = result["network"], result["network"]["config"]["model"]
+    (row,) = (row for row in result["predictors"] if row["predictor"] == model)
+    difference, seconds = f"{row['difference']:.3f} ± {row['difference_error']:.3f}", network["training_seconds"]
+    return {
+        "file": f"`{network['file']}`",
+        "seed": f"{network['arguments'].get('seed', '—')}",
+        "network": label(result, model),
+        "T": f"{result['seq_length']}",
+        "regret, bits": f"{row['regret']:.2f} ± {row['regret_error']:.2f}",
+        "paired difference": f"{difference} above {label(result, result['reference'])}",
+        "gap closed": share_closed(result),
+        "mean \\|q - q*\\|": f"{row['gap']:.4f}",
+        "steps": f"{network['step']}",
+        "minutes": "—" if seconds is None else f"{seconds / 60:.0f}",
+    }
+
+
+def regret_table(results: Sequence[Result], column: Callable[[Result], str], mark_training: bool = False) -> str:
+    """Show every predictor's regret in columns of results; networks of several seeds averaged.
+
+    With `mark_training` the columns with the source and length of a network's training are in bold.
+    """
+    means = pooled(results, column)
+    bold = {(one["name"], column(one)) for one in results if mark_training and on_own_ground(one)}
+    rows = []
+    for name in sorted({name for found in means.values() for name in found}, key=place):
+        cells = {title: str(found.get(name, "—")) for title, found in means.items()}
+        cells = {title: f"**{text}**" if (name, title) in bold else text for title, text in cells.items()}
+        rows.append({"predictor": name, **cells})
+    return table(rows)
+
+
+def draw_all(networks: Sequence[Result], folder: Path) -> dict[str, str]:
+    """Draw every picture into the folder; returns captions by file name."""
     from nonstationary.pictures import draw_bars, draw_curves, draw_partitions, draw_sequence, save
 
+    captions = {"partitions.png": "Where the sources switch: a row a sequence, its shade the probability of symbol 1."}
     save(draw_partitions(256, 1), folder / "partitions.png")
-    drawn = [("Where the sources switch: a row a sequence, its shade the probability of symbol 1.", "partitions.png")]
-    at_home = [one for one in results if one["network"] is not None and on_own_ground(one)]
-    names = names_of(results)
-    for stem, (one, *_) in by_network(at_home).items():
+    for stem, (one, *_) in by_network([one for one in networks if on_own_ground(one)]).items():
         name = f"sequence_{stem}.png"
         save(draw_sequence(one), folder / name)
-        model = one["network"]["config"]["model"]
-        who = names[label(one, model), key_of(recipe(one, model))]
-        seen = f"{one['seq_length']} symbols, as the network `{stem}` ({who}) and the exact predictors see them."
-        drawn.append((f"One sequence of {seen}", name))
-    for number, (title, together) in enumerate(by_setting(results).items(), start=1):
-        save(draw_bars(together, results), folder / f"bars_{number}.png")
-        drawn.append((f"Cumulative regret by source and predictor: {title}.", f"bars_{number}.png"))
-        for name, curves in by_network(together).items():
+        who = f"the network `{stem}` ({one['name']}) and the exact predictors"
+        captions[name] = f"One sequence of {one['seq_length']} symbols, as {who} see them."
+    for number, (title, together) in enumerate(by_setting(networks).items(), start=1):
+        name = f"bars_{number}.png"
+        save(draw_bars(together), folder / name)
+        captions[name] = f"Cumulative regret by source and predictor: {title}."
+        for stem, curves in by_network(together).items():
             if len(curves) > 1:
-                save(draw_curves(curves), folder / f"curves_{number}_{name}.png")
-                drawn.append(
-                    (f"Mean regret so far of `{name}` and the exact predictors.", f"curves_{number}_{name}.png")
-                )
-    return drawn
+                name = f"curves_{number}_{stem}.png"
+                save(draw_curves(curves), folder / name)
+                captions[name] = f"Mean regret so far of `{stem}` and the exact predictors."
+    return captions
 
 
-def write_report(
-    results: Sequence[Result], drawn: Sequence[tuple[str, str]], figures: str, left_out: Sequence[str]
-) -> str:
+def write_report(results: Sequence[Result], captions: Mapping[str, str], left_out: Sequence[str]) -> str:
     """Write the report in Markdown."""
     exact = [one for one in results if one["network"] is None]
     networks = [one for one in results if one["network"] is not None]
     parts = ["# Results: non-stationary sources", INTRODUCTION]
     if exact:
-        parts += ["## Exact predictors", ABOUT_EXACT, exact_table(exact)]
+        parts += ["## Exact predictors", ABOUT_EXACT, table([*map(exact_row, exact)])]
     at_home = [one for one in networks if on_own_ground(one)]
     if at_home:
-        parts += ["## Networks on the source they were trained on", ABOUT_NETWORKS, network_table(at_home)]
+        parts += ["## Networks on the source they were trained on", ABOUT_NETWORKS, table([*map(network_row, at_home)])]
     for title, together in by_length(networks).items():
-        parts += [f"## Other lengths than in training: {title}", ABOUT_LENGTH, length_table(together)]
+        lengths = regret_table(together, lambda one: f"T = {one['seq_length']}", mark_training=True)
+        parts += [f"## Other lengths than in training: {title}", ABOUT_LENGTH, lengths]
     for title, together in by_setting(networks).items():
-        parts += [f"## Every predictor on every source: {title}", ABOUT_CROSS, cross_table(together, results)]
+        parts += [f"## Every predictor on every source: {title}", ABOUT_CROSS, regret_table(together, source_name)]
     parts.append("## Pictures")
-    parts += [f"{caption}\n\n![{Path(name).stem}]({figures}/{name})" for caption, name in drawn]
+    parts += [f"{caption}\n\n![{Path(name).stem}](figures/{name})" for name, caption in captions.items()]
     seconds = {key_of(identity(one)): one["network"]["training_seconds"] or 0 for one in networks}
     parts.append(f"Training these networks took {sum(seconds.values()) / 3600:.1f} hours in all.")
     if left_out:
@@ -314,9 +252,8 @@ def main() -> None:
     """Read, draw, write."""
     folder: Path = parse_arguments().results_dir
     results, left_out = find_results(folder)
-    drawn = draw_all(results, folder / "figures")
-    text = write_report(results, drawn, "figures", left_out)
-    save_bytes(folder / "RESULTS.md", text.encode())
+    captions = draw_all([one for one in results if one["network"] is not None], folder / "figures")
+    save_bytes(folder / "RESULTS.md", write_report(results, captions, left_out).encode())
     print("".join(f"left out: {reason}\n" for reason in left_out), end="")
     print(f"written to {folder / 'RESULTS.md'}, pictures to {folder / 'figures'}")
 

@@ -32,7 +32,7 @@ class Source:
 
 
 USERS = {"shift_period": "regular", "max_segment": "random_uniform"}
-"""Settings of which only one source, or its exact mixture, has a use; elsewhere they are as by default."""
+"""Settings that only one source, or its exact mixture, uses; elsewhere they have their default."""
 
 
 def check_source(source: Source) -> None:
@@ -146,7 +146,7 @@ def sample(source: Source, n: int, length: int, generator: torch.Generator) -> S
 
 
 def _dirichlet(concentration: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw from Dirichlet distributions, which torch's own generator alone can do: it takes the place of ours."""
+    """Draw from Dirichlet distributions: torch can do that only from its own generator, which borrows our state."""
     with torch.random.fork_rng(devices=[]):
         torch.set_rng_state(generator.get_state())
         drawn = Dirichlet(concentration).sample()
