@@ -43,7 +43,7 @@ SIZES_HELP = {
 }
 STREAMS = {"val": 0, "train": 1}  # random streams of the splits, which are drawn in this order
 AT_ONCE = 250  # episodes that a process draws before it hands them over
-REPORTS = 10  # lines of progress for a split
+REPORTS = 10  # lines of progress for a split, at most
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -117,10 +117,10 @@ class EpisodeSet:
 
 def reported(episodes: Iterable[Episode], split: str, count: int) -> Iterator[Episode]:
     """Pass episodes on, and print how many there are, a few times in all."""
-    started = time.monotonic()
+    started, every = time.monotonic(), max(count // REPORTS, AT_ONCE)
     for done, episode in enumerate(episodes, start=1):
         yield episode
-        if done * REPORTS // count > (done - 1) * REPORTS // count and done < count:
+        if done % every == 0 and done < count:
             print(f"{split}: {done} of {count} episodes, {time.monotonic() - started:.0f} s", flush=True)
 
 
