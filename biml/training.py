@@ -180,7 +180,7 @@ class Training:
             self.keep_if_best(self.validate())  # no line was due after the skipped epochs
         self.save()
         if self.args.save_weights:
-            self.save_weights(beside(self.path, "weights"))
+            self.write(beside(self.path, "weights"))
 
     def has_time(self, taken: int) -> bool:
         """Say whether one more epoch would end in time, at the rate of the steps taken since the start."""
@@ -242,7 +242,7 @@ class Training:
         if is_counted and (self.best_val_loss is None or val_loss < self.best_val_loss):
             self.best_val_loss = val_loss
             if self.args.save_best:
-                self.save_weights(beside(self.path, "best"))
+                self.write(beside(self.path, "best"))
 
     # What is saved
 
@@ -251,10 +251,23 @@ class Training:
         """Wall time spent training, earlier sittings included."""
         return self.seconds_before + time.monotonic() - self.started
 
-    @property
-    def about(self) -> dict[str, Any]:
-        """What a file says of its network beside its arguments."""
-        return {
+    def save(self) -> None:
+        """Write a checkpoint from which training can be resumed, also within an epoch."""
+        self.write(
+            self.path,
+            optimizer_state=self.optimizer.state_dict(),
+            data=self.data,
+            random_states=torch_states(self.device),
+            loss_sum=self.loss_sum.item(),
+            loss_count=self.loss_count,
+            done_in_epoch=self.step % self.steps_an_epoch,
+        )
+        self.saved_step = self.step
+
+    def write(self, path: Path, **for_training: Any) -> None:
+        """Write what using the network takes, a third of a checkpoint, and what else is given."""
+        arguments = {name: value for name, value in vars(self.args).items() if name not in PLACES}
+        about = {
             "step": self.step,
             "history": self.history,
             "best_val_loss": self.best_val_loss,
@@ -262,25 +275,8 @@ class Training:
             "device": describe_device(self.device),
             "provenance": self.provenance,
         }
-
-    def save(self) -> None:
-        """Write a checkpoint from which training can be resumed, also within an epoch."""
-        for_training = {
-            "optimizer_state": self.optimizer.state_dict(),
-            "data": self.data,
-            "random_states": torch_states(self.device),
-            "loss_sum": self.loss_sum.item(),
-            "loss_count": self.loss_count,
-            "done_in_epoch": self.step % self.steps_an_epoch,
-        }
-        self.save_weights(self.path, for_training)
-        self.saved_step = self.step
-
-    def save_weights(self, path: Path, for_training: dict[str, Any] | None = None) -> None:
-        """Write what using the network takes, a third of a checkpoint, and what else is given."""
-        arguments = {name: value for name, value in vars(self.args).items() if name not in PLACES}
         epoch = self.step // self.steps_an_epoch
-        save_network(path, self.model, epoch, arguments, {**(for_training or {}), **self.about})
+        save_network(path, self.model, epoch, arguments, {**for_training, **about})
 
     def resume(self, trained: TrainedNetwork) -> None:
         """Take over everything that a checkpoint holds."""

@@ -351,7 +351,7 @@ def test_the_best_network_has_the_lowest_loss_of_the_epochs_that_count(train, tm
     assert best["best_val_loss"] == losses.get(expected, last["best_val_loss"]) > 0
     slim = load_network(tmp_path / "whole_weights.tar", CPU).saved
     assert last.keys() - slim.keys() >= {"optimizer_state", "random_states"} <= last.keys() - best.keys()
-    assert all(same_contents(slim[entry], last[entry]) for entry in slim)
+    assert same_contents(slim, {entry: last[entry] for entry in slim})
     before = contents(tmp_path)
     for name in ("whole_best", "whole_weights"):
         assert_one_line(train(name, "--save_best", *options), "train.py", f"{name}.tar", "without its training")
