@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from script_runs import Outcome, assert_one_line, contents, run_file
+from script_runs import Outcome, assert_one_line, contents
 
 import biml.generate
 from biml.episode import PAPER_SIZES, Episode, EpisodeSizes, Example, sample_episode
 from biml.episode_files import format_episode, read_episode
 from biml.generate import EpisodeSet
-from biml.grammar import INPUT_WORDS, MINI_SCAN, OUTPUT_WORDS, parse_grammar
+from biml.grammar import INPUT_WORDS, MINI_SCAN, OUTPUT_WORDS
 from biml.packed_episodes import load_packed, pack, save_packed
 from biml.vocabulary import Language, Vocabulary
 from common.command_line import run_script
@@ -433,28 +433,3 @@ def test_paper_sizes_are_the_default():
     for name, size in (asdict(PAPER_SIZES) | {"num_train": 100_000}).items():
         shown = "all alike" if size is None else size
         assert re.search(rf"--{name} N\s+[^(]*\(default:\s+{shown}\)", out), name
-
-
-# Shortcuts
-
-
-def test_shortcuts_are_counted_over_episodes(tmp_path):
-    """Means over the validation episodes of the shares of their queries; the lines, and JSON."""
-    study = (example("dax : RED"), example("dax lug : RED RED"))
-    first = "dax dax : RED RED", "lug : PINK"
-    asked = [first, ("dax lug lug : RED RED RED", "wif dax lug : BLUE RED RED"), ("dax dax lug : RED RED RED",)]
-    grammar = parse_grammar(["dax -> RED", "wif -> BLUE", "u1 lug -> [u1] [u1]", "u1 x1 -> [u1] [x1]"])
-    episodes = [Episode(study, tuple(map(example, queries)), grammar) for queries in asked]
-    script, places = ROOT / "biml" / "shortcuts.py", ("--data_dir", tmp_path)
-    save_packed(tmp_path / "data_algebraic" / "val.npz", pack(episodes, {}))
-    code, out, err = run_file(script, *places, "--fn_out_results", tmp_path / "found.json")
-    assert (code, err) == (0, "")
-    copied, by_word, by_part = 100 * 0.5 / 3, 100 * 0.5 / 3, 100 * (0.5 + 1) / 3
-    shown = f"a study example's answer: {copied:.2f} %\nthe colours of its words: {by_word:.2f} %\n"
-    assert f"of 3 validation episodes that could be answered by\n{shown}" in out
-    found = json.loads((tmp_path / "found.json").read_text())
-    together = 100 * (0.5 + 0.5 + 1) / 3  # "wif" was not studied, but has a colour
-    assert list(found["percent"].values()) == pytest.approx([copied, by_word, by_part, together, together])
-    assert found["n_episodes"] == 3 and "commit" in found["provenance"]
-    save_packed(tmp_path / "data_algebraic" / "val.npz", pack([Episode((example("dax : RED"),), (), None)], {}))
-    assert_one_line(run_file(script, *places), "shortcuts.py", "the episodes have no new queries")

@@ -28,7 +28,6 @@ from biml.episode_types import ViewSet, training_views, validation_views
 from biml.model import BIML, ModelConfig
 from biml.network_file import load_network
 from biml.packed_episodes import pack, save_packed
-from biml.scoring import accuracy
 from biml.stream import Batches, evaluation_batches, made_ahead, views_of
 from biml.training import Training
 from biml.training_step import learning_rate, make_optimizer, same_rates, total_loss, train_on_batch
@@ -499,8 +498,10 @@ def test_a_small_network_learns_from_study_examples(tmp_path):
     losses = [float(row["avg_train_loss"]) for row in rows(tmp_path / "net.csv")]
     assert losses[0] > 1.5 and losses[-1] < 0.3
     views = validation_views("algebraic", tmp_path)
-    found = accuracy(answer_views(load_network(tmp_path / "net.tar", CPU), list(views_of(views, 0)), 50, 5))
-    assert found.retrieve > 90 and found.novel > 90
+    episodes = answer_views(load_network(tmp_path / "net.tar", CPU), list(views_of(views, 0)), 50, 5)
+    answered = [one for episode in episodes for one in episode.answered]
+    for is_retrieve in (True, False):
+        assert np.mean([one.is_right for one in answered if one.is_retrieve == is_retrieve]) > 0.9
 
 
 def test_bf16_is_nearly_the_same(train, tmp_path, whole):
