@@ -1,8 +1,8 @@
-"""Put views together into arrays: one source and one target a query.
+"""Turn views into arrays: one source and one target per query.
 
 The source is the query and all study examples, `q.. SOS x1.. IO y1.. SOS x2.. IO y2.. SOS .. EOS`; the decoder reads
-SOS and the target's symbols, and is to predict these and EOS. The study text is put together once for all queries of
-a view, and bytes are joined, not lists. Letters: N queries, S source and U target symbols.
+SOS and the target's symbols, and has to predict these and EOS. For speed, the study text is written once for all
+queries of a view, and bytes are joined, not lists. Letters: N queries, S source and U target symbols.
 
 Source: Lake & Baroni 2023, Methods.
 """
@@ -27,22 +27,22 @@ class QueryArrays(NamedTuple):
     source: Symbols  # (N, S)
     target_in: Symbols  # (N, U), SOS first
     target_out: Symbols  # (N, U), EOS last
-    view: npt.NDArray[np.int64]  # (N,) number of the view that a query is from; the checksum of data counts it in
+    view: npt.NDArray[np.int64]  # (N,) number of the view that a query is from; part of the fingerprint of the data
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """How many queries there are, and the lengths of source and target: N, S and U."""
+        """Number of queries, and lengths of source and target: N, S and U."""
         return (*self.source.shape, self.target_in.shape[1])
 
     def tensors(self, device: torch.device) -> "QueryTensors":
-        """Turn into int64 on a device; a GPU takes the bytes from pinned memory, and nothing waits for it."""
+        """Turn into int64 on a device; a GPU takes the bytes from pinned memory, so nothing waits for it."""
         parts = [torch.from_numpy(part) for part in (self.source, self.target_in, self.target_out)]
         if device.type == "cuda":
             parts = [part.pin_memory() for part in parts]
         return QueryTensors(*(part.to(device, non_blocking=True).long() for part in parts))
 
     def lengthened(self, source_length: int, target_length: int, language: Language) -> "QueryArrays":
-        """Pad shorter sources and targets further; what is longer already stays."""
+        """Pad sources and targets to these lengths; longer ones stay as they are."""
 
         def padded(part: Symbols, length: int, padding: int) -> Symbols:
             missing = max(length - part.shape[1], 0)
@@ -57,7 +57,7 @@ class QueryArrays(NamedTuple):
 
 
 class QueryTensors(NamedTuple):
-    """The same for a network: int64."""
+    """The same as tensors for a network: int64."""
 
     source: Tensor
     target_in: Tensor
@@ -65,7 +65,7 @@ class QueryTensors(NamedTuple):
 
 
 def study_text(view: View, language: Language) -> bytes:
-    """Write the study examples as the end of a source."""
+    """Write the study examples, the end of every source of a view."""
     source, table = language.source, language.target_in_source
     border, between = bytes([source.sos]), source.encode(["IO"])
     items = [given + between + target.translate(table) for given, target in view.support]

@@ -1,8 +1,7 @@
 """The fixed tasks that people were given too: few-shot instructions and open-ended instructions.
 
-Inputs and outputs of the first are canonical symbols, which are renamed at random before a network sees them; those of
-the others are roles (p1, c1), which get words and colours in the same way. People's answers are not here, nor are the
-behaviour probes, which come with them.
+The first consist of canonical symbols and the others of roles (p1, c1); both get random words and colours before a
+network sees them. People's answers are not here, nor are the behaviour probes, which come with them.
 
 Source: Lake & Baroni 2023.
 """
@@ -39,12 +38,12 @@ GOLD_QUERIES = (  # the first five are the simple ones
     "DAX surround 3 after 1 thrice",
 )
 OPEN_ENDED = ("p1", "p1 p1", "p1 p2", "p3 p1", "p1 p4 p5", "p1 p4 p1", "p5 p4 p1")
-"""Instructions of the open-ended task, to be answered without any study example."""
+"""Instructions of the open-ended task, which has no study examples."""
 OPEN_ENDED_COLOURS = ("c1", "c2", "c3", "c4", "c5", "c6")
 
 
 def gold_episode() -> Episode:
-    """Put the few-shot benchmark together; its grammar is mini-SCAN."""
+    """Make the few-shot benchmark; its grammar is mini-SCAN."""
     support, query = (
         tuple(Example(words, MINI_SCAN.interpret(words)) for words in map(split, commands))
         for commands in (GOLD_SUPPORT, GOLD_QUERIES)
@@ -53,7 +52,7 @@ def gold_episode() -> Episode:
 
 
 def open_ended_episode() -> Episode:
-    """Put the open-ended instructions together; the answers only hold places, one colour each."""
+    """Make the open-ended instructions; the answers are placeholders, one colour each."""
     query = tuple(Example(split(text), OPEN_ENDED_COLOURS[:1]) for text in OPEN_ENDED)
     return Episode((), query, None, OPEN_ENDED_COLOURS)
 

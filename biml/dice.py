@@ -20,10 +20,10 @@ def _fractions(rng: np.random.Generator) -> Iterator[float]:
 
 
 class Dice:
-    """Uniform decisions. Takes whole blocks from a numpy generator, and keeps what is left of the last one.
+    """Uniform decisions. Takes whole blocks from a numpy generator, and keeps the rest of the last one.
 
     Args:
-        rng: numpy's for a long sequence of decisions; Python's, which is made in a tenth of the time, for a short one.
+        rng: numpy's for many decisions, or Python's for a few, which is made in a tenth of the time.
     """
 
     fraction: Callable[[], float]  # draws a number from 0 up to, but without, 1

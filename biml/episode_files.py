@@ -9,8 +9,8 @@
     *GRAMMAR*
     <words> -> <words>                any number of such lines, or one line: `allowed outputs: <words>`
 
-Blank lines, blanks at either end of a line and a missing end of the last line are allowed. Episodes of people's answers
-have no grammar; their outputs may hold `undefined_action` and colours like `color:#ff0000;`.
+Blank lines, blanks at either end of a line and a missing last newline are allowed. Episodes of people's answers have no
+grammar; their outputs may include `undefined_action` and colours like `color:#ff0000;`.
 """
 
 import re
@@ -33,7 +33,7 @@ def read_episode(path: Path) -> Episode:
     """Read an episode.
 
     Raises:
-        UserError: if a line is not as expected; the message has the file and the number of the line.
+        UserError: if a line is malformed; the message has the file and the number of the line.
         OSError: if the file cannot be read.
     """
     support, query, last = _sections(path)
@@ -106,7 +106,7 @@ def format_episode(episode: Episode) -> str:
     """Write an episode as text.
 
     Raises:
-        UserError: if it has a grammar and allowed outputs, which share their place in the format.
+        UserError: if it has a grammar and allowed outputs, which share one place in the format.
     """
     if episode.grammar is not None and episode.allowed_outputs:
         raise UserError("a text file holds a grammar or allowed outputs, not both")
@@ -121,5 +121,5 @@ def format_episode(episode: Episode) -> str:
 
 
 def episode_paths(folder: Path) -> list[Path]:
-    """List a folder's episodes, in the order of their names."""
+    """List the episodes in a folder, by name."""
     return sorted(folder.glob("*.txt"))

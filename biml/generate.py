@@ -11,18 +11,26 @@ packs your own text files instead: DIR, or else every folder in it that holds so
 """
 
 import argparse
+import multiprocessing
+import platform
+import signal
 import time
-from collections.abc import Callable, Collection
-from dataclasses import fields
+from collections.abc import Collection, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
-from biml.episode import Episode, EpisodeSizes
+import numpy as np
+
+from biml.episode import PAPER_SIZES, Episode, EpisodeSizes, sample_episode
 from biml.episode_files import episode_paths, format_episode, read_episode
-from biml.episode_sets import EpisodeSet, generate, identifiers
 from biml.packed_episodes import PackedEpisodes, pack, save_packed
 from common.command_line import OneLineParser, folder_path, natural_int, positive_int, run_script
 from common.errors import UserError
 from common.files import failure_named
+from common.run_loop import signals_handled
 
 SIZES_HELP = {
     "primitives": "words that mean a colour",
@@ -33,7 +41,9 @@ SIZES_HELP = {
     "num_query": "queries of an episode",
     "longest_study": "words of a studied input; queries are then longer, and copying answers none (default: all alike)",
 }
-REPORTS = 10  # lines of progress for a split
+STREAMS = {"val": 0, "train": 1}  # random streams of the splits, which are drawn in this order
+AT_ONCE = 250  # episodes that a process draws before it hands them over
+REPORTS = 10  # lines of progress for a split, at most
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -53,13 +63,65 @@ def parse_arguments() -> argparse.Namespace:
     group = parser.add_argument_group("files")
     default = Path("data/data_algebraic")
     group.add_argument("--dir_out", type=folder_path, default=default, metavar="DIR", help="folder of the packed files")
-    group.add_argument("--overwrite", action="store_true", help="replace files that are there")
+    group.add_argument("--overwrite", action="store_true", help="replace existing files")
     args = parser.parse_args()
     drawing = ("seed", "num_train", "num_val", *SIZES_HELP, "text", "jobs")
     given = [f"--{name}" for name in drawing if getattr(args, name) != parser.get_default(name)]
     if args.from_text is not None and given:
         parser.error(f"{given[0]} is about random episodes, --from_text packs others; leave one of them out")
     return args
+
+
+@dataclass(frozen=True)
+class EpisodeSet:
+    """What determines the episodes of one split; each episode has a random stream of its own."""
+
+    seed: int
+    split: str  # a key of STREAMS
+    sizes: EpisodeSizes = PAPER_SIZES
+    excluded: frozenset[str] = field(default=frozenset(), repr=False)  # identifiers of grammars
+
+    def episode(self, index: int) -> Episode:
+        """Draw the episode of this number.
+
+        Raises:
+            UserError: if there seem to be no episodes of these sizes.
+        """
+        stream = np.random.SeedSequence(self.seed, spawn_key=(STREAMS[self.split], index))
+        return sample_episode(np.random.default_rng(stream), self.excluded, self.sizes)
+
+    def drawn(self, count: int, jobs: int = 1) -> Iterator[Episode]:
+        """Draw the first `count` episodes in their order, in `jobs` processes.
+
+        Raises:
+            UserError: if there seem to be no episodes of these sizes.
+            OSError: if one of the processes is ended from outside.
+        """
+        if jobs == 1:
+            yield from map(self.episode, range(count))
+            return
+        try:
+            with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+                with signals_handled((signal.SIGINT,), signal.SIG_IGN):  # inherited: Ctrl-C is dealt with here alone
+                    drawn = pool.map(self.episode, range(count), chunksize=AT_ONCE)  # starts all processes
+                yield from drawn
+        except BrokenProcessPool:
+            raise OSError("a process that drew episodes was killed, perhaps for memory; try fewer --jobs") from None
+
+    def about(self, count: int) -> dict[str, Any]:
+        """Say what `count` episodes of the set are made with."""
+        versions = {"python": platform.python_version(), "numpy": np.__version__}
+        described = {"seed": self.seed, "split": self.split, "sizes": asdict(self.sizes)}
+        return {**described, "excluded": len(self.excluded), "versions": versions, "count": count}
+
+
+def reported(episodes: Iterable[Episode], split: str, count: int) -> Iterator[Episode]:
+    """Pass episodes on, and print how many there are, a few times in all."""
+    started, every = time.monotonic(), max(count // REPORTS, AT_ONCE)
+    for done, episode in enumerate(episodes, start=1):
+        yield episode
+        if done % every == 0 and done < count:
+            print(f"{split}: {done} of {count} episodes, {time.monotonic() - started:.0f} s", flush=True)
 
 
 def packed_path(folder: Path, name: str) -> Path:
@@ -76,11 +138,11 @@ def check_absent(paths: Collection[Path], overwrite: bool) -> None:
     """Refuse to replace files.
 
     Raises:
-        UserError: if one is there and may not be replaced.
+        UserError: if one exists and may not be replaced.
     """
-    there = [path for path in paths if path.exists()]
-    if there and not overwrite:
-        raise UserError(f"{there[0]} is there already; name another folder with --dir_out, or pass --overwrite")
+    existing = [path for path in paths if path.exists()]
+    if existing and not overwrite:
+        raise UserError(f"{existing[0]} is there already; name another folder with --dir_out, or pass --overwrite")
 
 
 def check_text_folder(folder: Path, split: str, count: int, overwrite: bool) -> None:
@@ -89,29 +151,15 @@ def check_text_folder(folder: Path, split: str, count: int, overwrite: bool) -> 
     Raises:
         UserError: if there are files that may not be replaced, or would not be.
     """
-    there = episode_paths(folder / split)
-    check_absent(there, overwrite)
-    others = set(there) - {text_path(folder, split, index) for index in range(count)}
+    existing = episode_paths(folder / split)
+    check_absent(existing, overwrite)
+    others = set(existing) - {text_path(folder, split, index) for index in range(count)}
     if others:
         raise UserError(f"{min(others)} would stay among the new files; move it, or name another folder")
 
 
-def progress_printer(split: str, count: int) -> Callable[[int], None]:
-    """Make a function that prints how many episodes there are, a few times in all."""
-    started = time.monotonic()
-    printed = 0
-
-    def show(done: int) -> None:
-        nonlocal printed
-        if done * REPORTS // count > printed and done < count:
-            printed = done * REPORTS // count
-            print(f"{split}: {done} of {count} episodes, {time.monotonic() - started:.0f} s", flush=True)
-
-    return show
-
-
 def write_texts(folder: Path, split: str, packed: PackedEpisodes) -> None:
-    """Write one text file an episode."""
+    """Write one text file per episode."""
     (folder / split).mkdir(parents=True, exist_ok=True)
     for index in range(len(packed)):
         path = text_path(folder, split, index)
@@ -119,50 +167,51 @@ def write_texts(folder: Path, split: str, packed: PackedEpisodes) -> None:
             path.write_text(format_episode(packed.episode(index)), encoding="utf-8")
 
 
-def generate_files(args: argparse.Namespace) -> None:
-    """Draw both splits; their packed files are written last, so where they are everything is.
+def generate_files(args: argparse.Namespace) -> dict[Path, PackedEpisodes]:
+    """Draw both splits and write their text files, if asked; gives what is to be packed where.
+
+    No training episode has the grammar of a validation episode, in any order of rules.
 
     Raises:
-        UserError: if a file is there already, or there are no episodes of these sizes.
+        UserError: if a file exists already, or there are no episodes of these sizes.
     """
-    counts = {"val": args.num_val, "train": args.num_train}
+    folder, counts = args.dir_out, {"val": args.num_val, "train": args.num_train}
     sizes = EpisodeSizes(**{name: getattr(args, name) for name in SIZES_HELP})
-    check_absent([packed_path(args.dir_out, split) for split in counts], args.overwrite)
+    check_absent([packed_path(folder, split) for split in counts], args.overwrite)
     for split, count in counts.items():
         if args.text:
-            check_text_folder(args.dir_out, split, count, args.overwrite)
-    args.dir_out.mkdir(parents=True, exist_ok=True)  # before the work, should this not be possible
-    packed_by_split: dict[str, PackedEpisodes] = {}
+            check_text_folder(folder, split, count, args.overwrite)
+    folder.mkdir(parents=True, exist_ok=True)  # before the work, should this not be possible
+    packed: dict[str, PackedEpisodes] = {}
+    excluded: frozenset[str] = frozenset()
     for split, count in counts.items():
-        excluded = identifiers(packed_by_split["val"]) if packed_by_split else frozenset()
         episodes = EpisodeSet(args.seed, split, sizes, excluded)
-        packed_by_split[split] = generate(episodes, count, args.jobs, progress_printer(split, count))
-    for split, packed in packed_by_split.items():
-        if args.text:
-            write_texts(args.dir_out, split, packed)
-    for split, packed in packed_by_split.items():
-        save_and_tell(packed_path(args.dir_out, split), packed)
+        packed[split] = pack(reported(episodes.drawn(count, args.jobs), split, count), episodes.about(count))
+        if split == "val":
+            grammars = map(packed[split].grammar, range(count))
+            excluded = frozenset(grammar.identifier for grammar in grammars if grammar is not None)
+    for split in packed if args.text else ():
+        write_texts(folder, split, packed[split])
+    return {packed_path(folder, split): packed[split] for split in packed}
 
 
-def pack_folders(source: Path, target: Path, overwrite: bool) -> None:
-    """Pack the text files of a folder, or of each folder in it.
+def pack_folders(source: Path, target: Path, overwrite: bool) -> dict[Path, PackedEpisodes]:
+    """Pack the text files of a folder, or of each folder in it; gives what is to be written where.
 
     Raises:
-        UserError: if there are none, one is not as expected, or a packed file is there already.
+        UserError: if there are none, one is not as expected, or a packed file exists already.
     """
-    folders = (
-        [source] if episode_paths(source) else [folder for folder in sorted(source.glob("*/")) if episode_paths(folder)]
-    )
+    candidates = [source] if episode_paths(source) else sorted(source.glob("*/"))
+    folders = [folder for folder in candidates if episode_paths(folder)]
     if not folders:
         raise UserError(f"{source}: expected *.txt files, or folders that hold some; found none")
     paths = {folder: packed_path(target, folder.resolve().name) for folder in folders}
     check_absent(paths.values(), overwrite)
-    packed_by_path: dict[Path, PackedEpisodes] = {}
+    packed = {}
     for folder, path in paths.items():
         texts = episode_paths(folder)
-        packed_by_path[path] = pack(map(packable, texts), {"from_text": str(folder), "count": len(texts)})
-    for path, packed in packed_by_path.items():
-        save_and_tell(path, packed)
+        packed[path] = pack(map(packable, texts), {"from_text": str(folder), "count": len(texts)})
+    return packed
 
 
 def packable(path: Path) -> Episode:
@@ -177,20 +226,15 @@ def packable(path: Path) -> Episode:
     return episode
 
 
-def save_and_tell(path: Path, packed: PackedEpisodes) -> None:
-    """Write a packed file and say so."""
-    save_packed(path, packed)
-    print(f"{path}: {len(packed)} episodes, {path.stat().st_size / 1e6:.1f} MB")
-
-
 def main() -> None:
-    """Make packed files."""
+    """Make packed files; they are written last, so where they are everything is."""
     args = parse_arguments()
     started = time.monotonic()
-    if args.from_text is None:
-        generate_files(args)
-    else:
-        pack_folders(args.from_text, args.dir_out, args.overwrite)
+    is_drawn = args.from_text is None
+    packed = generate_files(args) if is_drawn else pack_folders(args.from_text, args.dir_out, args.overwrite)
+    for path, episodes in packed.items():
+        save_packed(path, episodes)
+        print(f"{path}: {len(episodes)} episodes, {path.stat().st_size / 1e6:.1f} MB")
     print(f"done in {time.monotonic() - started:.0f} s")
 
 

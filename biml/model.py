@@ -36,21 +36,19 @@ class ModelConfig:
 
 
 def check_config(config: ModelConfig) -> None:
-    """Make sure that sizes fit one another.
+    """Make sure that the sizes fit together.
 
     Raises:
         UserError: if the heads cannot share the width, or if there is no such activation; the message names the flag.
     """
     if config.emb_size % config.nheads:
         raise UserError(f"--emb_size {config.emb_size} is no multiple of the {config.nheads} attention heads")
-    if config.emb_size % 2:
-        raise UserError(f"--emb_size {config.emb_size} is odd: there is a sine for each cosine")
     if config.act not in ACTIVATIONS:
         raise UserError(f"--act: expected {' or '.join(ACTIVATIONS)}, found {config.act}")
 
 
 class PositionalEncoding(nn.Module):
-    """Add sinusoids of the position, sine and cosine in turns, then drop out.
+    """Add sinusoids of the position, sines and cosines alternating, then drop out.
 
     Shape: (N, T, E) -> (N, T, E); `start` is the position of the first of the T.
     """
@@ -69,7 +67,7 @@ class PositionalEncoding(nn.Module):
         """Encode T positions from `start` on.
 
         Raises:
-            UserError: if the table ends before.
+            UserError: if the table is too short.
         """
         table: Tensor = self.get_buffer("pos_embedding")
         if start + embedded.shape[1] > LONGEST:
@@ -95,7 +93,7 @@ class Cache(NamedTuple):
 
 
 class Decoding(NamedTuple):
-    """How far the answers to a batch have come."""
+    """The answers to a batch so far."""
 
     symbols: Tensor  # (N, U) int64, read so far
     caches: list[Cache]  # one a decoder layer
@@ -121,20 +119,20 @@ class BIML(nn.Module):
             config.act,
             batch_first=True,
         )
-        self.transformer.encoder.use_nested_tensor = False  # it warns, and saves little
+        self.transformer.encoder.use_nested_tensor = False  # it warns and saves little
         self.positional_encoding = PositionalEncoding(config.emb_size, config.dropout)
         self.input_embedding = nn.Embedding(config.input_size, config.emb_size)
         self.output_embedding = nn.Embedding(config.output_size, config.emb_size)
         self.out = nn.Linear(config.emb_size, config.output_size)
 
     def encode(self, source: Tensor) -> Source:
-        """Read the sources (N, S): query and study examples see one another."""
+        """Encode the sources (N, S): query and study examples see one another."""
         is_padding = source == self.source_pad
         embedded = self.positional_encoding(self.input_embedding(source))
         return Source(self.transformer.encoder(embedded, src_key_padding_mask=is_padding), is_padding)
 
     def decode(self, source: Source, target_in: Tensor) -> Tensor:
-        """Predict every symbol of the targets at once from SOS and those before it: (N, U) -> (N, U, V)."""
+        """Predict every symbol of the targets from SOS and the symbols before it: (N, U) -> (N, U, V)."""
         length = target_in.shape[1]
         is_later = torch.ones(length, length, dtype=torch.bool, device=target_in.device).triu(1)
         steps = self.transformer.decoder(
@@ -153,7 +151,7 @@ class BIML(nn.Module):
         return self.decode(self.encode(source), target_in)
 
     def start_decoding(self, source: Source) -> Decoding:
-        """Project the source once for every decoder layer; nothing is read yet."""
+        """Project the source once for every decoder layer; no symbol is read yet."""
         caches = []
         for layer in self.transformer.decoder.layers:
             keys, values = self._project(layer.multihead_attn, source.steps, "key", "value")
@@ -161,12 +159,12 @@ class BIML(nn.Module):
         return Decoding(source.is_padding.new_zeros(len(source.steps), 0, dtype=torch.int64), caches)
 
     def decode_step(self, source: Source, decoding: Decoding, symbols: Tensor) -> tuple[Tensor, Decoding]:
-        """Predict the next symbol from the last one, (N,), and what is kept of those before it.
+        """Predict the next symbol from the last one, (N,), and the cache of those before it.
 
         Only for a network in evaluation mode: nothing is dropped out.
 
         Returns:
-            Logits (N, V), and the decoding with this step in it.
+            Logits (N, V), and the decoding after this step.
         """
         hidden = self.positional_encoding(self.output_embedding(symbols)[:, None], decoding.symbols.shape[1])
         read = torch.cat([decoding.symbols, symbols[:, None]], dim=1)

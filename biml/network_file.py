@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
@@ -21,15 +21,16 @@ from common.plain_files import (
     save_plain,
 )
 
-FORMAT = "biml"
+FORMAT, FORMAT_VERSION = "biml", 1
 PUBLISHED = {
     **{name: name for name in ("episode_type", "batch_size", "nepochs", "emb_size", "ff_mult", "dropout")},
     **{name: name for name in ("nlayers_encoder", "nlayers_decoder")},
     "act": "activation",
 }
 """Names of arguments here, and the entries of a published file that tell them."""
-FORMAT_VERSION = 1
 LANGUAGES = {(len(language.source), len(language.target)): language for language in (MAIN, VANILLA)}
+
+State = Mapping[str, torch.Tensor]
 
 
 @dataclass
@@ -38,24 +39,19 @@ class TrainedNetwork:
 
     model: BIML
     language: Language
-    episode_type: str | None  # None if the file does not tell
+    episode_type: str | None  # None if the file does not say
     epoch: int  # epochs trained to their end
     arguments: dict[str, Any]  # of the training command
-    saved: dict[str, Any]  # the file's contents, for what only training needs
-
-    @property
-    def done_in_epoch(self) -> int:
-        """Batches trained on of the epoch under way."""
-        return int(self.saved.get("done_in_epoch", 0))
+    saved: dict[str, Any]  # the contents of the file, for what only training needs
 
 
 def save_network(
     path: Path, model: BIML, epoch: int, arguments: Mapping[str, Any], for_training: Mapping[str, Any]
 ) -> None:
-    """Save a network, whole or not at all, with whatever else training needs to go on.
+    """Save a network, whole or not at all, with whatever else training needs to resume.
 
     Raises:
-        UserError: if some weights are no numbers.
+        UserError: if some weights are infinite or NaN.
     """
     check_finite(path, model.state_dict(), DIVERGED)
     own = {
@@ -78,51 +74,41 @@ def load_network(path: Path, device: torch.device) -> TrainedNetwork:
     saved = load_plain(path, "train one with `python -m biml.train` or look at --dir_model")
     with read_from(path):
         is_own = saved.get("format") == FORMAT
-        read = _from_own(path, saved) if is_own else _from_published(path, saved)
-        check_sizes(read.config)
-        check_config(read.config)
-        for name, number in (("epoch", read.epoch), ("done_in_epoch", read.saved.get("done_in_epoch", 0))):
-            if not isinstance(number, int) or number < 0:
-                raise UserError(f"its {name} is {number!r}")
-        language = _language_of(path, read.config)
+        config, state, arguments = _from_own(path, saved) if is_own else _from_published(path, saved)
+        check_sizes(config)
+        check_config(config)
+        epoch = saved.get("epoch", 0)
+        if not isinstance(epoch, int) or epoch < 0:
+            raise UserError(f"its epoch is {epoch!r}")
+        sizes = config.input_size, config.output_size
+        if sizes not in LANGUAGES:
+            known = " or ".join(f"{source} and {target}" for source, target in LANGUAGES)
+            raise UserError(f"{path}: expected {known} symbols of source and target, found {sizes[0]} and {sizes[1]}")
+        language = LANGUAGES[sizes]
         if not is_own:
             _check_numbers(path, saved, language)
-    n_layers = read.config.nlayers_encoder + read.config.nlayers_decoder
-    model = network_of(path, lambda: BIML(read.config), read.state, n_layers)
-    episode_type = read.arguments.get("episode_type")
-    return TrainedNetwork(model.to(device), language, episode_type, read.epoch, read.arguments, read.saved)
+            saved = {**saved, "history": saved.get("train_tracker", saved.get("history"))}
+    model = network_of(path, lambda: BIML(config), state, config.nlayers_encoder + config.nlayers_decoder)
+    return TrainedNetwork(model.to(device), language, arguments.get("episode_type"), epoch, arguments, saved)
 
 
-class _Read(NamedTuple):
-    """What a file says."""
-
-    config: ModelConfig
-    state: Mapping[str, torch.Tensor]
-    epoch: int
-    arguments: dict[str, Any]
-    saved: dict[str, Any]
-
-
-def _from_own(path: Path, saved: Mapping[str, Any]) -> _Read:
-    """Read a file of this project.
+def _from_own(path: Path, saved: Mapping[str, Any]) -> tuple[ModelConfig, State, dict[str, Any]]:
+    """Read the sizes, weights and arguments of a file of this project.
 
     Raises:
-        UserError: if it is of another version.
+        UserError: if it has another version.
     """
     check_format(path, saved, FORMAT, FORMAT_VERSION)
-    config, arguments = ModelConfig(**saved["model_config"]), saved["arguments"]
-    if not isinstance(arguments["episode_type"], str):
-        raise UserError(f"its episode_type is {arguments['episode_type']!r}")
-    return _Read(config, saved["model_state"], saved["epoch"], arguments, dict(saved))
+    return ModelConfig(**saved["model_config"]), saved["model_state"], dict(saved["arguments"])
 
 
-def _from_published(path: Path, saved: Mapping[str, Any]) -> _Read:
-    """Read the published weights, wherever in the file they stand.
+def _from_published(path: Path, saved: Mapping[str, Any]) -> tuple[ModelConfig, State, dict[str, Any]]:
+    """Read the sizes, weights and arguments of a published file, wherever in it they are.
 
     What the file says of itself counts; what it does not say follows from its training command, and sizes from shapes.
 
     Raises:
-        UserError: if there are none.
+        UserError: if there are no weights.
     """
     held = [value for value in saved.values() if isinstance(value, dict)]
     nested = [inner for value in held for inner in value.values() if isinstance(inner, dict)]
@@ -131,47 +117,29 @@ def _from_published(path: Path, saved: Mapping[str, Any]) -> _Read:
         raise UserError(f"{path} holds no network of {FORMAT}; other checkpoints have scripts of their own")
     state = states[0]
     input_size, emb_size = state["input_embedding.weight"].shape
-    layers = {
+    n_layers = {
         side: len({name.split(".")[3] for name in state if name.startswith(f"transformer.{side}.layers.")})
         for side in ("encoder", "decoder")
     }
-    wide = state["transformer.encoder.layers.0.linear1.weight"].shape[0]
-    arguments = _plain(vars(saved["args"])) if "args" in saved else {}
-    arguments |= _plain({name: saved[entry] for name, entry in PUBLISHED.items() if entry in saved})
+    arguments = dict(vars(saved["args"])) if "args" in saved else {}
+    arguments |= {name: saved[entry] for name, entry in PUBLISHED.items() if entry in saved}
+    for name, value in arguments.items():
+        if not isinstance(value, str | int | float | bool | None):
+            arguments[name] = str(value)  # JSON has no kind for it
     config = ModelConfig(
         input_size,
         state["output_embedding.weight"].shape[0],
         emb_size,
-        nlayers_encoder=layers["encoder"],
-        nlayers_decoder=layers["decoder"],
-        ff_mult=wide // emb_size,
+        nlayers_encoder=n_layers["encoder"],
+        nlayers_decoder=n_layers["decoder"],
+        ff_mult=state["transformer.encoder.layers.0.linear1.weight"].shape[0] // emb_size,
         act=arguments.get("act", "gelu"),
     )
-    contents = {**saved, "history": saved.get("train_tracker", saved.get("history"))}
-    return _Read(config, state, saved.get("epoch", 0), arguments, contents)
-
-
-def _plain(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Write what JSON has no kind for as text."""
-    kinds = (str, int, float, bool, type(None))
-    return {name: value if isinstance(value, kinds) else str(value) for name, value in arguments.items()}
-
-
-def _language_of(path: Path, config: ModelConfig) -> Language:
-    """Tell the vocabularies from their sizes.
-
-    Raises:
-        UserError: if there are none of these sizes.
-    """
-    sizes = config.input_size, config.output_size
-    if sizes not in LANGUAGES:
-        known = " or ".join(f"{source} and {target}" for source, target in LANGUAGES)
-        raise UserError(f"{path}: expected {known} symbols of source and target, found {sizes[0]} and {sizes[1]}")
-    return LANGUAGES[sizes]
+    return config, state, arguments
 
 
 def _check_numbers(path: Path, saved: Mapping[str, Any], language: Language) -> None:
-    """Compare the vocabularies that the file brings along with those here.
+    """Compare the vocabularies that a published file has with those here.
 
     Raises:
         UserError: if one of them has another number for a symbol.

@@ -1,20 +1,31 @@
-"""Batches of training episodes, the same for a seed wherever the run was interrupted.
+"""Batches of episodes, the same for a seed wherever a run was interrupted and whichever process makes them.
 
 Every (epoch, episode) has dice of its own, and every epoch its own order, so nothing depends on what was drawn before.
 """
 
+import functools
+import math
 import random
+import signal
+import warnings
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
 
 import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
 
 from biml.batch import QueryArrays, assemble
 from biml.dice import Dice
 from biml.episode_types import ViewSet
 from biml.views import View
+from common.run_loop import signals_handled
 
 ORDER, EPISODES, EVALUATION = 0, 1, 2  # streams of a seed
+AHEAD = 4  # batches that each process makes ahead
 
 
 def dice_of(seed: int, stream: int, *numbers: int) -> Dice:
@@ -22,6 +33,7 @@ def dice_of(seed: int, stream: int, *numbers: int) -> Dice:
     return Dice(random.Random(" ".join(map(str, (seed, stream, *numbers)))))  # hashed, so that all numbers count
 
 
+@functools.lru_cache(maxsize=1)
 def epoch_order(size: int, seed: int, epoch: int) -> list[int]:
     """Put the episodes of one epoch in a random order."""
     stream = np.random.SeedSequence(seed, spawn_key=(ORDER, epoch))
@@ -29,17 +41,78 @@ def epoch_order(size: int, seed: int, epoch: int) -> list[int]:
     return order
 
 
-def training_batch(views: ViewSet, numbers: Sequence[int], seed: int, epoch: int) -> QueryArrays:
-    """Make the batch of some episodes as they are in one epoch."""
-    made_views = [view for number in numbers for view in views.make(number, dice_of(seed, EPISODES, epoch, number))]
-    return assemble(made_views, views.language)
+class Batches(Dataset[QueryArrays]):
+    """The training batches of all epochs by the number of the step, from 0; the last of an epoch may be smaller.
+
+    Args:
+        find_views: finds the episodes; must be picklable where other processes make batches.
+        batch_size: episodes of a batch.
+        seed: decides orders and dice.
+    """
+
+    def __init__(self, find_views: Callable[[], ViewSet], batch_size: int, seed: int) -> None:
+        self.find_views, self.batch_size, self.seed = find_views, batch_size, seed
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Leave the episodes out; another process reads them anew."""
+        return Batches, (self.find_views, self.batch_size, self.seed)
+
+    @cached_property
+    def views(self) -> ViewSet:
+        """What the batches are made of."""
+        return self.find_views()
+
+    @property
+    def steps_an_epoch(self) -> int:
+        """How many batches have every episode once."""
+        return math.ceil(self.views.size / self.batch_size)
+
+    def __getitem__(self, step: int) -> QueryArrays:
+        """Make a batch."""
+        done, number = divmod(step, self.steps_an_epoch)
+        epoch = done + 1
+        order, start = epoch_order(self.views.size, self.seed, epoch), number * self.batch_size
+        made: list[View] = []
+        for episode in order[start : start + self.batch_size]:
+            made += self.views.make(episode, dice_of(self.seed, EPISODES, epoch, episode))
+        return assemble(made, self.views.language)
 
 
-def batches(views: ViewSet, batch_size: int, seed: int, epoch: int, first: int = 0) -> Iterator[QueryArrays]:
-    """Give the batches of one epoch from the `first` on, episodes in random order, the last one smaller if need be."""
-    order = epoch_order(views.size, seed, epoch)
-    for start in range(first * batch_size, views.size, batch_size):
-        yield training_batch(views, order[start : start + batch_size], seed, epoch)
+@contextmanager
+def made_ahead(batches: Batches, steps: range, workers: int) -> Iterator[Iterator[QueryArrays]]:
+    """Give the batches of some steps, made ahead by `workers` processes, which end with the block; 0: by this one.
+
+    Raises:
+        OSError: if one of the processes is ended from outside.
+    """
+    if workers == 0:
+        yield (batches[step] for step in steps)
+        return
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # as many processes as were asked for
+        loader = DataLoader(
+            batches,
+            batch_size=None,
+            sampler=steps,
+            num_workers=workers,
+            collate_fn=_as_it_is,
+            prefetch_factor=AHEAD,
+            multiprocessing_context="spawn",
+            generator=torch.Generator(),  # the loader draws a number, which must not come from the run's own generator
+        )
+    with signals_handled((signal.SIGINT,), signal.SIG_IGN):  # inherited: Ctrl-C is dealt with here alone
+        made = (arrays for arrays in iter(loader))  # starts the processes, which end when this is closed
+    try:
+        yield made
+    except RuntimeError as error:  # raised wherever this process happens to be
+        if "DataLoader worker" not in str(error):
+            raise
+        raise OSError("a process that made batches was killed, perhaps for memory; try fewer --workers") from None
+    finally:
+        made.close()
+
+
+def _as_it_is(arrays: Any) -> Any:
+    return arrays
 
 
 def views_of(views: ViewSet, seed: int, repetition: int = 0, numbers: Iterable[int] | None = None) -> Iterator[View]:

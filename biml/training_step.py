@@ -30,11 +30,11 @@ def learning_rate(
     Args:
         epoch: from 1.
         step: of the epoch, from 0.
-        steps: of an epoch, partial batches left out.
-        nepochs: epochs of the run; in the last one, if not the first with a fall, the rate is `end_factor * peak`.
+        steps: whole batches of an epoch.
+        nepochs: epochs of the run.
         peak: the highest rate.
-        end_factor: fraction of it.
-        has_warmup: whether the first epoch is for the rise.
+        end_factor: fraction of it that is the rate of the last epoch, unless the fall begins only there.
+        has_warmup: whether the rate rises in the first epoch.
     """
     if has_warmup and epoch == 1:
         return peak * min(FIRST_FRACTION + (1 - FIRST_FRACTION) * step / max(steps, 1), 1.0)
@@ -53,7 +53,7 @@ def same_rates(epochs: int, nepochs: tuple[int, int], end_factor: float, has_war
 
 
 def total_loss(logits: Tensor, target_out: Tensor, pad: int) -> tuple[Tensor, Tensor]:
-    """Sum the loss of all symbols but padding, in nats, and count them; two scalars.
+    """Sum the loss of all symbols except padding, in nats, and count them; two scalars.
 
     Args:
         logits: (N, U, V).
@@ -80,7 +80,7 @@ def train_on_batch(
         optimizer: of its weights.
         batch: what to learn.
         bf16: whether products are computed in bfloat16.
-        forward: the network's own `forward`, compiled perhaps; None for the model as it is.
+        forward: the network's `forward`, compiled; None to call the model itself.
     """
     model.train()
     optimizer.zero_grad()

@@ -1,6 +1,7 @@
 """Episodes come back from files as they were, a set depends on its seed alone, and a mistake is one line."""
 
 import contextlib
+import io
 import json
 import os
 import re
@@ -10,19 +11,22 @@ import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from script_runs import contents, run_file
+from script_runs import Outcome, assert_one_line, contents
 
+import biml.generate
 from biml.episode import PAPER_SIZES, Episode, EpisodeSizes, Example, sample_episode
 from biml.episode_files import format_episode, read_episode
-from biml.episode_sets import PART, EpisodeSet, generate, identifiers
-from biml.grammar import INPUT_WORDS, MINI_SCAN, OUTPUT_WORDS, parse_grammar
-from biml.packed_episodes import join, load_packed, pack, save_packed
+from biml.generate import EpisodeSet
+from biml.grammar import INPUT_WORDS, MINI_SCAN, OUTPUT_WORDS
+from biml.packed_episodes import load_packed, pack, save_packed
 from biml.vocabulary import Language, Vocabulary
+from common.command_line import run_script
 
 ROOT = Path(__file__).resolve().parent.parent
 PILOT = EpisodeSizes(3, 2, 5, 5, 8, 4)
@@ -46,7 +50,7 @@ BY_PEOPLE = {
     "mini-SCAN": by_people(["1 : 1"], ["1 thrice : 1 1 1"])._replace(grammar=MINI_SCAN),
 }
 RANDOM = [sample_episode(np.random.default_rng(seed), (), PILOT) for seed in range(20)]
-every_episode = pytest.mark.parametrize("episode", [*BY_PEOPLE.values(), *RANDOM[:2]], ids=[*BY_PEOPLE, "one", "two"])
+PACKABLE = [*RANDOM, *(episode for name, episode in BY_PEOPLE.items() if name != "probe")]
 
 
 # Text files
@@ -55,12 +59,6 @@ every_episode = pytest.mark.parametrize("episode", [*BY_PEOPLE.values(), *RANDOM
 def through_text(path, text):
     path.write_bytes(text.encode())
     return read_episode(path)
-
-
-@every_episode
-def test_reading_undoes_writing(tmp_path, episode):
-    """Whatever episodes there are, random and of people."""
-    assert through_text(tmp_path / "1.txt", format_episode(episode)) == episode
 
 
 def test_the_text_is_as_published():
@@ -76,6 +74,7 @@ def test_the_text_is_as_published():
 
 
 LAYOUTS = {
+    "as written": lambda text: text,
     "no last newline": lambda text: text.rstrip("\n"),
     "trailing blanks": lambda text: text.replace("\n", "  \t\n"),
     "leading blanks": lambda text: " " + text.replace("\n", "\n "),
@@ -87,28 +86,30 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@every_episode
-def test_blanks_do_not_matter(tmp_path, episode, layout):
-    """The published files have stray ones."""
-    assert through_text(tmp_path / "1.txt", LAYOUTS[layout](format_episode(episode))) == episode
+def test_reading_undoes_writing(tmp_path, layout):
+    """Whatever episodes there are, random and of people; blanks do not matter, the published files have stray ones."""
+    for episode in (*BY_PEOPLE.values(), *RANDOM[:2]):
+        assert through_text(tmp_path / "1.txt", LAYOUTS[layout](format_episode(episode))) == episode
 
 
 GOOD = "*SUPPORT*\nIN: dax OUT: RED\n\n*QUERY*\nIN: dax dax OUT: RED RED\n\n*GRAMMAR*\ndax -> RED\n"
+EXPECTED = "expected 'IN: <words> OUT: <words>'"
+IN_ORDER = "expected *SUPPORT*, *QUERY*, *GRAMMAR* in this order"
 MALFORMED = {  # what is replaced, by what, and what the message says after the file's name
-    "no IN": ("IN: dax OUT", "dax OUT", ":2: expected 'IN: <words> OUT: <words>', found 'dax OUT: RED'"),
-    "I for IN": ("IN: dax OUT", "I: dax OUT", ":2: expected 'IN: <words> OUT: <words>'"),
-    "no blank after IN": ("IN: dax OUT", "IN:dax OUT", ":2: expected 'IN: <words> OUT: <words>'"),
-    "no OUT": (" OUT: RED RED", " RED RED", ":5: expected 'IN: <words> OUT: <words>'"),
-    "two OUT": ("RED RED", "RED OUT: RED", ":5: expected 'IN: <words> OUT: <words>'"),
+    "no IN": ("IN: dax OUT", "dax OUT", f":2: {EXPECTED}, found 'dax OUT: RED'"),
+    "I for IN": ("IN: dax OUT", "I: dax OUT", f":2: {EXPECTED}"),
+    "no blank after IN": ("IN: dax OUT", "IN:dax OUT", f":2: {EXPECTED}"),
+    "no OUT": (" OUT: RED RED", " RED RED", f":5: {EXPECTED}"),
+    "two OUT": ("RED RED", "RED OUT: RED", f":5: {EXPECTED}"),
     "two IN": ("IN: dax OUT", "IN: IN: dax OUT", ":2: expected words of letters, digits and _"),
-    "no input": ("IN: dax OUT", "IN: OUT", ":2: expected 'IN: <words> OUT: <words>'"),
-    "no output": ("OUT: RED RED", "OUT:", ":5: expected 'IN: <words> OUT: <words>'"),
+    "no input": ("IN: dax OUT", "IN: OUT", f":2: {EXPECTED}"),
+    "no output": ("OUT: RED RED", "OUT:", f":5: {EXPECTED}"),
     "a word with a bracket": ("dax dax", "dax [dax]", ":5: expected words of letters"),
     "half a colour": ("RED RED", "color:#ff00; RED", ":5: expected words of letters"),
-    "no text at all": (GOOD, "", ": expected *SUPPORT*, *QUERY*, *GRAMMAR* in this order, found no *SUPPORT*"),
+    "no text at all": (GOOD, "", f": {IN_ORDER}, found no *SUPPORT*"),
     "no support marker": ("*SUPPORT*\n", "", ":1: expected *SUPPORT*, found 'IN: dax OUT: RED'"),
     "no query marker": ("*QUERY*\n", "", ":6: expected *QUERY*, found '*GRAMMAR*'"),
-    "no grammar marker": ("*GRAMMAR*\ndax -> RED\n", "", ": expected *SUPPORT*, *QUERY*, *GRAMMAR* in this order"),
+    "no grammar marker": ("*GRAMMAR*\ndax -> RED\n", "", f": {IN_ORDER}"),
     "a marker twice": ("*QUERY*", "*SUPPORT*", ":4: expected *QUERY*, found '*SUPPORT*'"),
     "a marker too many": ("dax -> RED", "*GRAMMAR*", ":8: expected no further marker, found '*GRAMMAR*'"),
     "an unknown marker": ("*QUERY*", "*QUERIES*", ":4: expected *QUERY*, found '*QUERIES*'"),
@@ -149,98 +150,55 @@ def test_whatever_the_bytes_there_is_an_episode_or_one_message(tmp_path_factory,
 # Packed files
 
 
+def words_of(packed):
+    return [packed.episode(index) for index in range(len(packed))]
+
+
 def test_packing_keeps_everything(tmp_path):
-    """Random episodes and those of people come back as they were, in memory and from a file, and `about` too."""
-    episodes = [*RANDOM, *(episode for name, episode in BY_PEOPLE.items() if name != "probe")]
-    packed = pack(iter(episodes), {"made": "here"})
-    save_packed(tmp_path / "all.npz", packed)
-    loaded = load_packed(tmp_path / "all.npz")
-    for one in (packed, loaded):
-        assert [one.episode(index) for index in range(len(one))] == episodes
-        assert one.about == {"made": "here"}
-    assert loaded.symbols == packed.symbols
-    assert loaded.symbols.inputs[: len(INPUT_WORDS)] == INPUT_WORDS
-    assert loaded.symbols.outputs[: len(OUTPUT_WORDS)] == OUTPUT_WORDS
-
-
-def test_equal_episodes_make_equal_files(tmp_path):
-    """Nothing of the time or place gets into the bytes."""
+    """In memory, from a file, and in other numbers; equal episodes make equal files."""
+    packed = pack(iter(PACKABLE), {"made": "here"})
     for name in ("a.npz", "b.npz"):
-        save_packed(tmp_path / name, pack(RANDOM, {}))
+        save_packed(tmp_path / name, pack(PACKABLE, {"made": "here"}))
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    loaded = load_packed(tmp_path / "a.npz")
+    inputs, outputs = (("jump", *reversed(packed.words[kind])) for kind in ("inputs", "outputs"))
+    renumbered = loaded.renumbered(Language(Vocabulary(inputs), Vocabulary(outputs)))
+    for one in (packed, loaded, renumbered):
+        assert words_of(one) == PACKABLE
+        assert [one.grammar(index) for index in range(len(one))] == [episode.grammar for episode in PACKABLE]
+        assert one.about == {"made": "here"}
+    assert packed.numbered(0) == loaded.numbered(0) != renumbered.numbered(0)
 
 
 def test_the_words_of_an_episode_are_numbered():
-    """Support examples first, then queries; each episode has its own."""
+    """Support examples first, then queries; lists that lack a word are refused."""
     packed = pack(RANDOM, {})
     for index, episode in enumerate(RANDOM):
         inputs, outputs, num_support = packed.numbered(index)
-        both = (*episode.support, *episode.query)
         assert num_support == len(episode.support)
-        assert [tuple(INPUT_WORDS[number] for number in text) for text in inputs] == [one.input for one in both]
-        assert [tuple(OUTPUT_WORDS[number] for number in text) for text in outputs] == [one.output for one in both]
-        assert packed.grammar(index) == episode.grammar
-
-
-def test_other_numbers_are_the_same_episodes():
-    """Lists of symbols in another order, with others among them; a list that lacks a word is refused."""
-    packed = pack(RANDOM, {"made": "here"})
-    inputs, outputs = ("jump", *reversed(INPUT_WORDS)), (*OUTPUT_WORDS[3:], "JUMP", *OUTPUT_WORDS[:3])
-    renumbered = packed.renumbered(Language(Vocabulary(inputs), Vocabulary(outputs)))
-    assert renumbered.symbols[:2] == (inputs, outputs)
-    assert renumbered.about == packed.about
-    for index in range(len(packed)):
-        assert renumbered.numbered(index) != packed.numbered(index)
-        assert renumbered.episode(index) == packed.episode(index)
+        found = (
+            [tuple(words[number] for number in text) for text in texts]
+            for words, texts in ((INPUT_WORDS, inputs), (OUTPUT_WORDS, outputs))
+        )
+        assert list(zip(*found, strict=True)) == [*episode.support, *episode.query]
     for lists in ((INPUT_WORDS[1:], OUTPUT_WORDS), (INPUT_WORDS, OUTPUT_WORDS[1:])):
         with pytest.raises(ValueError, match="unknown word"):
             packed.renumbered(Language(*map(Vocabulary, lists)))
 
 
-@pytest.mark.parametrize("index", [-1, len(RANDOM)])
-def test_an_episode_out_of_range_is_refused(index):
-    """Negative numbers do not count from the end."""
-    for look_up in (pack(RANDOM, {}).numbered, pack(RANDOM, {}).episode, pack(RANDOM, {}).grammar):
-        with pytest.raises(IndexError, match="from 0 to 19"):
-            look_up(index)
-
-
-def test_joining_parts_is_packing_all():
-    """Wherever they are cut; but parts that number their words in other ways are refused."""
-    parts = [pack(RANDOM[:1], {}), pack(RANDOM[1:15], {}), pack(RANDOM[15:], {})]
-    joined = join(parts, {})
-    assert [joined.episode(index) for index in range(len(joined))] == RANDOM
-    with pytest.raises(ValueError, match="same lists of symbols"):
-        join([parts[0], pack([BY_PEOPLE["mini-SCAN"]], {})], {})
-
-
 @pytest.mark.parametrize(
-    "episode",
-    [by_people([], [f"{'dax ' * 256} : RED"]), by_people([], [f"{' '.join(f'w{n}' for n in range(250))} : RED"])],
-    ids=["too long", "too many words"],
+    ("episode", "said"),
+    [
+        (by_people([], [f"{'dax ' * 256} : RED"]), "up to 255 words"),
+        (by_people([], [f"{' '.join(f'w{n}' for n in range(250))} : RED"]), "256 different words"),
+        (BY_PEOPLE["probe"], "stay text files"),
+    ],
+    ids=["too long", "too many words", "a probe"],
 )
-def test_what_does_not_fit_into_bytes_is_refused(episode):
-    """Sequences of 255 words, and 256 different words in all, are the limit."""
-    with pytest.raises(ValueError, match="up to 255 words"):
-        pack([episode], {})
-
-
-def test_probes_are_not_packed():
-    """A packed file does not say what an answer may be made of, and leaves nothing out without a word."""
-    with pytest.raises(ValueError, match="stay text files"):
-        pack([*RANDOM, BY_PEOPLE["probe"]], {})
-
-
-def test_files_with_a_further_column_are_read(tmp_path):
-    """Those written when packed files had a column of allowed outputs, as long as it is empty."""
-    path, lengths = tmp_path / "old.npz", np.zeros(len(RANDOM), np.uint8)
-    save_packed(path, pack(RANDOM, {}))
-    changed(path, allowed_outputs_lengths=lengths)
-    assert [load_packed(path).episode(index) for index in range(len(RANDOM))] == RANDOM
-    lengths[3] = 2
-    changed(path, allowed_outputs_lengths=lengths)
-    with pytest.raises(ValueError, match="use their text files"):
-        load_packed(path)
+def test_what_a_packed_file_cannot_hold_is_refused(episode, said):
+    """Numbers that are no bytes, and what an answer may be made of: nothing is left out without a word."""
+    with pytest.raises(ValueError, match=said):
+        pack([*RANDOM, episode], {})
 
 
 def changed(path, **arrays):
@@ -293,70 +251,39 @@ def test_what_is_no_packed_file_is_refused(tmp_path, damage):
         load_packed(path)
 
 
-def test_a_missing_packed_file_is_reported_with_what_to_do(tmp_path):
-    """The message names the command that makes it."""
-    with pytest.raises(ValueError, match=r"no packed episodes at .*train.npz; make them with .python -m biml.generate"):
-        load_packed(tmp_path / "train.npz")
-
-
 # Sets
 
 
-def words_of(packed):
-    return [packed.episode(index) for index in range(len(packed))]
-
-
 def test_an_episode_depends_on_seed_split_and_number_alone():
-    """However many are drawn with it, and in whatever parts."""
+    """However many are drawn with it; excluding a grammar changes no episode of another grammar."""
     train = EpisodeSet(3, "train", PILOT)
-    some = words_of(generate(train, 12))
-    assert words_of(generate(train, 5)) == some[:5]
-    assert words_of(train.part(range(7, 12))) == some[7:]
-    assert train.episode(9) == some[9]
+    some = list(train.drawn(12))
+    assert list(train.drawn(5)) == some[:5] and train.episode(9) == some[9]
     for other in (EpisodeSet(4, "train", PILOT), EpisodeSet(3, "val", PILOT)):
-        assert not {episode.support for episode in words_of(generate(other, 12))} & {one.support for one in some}
-
-
-def test_no_training_episode_has_a_validation_grammar():
-    """There are 54 grammars: validation takes some of them, perhaps several times, and training only the others."""
-    val = generate(EpisodeSet(0, "val", TINY), 30)
-    taken = identifiers(val)
-    free = generate(EpisodeSet(0, "train", TINY), 300)
-    train = generate(EpisodeSet(0, "train", TINY, taken), 300)
-    assert len(taken) < 30
-    assert taken <= identifiers(free) and not taken & identifiers(train)
-    assert len(identifiers(train)) == 54 - len(taken)
-
-
-def test_exclusion_changes_no_other_episode():
-    """An episode whose grammar was free stays as it was."""
-    free, excluded = (
-        EpisodeSet(0, "train", PILOT),
-        frozenset({EpisodeSet(0, "train", PILOT).episode(2).grammar.identifier}),
-    )
-    kept = EpisodeSet(0, "train", PILOT, excluded)
-    assert [kept.episode(n) == free.episode(n) for n in range(5)] == [True, True, False, True, True]
-
-
-def test_progress_is_told():
-    """The number of episodes done goes up to all of them."""
-    told = []
-    generate(EpisodeSet(0, "train", TINY), 2 * PART + 1, progress=told.append)
-    assert told == [PART, 2 * PART, 2 * PART + 1]
+        assert not {episode.support for episode in other.drawn(12)} & {one.support for one in some}
+    kept = EpisodeSet(3, "train", PILOT, frozenset({some[2].grammar.identifier})).drawn(12)
+    assert [one == other for one, other in zip(kept, some, strict=True)] == [True, True, False, *[True] * 9]
 
 
 # The command
 
 
 def run_generate(*arguments):
-    """Run `python -m biml.generate` in this process; gives its exit code, output and errors."""
-    return run_file(ROOT / "biml" / "generate.py", *arguments)
+    """Run the command in this process, whose helpers can import it; gives its exit code, output and errors."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        mock.patch.object(sys, "argv", ["generate.py", *map(str, arguments)]),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        pytest.raises(SystemExit) as end,
+    ):
+        run_script(biml.generate.main)
+    return Outcome(end.value.code, out.getvalue(), err.getvalue())
 
 
 SMALL = shlex.split(
     "--primitives 3 --functions 2 --longest_input 5 --longest_output 5 --num_support 8 --num_query 4 --num_val 5"
 )
-COMMAND = [sys.executable, "-m", "biml.generate", *SMALL]
 
 
 @pytest.fixture(scope="module")
@@ -365,7 +292,7 @@ def written(tmp_path_factory):
     folder = tmp_path_factory.mktemp("written")
     code, out, err = run_generate(*SMALL, "--num_train", 600, "--seed", 7, "--dir_out", folder, "--text")
     assert (code, err) == (0, "")
-    assert "train: 500 of 600 episodes" in out
+    assert "train: 250 of 600 episodes" in out and "train: 500 of 600" in out and "600 of 600" not in out
     assert f"{folder}/train.npz: 600 episodes" in out and "done in " in out
     return folder
 
@@ -373,10 +300,9 @@ def written(tmp_path_factory):
 def test_the_command_writes_both_splits(written):
     """The packed files have the sets' episodes and say what they are made with; the text files have the same."""
     val, train = load_packed(written / "val.npz"), load_packed(written / "train.npz")
-    excluded = identifiers(val)
-    assert words_of(val) == [EpisodeSet(7, "val", PILOT).episode(index) for index in range(5)]
+    excluded = frozenset(episode.grammar.identifier for episode in words_of(val))
+    assert words_of(val) == list(EpisodeSet(7, "val", PILOT).drawn(5))
     assert words_of(train)[::50] == [EpisodeSet(7, "train", PILOT, excluded).episode(n) for n in range(0, 600, 50)]
-    assert not excluded & identifiers(train)
     told = {"seed": 7, "split": "train", "sizes": asdict(PILOT), "excluded": len(excluded), "count": 600}
     assert train.about.items() >= told.items() and {"python", "numpy"} == train.about["versions"].keys()
     names = {"val.npz", "train.npz", *(f"val/{n:06d}.txt" for n in range(1, 6))}
@@ -384,13 +310,25 @@ def test_the_command_writes_both_splits(written):
     assert read_episode(written / "train" / "000600.txt") == train.episode(599)
 
 
+def test_no_training_episode_has_a_validation_grammar(tmp_path):
+    """There are 54 grammars: validation takes some of them, perhaps several times, and training all the others."""
+    sizes = "--primitives 1 --functions 0 --longest_input 5 --longest_output 5 --num_support 2 --num_query 1"
+    assert run_generate(*sizes.split(), "--num_val", 30, "--num_train", 300, "--dir_out", tmp_path).code == 0
+    val, train = (
+        {episode.grammar.identifier for episode in words_of(load_packed(tmp_path / f"{split}.npz"))}
+        for split in ("val", "train")
+    )
+    assert len(val) < 30 and not val & train and len(val | train) == 54
+    assert val <= {episode.grammar.identifier for episode in EpisodeSet(0, "train", TINY).drawn(300)}
+
+
+@pytest.mark.slow
 def test_the_files_do_not_depend_on_the_number_of_processes(written, tmp_path):
-    """Two processes, started as people do it, write the same bytes as one."""
-    command = [*COMMAND, "--num_train", "600", "--seed", "7", "--jobs", "2", "--dir_out", str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert (done.returncode, done.stderr) == (0, "")
-    expected = contents(written)
-    assert contents(tmp_path) == {name: expected[name] for name in ("val.npz", "train.npz")}
+    """Two processes write the same bytes as one; with --overwrite they replace what is there."""
+    (tmp_path / "val.npz").write_text("mine\n")
+    command = (*SMALL, "--num_train", 600, "--seed", 7, "--jobs", 2, "--dir_out", tmp_path, "--overwrite")
+    assert run_generate(*command)[::2] == (0, "")
+    assert contents(tmp_path) == {name: (written / name).read_bytes() for name in ("val.npz", "train.npz")}
 
 
 def test_text_files_can_be_packed_again(written, tmp_path):
@@ -398,156 +336,74 @@ def test_text_files_can_be_packed_again(written, tmp_path):
     assert run_generate("--from_text", written, "--dir_out", tmp_path)[::2] == (0, "")
     for split in ("val", "train"):
         packed, made = load_packed(tmp_path / f"{split}.npz"), load_packed(written / f"{split}.npz")
-        assert (
-            packed.symbols == made.symbols
-            and packed.columns.inputs.counts.tolist() == made.columns.inputs.counts.tolist()
-        )
-        assert words_of(packed)[:20] == words_of(made)[:20]
+        assert packed.words == made.words
+        assert all(np.array_equal(array, made.arrays[name]) for name, array in packed.arrays.items())
         assert packed.about == {"from_text": str(written / split), "count": len(made)}
     assert run_generate("--from_text", written / "val", "--dir_out", tmp_path / "one")[::2] == (0, "")
     assert list(contents(tmp_path / "one")) == ["val.npz"]
 
 
-@pytest.fixture
-def world(tmp_path):
-    """A folder to make mistakes in: packed files in done/, text files in texts/ and mixed/, a malformed one in bad/,
-    a probe in probes/.
-    """
-    for name in ("done/val.npz", "done/train.npz", "mixed/train/000009.txt", "texts/val/000001.txt", "empty/notes.md"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(GOOD)
-    for name in ("good/1.txt", "wrong/1.txt"):
-        (tmp_path / "bad" / name).parent.mkdir(parents=True)
-        (tmp_path / "bad" / name).write_text(GOOD if "good" in name else GOOD.replace("OUT", "UOT"))
-    (tmp_path / "probes").mkdir()
-    (tmp_path / "probes" / "1.txt").write_text(format_episode(BY_PEOPLE["probe"]))
-    (tmp_path / "file").write_text("no folder\n")
-    return tmp_path
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A folder to make mistakes in, which leave it as it is: packed files in done/, text files in the others."""
+    folder = tmp_path_factory.mktemp("world")
+    texts = dict.fromkeys(("done/val.npz", "done/train.npz", "mixed/train/000009.txt", "texts/val/000001.txt"), GOOD)
+    texts |= {"bad/good/1.txt": GOOD, "bad/wrong/1.txt": GOOD.replace("OUT", "UOT"), "empty/notes.md": "", "file": ""}
+    texts["probes/1.txt"] = format_episode(BY_PEOPLE["probe"])
+    for name, text in texts.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
 
 
+FEW = "--primitives 1 --functions 0 --longest_input 3 --num_support 3 --num_query 1"
 MISTAKES = {  # the command line and what the message must say
-    "unknown option": ("--speed 3", ["--speed"]),
-    "negative seed": ("--seed -1", ["--seed", "at least 0"]),
-    "no training episodes": ("--num_train 0", ["--num_train", "at least 1"]),
-    "no validation episodes": ("--num_val 0", ["--num_val", "at least 1"]),
-    "episodes in words": ("--num_train many", ["--num_train", "many"]),
-    "no processes": ("--jobs 0", ["--jobs", "at least 1"]),
-    "too many primitives": ("--primitives 7", ["1 to 6 primitives", "found 7"]),
-    "too many words": ("--functions 8", ["at most 9 primitives and functions"]),
-    "no query": ("--num_query 0", ["number of queries of at least 1"]),
-    "more examples than there are": (
-        "--primitives 1 --functions 0 --longest_input 3 --num_support 3 --num_query 1 --num_train 1",
-        ["only 3 of 4 different examples", "ask for fewer examples or longer ones"],
-    ),
-    "more examples than there are, in two processes": (
-        "--primitives 1 --functions 0 --longest_input 3 --num_support 3 --num_query 1 --num_val 300 --jobs 2",
-        ["only 3 of 4 different examples"],
-    ),
-    "no function to ask for": (
-        "--primitives 1 --functions 0 --longest_input 3 --longest_study 2 --num_support 1 --num_query 1 --num_val 1",
-        ["without functions copying answers every query", "--longest_study"],
-    ),
-    "study examples as long as queries": ("--longest_study 8", ["shorter than the longest input, 8", "found 8"]),
-    "every grammar taken": (
-        "--primitives 1 --functions 0 --num_support 1 --num_query 1 --num_val 600 --num_train 1",
-        ["100 grammars in a row were excluded"],
-    ),
-    "files are there": ("--dir_out {world}/done", ["done/val.npz is there already", "--overwrite"]),
-    "text files are there": ("--text --dir_out {world}/texts", ["texts/val/000001.txt is there already"]),
-    "other text files are there": (
-        "--text --overwrite --num_train 8 --dir_out {world}/mixed",
-        ["mixed/train/000009.txt would stay among the new files"],
-    ),
-    "folder is a file": ("--dir_out {world}/file", ["file"]),
-    "folder below a file": ("--dir_out {world}/file/data", ["file"]),
-    "seed of text files": ("--from_text {world}/texts --seed 3", ["--seed is about random episodes"]),
-    "text files as text": ("--from_text {world}/texts --text", ["--text is about random episodes"]),
-    "no text files": ("--from_text {world}/empty", ["empty: expected *.txt files", "found none"]),
-    "no folder of text files": ("--from_text {world}/nowhere", ["nowhere: expected *.txt files", "found none"]),
-    "text files of probes": ("--from_text {world}/probes", ["probes/1.txt: has allowed outputs", "stay text files"]),
-    "malformed text files": ("--from_text {world}/bad", ["bad/wrong/1.txt:2: expected 'IN: <words> OUT: <words>'"]),
-    "packed already": ("--from_text {world}/mixed --dir_out {world}/done", ["done/train.npz is there already"]),
+    "--speed 3": ["--speed"],
+    "--seed -1": ["--seed", "at least 0"],
+    "--num_train 0": ["--num_train", "at least 1"],
+    "--num_val 0": ["--num_val", "at least 1"],
+    "--num_train many": ["--num_train", "many"],
+    "--jobs 0": ["--jobs", "at least 1"],
+    "--primitives 7": ["1 to 6 primitives", "found 7"],
+    "--functions 8": ["at most 9 primitives and functions"],
+    "--num_query 0": ["number of queries of at least 1"],
+    f"{FEW} --num_train 1": ["only 3 of 4 different examples", "ask for fewer examples or longer ones"],
+    f"{FEW} --num_val 300 --jobs 2": ["only 3 of 4 different examples"],
+    f"{FEW} --longest_study 2": ["without functions copying answers every query", "--longest_study"],
+    "--longest_study 8": ["shorter than the longest input, 8", "found 8"],
+    "--primitives 1 --functions 0 --num_support 1 --num_query 1 --num_val 600 --num_train 1": ["100 grammars in a row"],
+    "--dir_out {world}/done": ["done/val.npz is there already", "--overwrite"],
+    "--text --dir_out {world}/texts": ["texts/val/000001.txt is there already"],
+    "--text --overwrite --num_train 8 --dir_out {world}/mixed": ["mixed/train/000009.txt would stay among the new"],
+    "--dir_out {world}/file": ["file"],
+    "--dir_out {world}/file/data": ["file"],
+    "--from_text {world}/texts --seed 3": ["--seed is about random episodes"],
+    "--from_text {world}/texts --text": ["--text is about random episodes"],
+    "--from_text {world}/empty": ["empty: expected *.txt files", "found none"],
+    "--from_text {world}/nowhere": ["nowhere: expected *.txt files", "found none"],
+    "--from_text {world}/probes": ["probes/1.txt: has allowed outputs", "stay text files"],
+    "--from_text {world}/bad": ["bad/wrong/1.txt:2: expected 'IN: <words> OUT: <words>'"],
+    "--from_text {world}/mixed --dir_out {world}/done": ["done/train.npz is there already"],
 }
 
 
-@pytest.mark.parametrize("case", MISTAKES)
-def test_a_mistake_is_one_line_and_changes_nothing(world, case):
+@pytest.mark.parametrize("line", MISTAKES)
+def test_a_mistake_is_one_line_and_changes_nothing(world, tmp_path, line):
     """Exit code 2, one line that says what is wrong, every file as it was and none added."""
-    line, said = MISTAKES[case]
-    arguments = shlex.split(line.format(world=world))
-    arguments += [] if "--dir_out" in arguments else ["--dir_out", world / "new"]
+    arguments = line.format(world=world).split()
+    arguments += [] if "--dir_out" in arguments else ["--dir_out", tmp_path / "new"]
     before = contents(world)
-    code, _, err = run_generate(*arguments)
-    assert code == 2
-    assert err.startswith("generate.py: error: ") and err.endswith("\n") and err.count("\n") == 1
-    assert all(text in err for text in said), err
-    assert contents(world) == before
+    assert_one_line(run_generate(*arguments), "generate.py", *MISTAKES[line])
+    assert contents(world) == before and contents(tmp_path) == {}
 
 
-def run_shortcuts(*arguments):
-    return run_file(ROOT / "biml" / "shortcuts.py", *arguments)
-
-
-def test_shortcuts_are_counted_over_episodes(tmp_path):
-    """Means over the validation episodes of the shares of their queries; the lines, and JSON."""
-    study = (example("dax : RED"), example("dax lug : RED RED"))
-    first = "dax dax : RED RED", "lug : PINK"
-    asked = [first, ("dax lug lug : RED RED RED", "wif dax lug : BLUE RED RED"), ("dax dax lug : RED RED RED",)]
-    grammar = parse_grammar(["dax -> RED", "wif -> BLUE", "u1 lug -> [u1] [u1]", "u1 x1 -> [u1] [x1]"])
-    episodes = [Episode(study, tuple(map(example, queries)), grammar) for queries in asked]
-    save_packed(tmp_path / "data_algebraic" / "val.npz", pack(episodes, {}))
-    code, out, err = run_shortcuts("--data_dir", tmp_path, "--fn_out_results", tmp_path / "found.json")
-    assert (code, err) == (0, "")
-    copied, by_word, by_part = 100 * 0.5 / 3, 100 * 0.5 / 3, 100 * (0.5 + 1) / 3
-    shown = f"a study example's answer: {copied:.2f} %\nthe colours of its words: {by_word:.2f} %\n"
-    assert f"of 3 validation episodes that could be answered by\n{shown}" in out
-    found = json.loads((tmp_path / "found.json").read_text())
-    together = 100 * (0.5 + 0.5 + 1) / 3  # "wif" was not studied, but has a colour
-    assert list(found["percent"].values()) == pytest.approx([copied, by_word, by_part, together, together])
-    assert found["n_episodes"] == 3 and "commit" in found["provenance"]
-
-
-def test_episodes_without_new_queries_have_no_shortcuts(tmp_path):
-    """One line says so."""
-    save_packed(tmp_path / "data_algebraic" / "val.npz", pack([Episode((example("dax : RED"),), (), None)], {}))
-    code, _, err = run_shortcuts("--data_dir", tmp_path)
-    assert (code, err) == (2, "shortcuts.py: error: the episodes have no new queries\n")
-
-
-def test_overwriting_has_to_be_asked_for(world):
-    """With --overwrite the files that were there are replaced."""
-    code, _, err = run_generate(*SMALL, "--num_train", 3, "--dir_out", world / "done", "--overwrite")
-    assert (code, err) == (0, "")
-    assert [len(load_packed(world / "done" / f"{split}.npz")) for split in ("val", "train")] == [5, 3]
-
-
-def test_ctrl_c_is_one_line_and_leaves_nothing(tmp_path):
-    """Also with several processes, which the terminal interrupts, too."""
+@pytest.mark.slow
+@pytest.mark.parametrize(("is_killed", "code", "said"), [(False, 130, "interrupted\n"), (True, 2, "--jobs")])
+def test_ctrl_c_and_a_killed_helper_leave_nothing(tmp_path, is_killed, code, said):
+    """All processes get Ctrl-C; a helper may be killed for want of memory. One line, no files, no waiting."""
+    command = [sys.executable, "-m", "biml.generate", *SMALL, "--num_train", "50000", "--jobs", "2"]
     process = subprocess.Popen(
-        [*COMMAND, "--num_train", "5000", "--jobs", "2", "--dir_out", str(tmp_path)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        process_group=0,
-        # what runs the tests in the background may have it ignored, and children inherit that
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    try:
-        assert process.stdout.readline().startswith("train: 500 of 5000 episodes")
-        os.killpg(process.pid, signal.SIGINT)
-        _, err = process.communicate(timeout=60)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-    assert (process.returncode, err) == (130, "generate.py: interrupted\n")
-    assert contents(tmp_path) == {}
-
-
-def test_a_process_that_is_killed_ends_the_command(tmp_path):
-    """As when memory runs out: one line, no files, no waiting for what will not come."""
-    process = subprocess.Popen(
-        [*COMMAND, "--num_train", "50000", "--jobs", "2", "--dir_out", str(tmp_path)],
+        [*command, "--dir_out", str(tmp_path)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -556,15 +412,17 @@ def test_a_process_that_is_killed_ends_the_command(tmp_path):
     )
     try:
         assert process.stdout.readline().startswith("train: 5000 of 50000 episodes")
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        workers = [pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-        os.kill(int(workers[0]), signal.SIGKILL)
+        if is_killed:
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+            helpers = [pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+            os.kill(int(helpers[0]), signal.SIGKILL)
+        else:
+            os.killpg(process.pid, signal.SIGINT)
         _, err = process.communicate(timeout=60)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-    assert process.returncode == 2
-    assert err.startswith("generate.py: error: ") and err.count("\n") == 1 and "--jobs" in err
+    assert (process.returncode, err.count("\n"), said in err) == (code, 1, True), err
     assert contents(tmp_path) == {}
 
 
@@ -572,7 +430,6 @@ def test_paper_sizes_are_the_default():
     """The options' defaults are those of the published set."""
     code, out, err = run_generate("-h")
     assert (code, err) == (0, "")
-    for name, size in asdict(PAPER_SIZES).items():
+    for name, size in (asdict(PAPER_SIZES) | {"num_train": 100_000}).items():
         shown = "all alike" if size is None else size
         assert re.search(rf"--{name} N\s+[^(]*\(default:\s+{shown}\)", out), name
-    assert re.search(r"--num_train N\s+[^(]*\(default:\s+100000\)", out)
