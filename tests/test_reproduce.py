@@ -24,6 +24,7 @@ import pytest
 from script_runs import contents
 
 import paper.runs
+import train
 from common.command_line import run_script
 from common.files import save_json
 from paper.cells import CELLS, Cell, recipe_of
@@ -289,28 +290,28 @@ def test_a_file_of_cells_takes_the_tables_place(start, world):
     assert "no cell 'me'; the cells are small, smaller" in err
 
 
-OTHERS = {  # what a result of jump_perm, seed 2, may hold that is none
+OTHER_ARGUMENTS = {  # of a result of jump_perm, seed 2, that is none
     "kept moments": {"keep_moments": True},
     "another type of episode": {"episode_type": "scan_prim_augmentation"},
     "fewer episodes": {"num_episodes": 10},
     "another seed": {"seed": 1},
 }
+OTHERS = {
+    "no accuracy": {"accuracy": None},
+    "no arguments": {"arguments": {}},
+    "arguments that are none": {"arguments": "ME"},
+}
 
 
-@pytest.mark.parametrize("case", OTHERS)
-def test_what_was_trained_otherwise_is_no_result(world, case):
-    """A run of another recipe, or a copied file."""
+@pytest.mark.parametrize("case", [*OTHER_ARGUMENTS, *OTHERS])
+def test_what_is_no_result_of_a_run(world, case):
+    """A run of another recipe, a copied file, one that lacks a number or does not tell its arguments."""
     run = Run(CELLS["jump_perm"], 2)
-    save_json(world / run.result, a_result(run.cell, seed=2))
-    assert result_of(run, world)["accuracy"] == 99.0
-    save_json(world / run.result, a_result(run.cell, **{"seed": 2, **OTHERS[case]}))
-    assert result_of(run, world) is None
-
-
-@pytest.mark.parametrize("changed", [{"accuracy": None}, {"arguments": None}, {"arguments": []}, {"arguments": {}}])
-def test_what_lacks_a_number_or_its_arguments_is_no_result(world, changed):
-    run = Run(CELLS["me"], 1)
-    save_json(world / run.result, a_result(run.cell) | changed)
+    right = a_result(run.cell, seed=2)
+    save_json(world / run.result, right)
+    assert result_of(run, world) == right
+    wrong = OTHERS[case] if case in OTHERS else {"arguments": {**right["arguments"], **OTHER_ARGUMENTS[case]}}
+    save_json(world / run.result, right | wrong)
     assert result_of(run, world) is None
 
 
@@ -538,6 +539,7 @@ CURVE = f"{HEADER}1,0.5,0.001,2.5,,\n4400,100.4,0.001,0.4123,99.0,87.5\n"
 )
 def test_a_line_a_minute_tells_how_far_everything_has_come(world, capsys, curve, told):
     """The last row of the learning curve counts; the time left follows from what is done since the beginning."""
+    assert {"episode", "generalize"} <= {*train.Row.__annotations__}  # the columns that are read
     runs = [Run(cell("one"), seed) for seed in (1, 2, 3, 4)]
     progress = Progress(runs, 6, world)
     progress.begin(runs[0])
@@ -557,18 +559,6 @@ def test_a_line_a_minute_tells_how_far_everything_has_come(world, capsys, curve,
     assert run == f"one seed 1 at {told}"
     done = 1 + int(told.partition(" ")[0]) / 100
     assert 60 * int(minutes) + int(seconds) == pytest.approx(72 * (4 - done) / done, abs=2)
-
-
-def test_train_py_writes_the_columns_that_are_read():
-    from train import Row
-
-    assert {"episode", "generalize"} <= {*Row.__annotations__}
-
-
-def test_a_closed_output_does_no_harm(world, monkeypatch):
-    """There is nobody to show anything to."""
-    monkeypatch.setattr(sys, "stdout", None)
-    Progress([Run(cell("one"), 1)], 0, world).say("hello")
 
 
 # Ray
