@@ -1,1 +1,1 @@
-"""The paper's evaluation: its table of cells, the grid of runs over it, and the report on their results. No torch."""
+"""The paper's evaluation: its table of cells, the grid of runs over it, and the report on their results."""

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
-from paper.board import Board
-from paper.processes import PATIENCE, TICK, noticed_signals
-from paper.run_logs import log_size
-from paper.runs import Run, finish, result_of, write_error
+from paper.progress import Progress
+from paper.runs import TICK, Check, Run, RunError, result_of, work_on, write_error
 
 NODE_DEATHS = 10  # that a run survives on a cluster
+PATIENCE = 10.0  # seconds that an address and a node get to answer
 
 
 @contextmanager
@@ -45,26 +44,27 @@ def joined_cluster(address: str, folder: Path) -> Iterator[Any]:
 
 
 def run_on_ray(
-    runs: Sequence[Run], args: argparse.Namespace, device: Sequence[str], board: Board, folder: Path
+    runs: Sequence[Run], args: argparse.Namespace, device: Sequence[str], progress: Progress, folder: Path, check: Check
 ) -> None:
-    """Send the runs to a Ray cluster whose nodes share the folder; a run whose node dies goes on at another one."""
-    with joined_cluster(args.ray, folder) as ray, noticed_signals() as check:
+    """Send the runs to a Ray cluster whose nodes share the folder; a run whose node dies resumes on another one."""
+    with joined_cluster(args.ray, folder) as ray:
         there = ray.cluster_resources()
-        board.say(f"{len(runs)} runs for {there.get('CPU', 0):g} CPUs and {there.get('GPU', 0):g} GPUs")
+        progress.say(f"{len(runs)} runs for {there.get('CPU', 0):g} CPUs and {there.get('GPU', 0):g} GPUs")
         demand = {"num_cpus": args.cpus_per_run or 1.0, "num_gpus": args.gpus_per_run or 0.0}
         task = ray.remote(**demand, max_retries=NODE_DEATHS)(finish)
-        sizes = {run: log_size(folder / run.log) for run in runs}
+        sizes = {run: log_size(run, folder) for run in runs}  # a log grows once its run has begun
         tasks = {task.options(name=run.name).remote(run, device, folder): run for run in runs}
         try:
             while tasks:
                 check()
+                for run in [run for run in sizes if log_size(run, folder) > sizes[run]]:
+                    del sizes[run]
+                    progress.begin(run)
                 for done in ray.wait(list(tasks), timeout=TICK)[0]:
                     run = tasks.pop(done)
-                    board.end(run, outcome(ray, done, run, folder))
-                for run in board.waiting[:]:
-                    if log_size(folder / run.log) > sizes[run]:
-                        board.begin(run)
-                board.show()
+                    sizes.pop(run, None)
+                    progress.end(run, outcome(ray, done, run, folder))
+                progress.show()
         finally:
             for task in tasks:
                 ray.cancel(task)  # its node stops the process
@@ -72,9 +72,21 @@ def run_on_ray(
                 ray.wait(list(tasks), num_returns=len(tasks), timeout=PATIENCE)
 
 
+def finish(run: Run, device: Sequence[str], folder: Path) -> str:
+    """Do one run from its beginning to its end; this is what a node of the cluster does."""
+    return work_on([run], device, folder)[run]
+
+
+def log_size(run: Run, folder: Path) -> int:
+    """Give the bytes of a run's log."""
+    path = folder / run.log
+    return path.stat().st_size if path.exists() else 0
+
+
 def outcome(ray: Any, done: Any, run: Run, folder: Path) -> str:
     """Say what went wrong with a run that is over: what its node says, or what became of the node."""
     try:
         return str(ray.get(done))
     except ray.exceptions.RayError as error:
-        return "" if result_of(run, folder) else write_error(run, f"{type(error).__name__}: {error}", folder)
+        problem = RunError(f"{type(error).__name__}: {error}")
+        return "" if result_of(run, folder) else write_error(run, problem, folder)

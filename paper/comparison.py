@@ -10,18 +10,11 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from paper.cells import Cell
+from paper.rates import t_quantile
 
-MARGIN = (
-    0.5  # percentage points, for runs that are all alike; smaller differences touch none of the paper's conclusions
-)
+MARGIN = 0.5  # percentage points, for runs that are all alike; no conclusion of the paper's rests on less
 MIN_RUNS = 3  # fewer say nothing about the spread
 PAPER_RUNS = 5  # Lake 2019, Section 4.1
-T_QUANTILES = (
-    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
-    2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
-    2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
-)  # fmt: skip
-"""Student's t: the 0.975 quantile for 1 to 30 degrees of freedom (NIST/SEMATECH e-Handbook, Section 1.3.6.7.2)."""
 
 
 class Summary(NamedTuple):
@@ -88,14 +81,10 @@ def shown(summary: Summary) -> str:
 
 
 def t_interval(ours: Summary) -> tuple[float, float] | None:
-    """Give the 95 % interval of our mean, mean +/- t SD / sqrt(n), cut to 0 to 100 %; None with too few runs.
-
-    Above 31 runs t stays at that of 31, which makes the interval up to 4 % too wide.
-    """
+    """Give the 95 % interval of our mean, mean +/- t SD / sqrt(n), cut to 0 to 100 %; None with too few runs."""
     if ours.sd is None or ours.n < MIN_RUNS:
         return None
-    t = T_QUANTILES[min(ours.n - 1, len(T_QUANTILES)) - 1]
-    reach = t * ours.sd / math.sqrt(ours.n)
+    reach = t_quantile(ours.n - 1) * ours.sd / math.sqrt(ours.n)
     return max(0.0, ours.mean - reach), min(100.0, ours.mean + reach)
 
 

@@ -1,51 +1,32 @@
 """Read the result files of finished, unfinished and failed runs, and say when a run took off.
 
 A run is `<results_dir>/<cell>/seed<k>.json`, what `test.py` counted or the error it ended in, with its learning curve
-beside it as .csv. Everything is checked while it is read, so that whoever takes it from here need not: the runs of a
-folder are of one recipe and on the same data, in a folder with a cell's name those of the cell and of SCAN, and none is
-there twice. Others are left out, and named.
+beside it as .csv. The runs of a folder are of one recipe and on the same data, in a folder with a cell's name those of
+the cell and of SCAN, and none counts twice. Others are left out, and named.
 """
 
 import json
 import math
+import operator
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
+import numpy as np
+
+from common.command_line import in_one_line
 from common.errors import UserError
 from common.learning_curve import read_rows
-from common.run_loop import with_what_was_done
-from paper.cells import CELLS, NOT_THE_RECIPE, differing, full_recipe, recipe_of, shown_flags, unlike_recipe
-from scan_util import SplitFile
+from paper.cells import CELLS, changed_flags, differing, full_recipe, recipe_of, unlike_recipe
 
 TAKEN_OFF = 99.0  # percent of the validation queries from which on a run counts as taken off
 ATTENTION_CELLS = ("me", "jump_perm")  # of the paper's Figures A.1 and A.2
-NO_RECIPE = "no run that tells its flags"
+CODE = ("commit", "python", "torch", "numpy")  # what a result says of the code that made it
 FINDING = "finding.md"  # in a cell's folder: what there is to say about its results, in Markdown
-CURVE_COLUMNS = ("episode", "lr", "train_loss", "retrieval", "generalize")
-DATA = ("scan_files", "training_scan_files")  # what a result says of the data that it was scored and trained on
-NUMBER = int | float
-EXPECTED: dict[str, Any] = {  # of a run that did not fail; "?" marks what may be missing or null
-    "correct": int,
-    "total": int,
-    "episode": int,
-    "num_episodes": int,
-    "train_correct?": int,
-    "train_total?": int,
-    "training_seconds?": NUMBER,
-    "seconds?": NUMBER,
-    "device?": str,
-    "training_device?": str,
-    "arguments?": dict,
-    "provenance?": dict,
-    "training_provenance?": dict,
-    "command?": list,
-    "breakdown?": dict,
-    "scan_files?": list,
-    "training_scan_files?": list,
-}
+EMPTY = "—"
 
 
 class CurvePoint(NamedTuple):
@@ -60,71 +41,37 @@ class CurvePoint(NamedTuple):
 
 @dataclass(frozen=True)
 class Run:
-    """One trained network, or the attempt."""
+    """One trained network, or the attempt, of which only the error is known."""
 
     cell: str
     seed: int
-    result: Mapping[str, Any]  # the JSON file, checked
+    error: str | None = None  # the end of the log of a run that failed
+    arguments: dict[str, Any] = field(default_factory=dict)  # of train.py
+    episode: int = 0
+    num_episodes: int = 1
+    accuracy: float = 0.0  # percent of the test commands answered right
+    train_accuracy: float | None = None  # of the training commands, None where they were not scored
+    other_data: dict[str, str] = field(default_factory=dict)  # digests of files that do not hold SCAN's published lines
+    hours: tuple[float, float] = (0.0, 0.0)  # of training and of scoring
+    device: str = ""  # that trained
+    code: tuple[str, ...] = ()  # that trained
+    command: tuple[str, ...] = ()
     curve: Sequence[CurvePoint] = ()
-
-    @property
-    def error(self) -> str | None:
-        """The end of the log of a run that failed, None otherwise."""
-        error: str | None = self.result.get("error")
-        return error
 
     @property
     def is_finished(self) -> bool:
         """Whether it was trained to its end and scored; only such runs are averaged."""
-        return self.error is None and bool(self.result["episode"] >= self.result["num_episodes"])
+        return self.error is None and self.episode >= self.num_episodes
 
     @property
-    def accuracy(self) -> float:
-        """Percent of the test commands answered right."""
-        return float(100 * self.result["correct"] / self.result["total"])
-
-    @property
-    def train_accuracy(self) -> float | None:
-        """Percent of the training commands answered right, None where they were not scored."""
-        if not self.result.get("train_total"):
-            return None
-        return float(100 * self.result["train_correct"] / self.result["train_total"])
-
-    @property
-    def all_arguments(self) -> dict[str, Any]:
-        """The arguments of its training, with the seed."""
-        done = {"num_episodes": self.result["num_episodes"], **(self.result.get("arguments") or {})}
-        return with_what_was_done(done)
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """The arguments that make its recipe; a flag that was not given, or was not known yet, is left out."""
-        return {
-            name: value
-            for name, value in self.all_arguments.items()
-            if name not in NOT_THE_RECIPE and value is not None and value is not False
-        }
-
-    @property
-    def recipe(self) -> dict[str, Any]:
-        """All arguments of its training; one that its code did not know yet counts as what that code did."""
-        return full_recipe(self.all_arguments)
+    def is_of_me(self) -> bool:
+        """Whether it is of mutual exclusivity."""
+        return self.arguments.get("episode_type") == "ME"
 
     @property
     def trained_seed(self) -> Any:
         """The seed that it was trained with, whatever its file is called."""
-        return self.all_arguments.get("seed", self.seed)
-
-    @property
-    def other_data(self) -> dict[str, str]:
-        """The files of data, scored or trained on, whose lines are not the published ones: a digest by name."""
-        files = [file for part in DATA for file in self.result.get(part) or []]
-        return {file["name"]: file["sha256"] for file in files if file["difference"]}
-
-    def group_percents(self, table: str) -> dict[str, float]:
-        """Accuracy in percent by the groups of one table of the breakdown, empty if there is no such table."""
-        rows = (self.result.get("breakdown") or {}).get(table, [])
-        return {row["group"]: 100 * row["correct"] / row["total"] for row in rows}
+        return self.arguments.get("seed", self.seed)
 
 
 def take_off(curve: Sequence[CurvePoint]) -> int | None:
@@ -142,166 +89,152 @@ def take_off(curve: Sequence[CurvePoint]) -> int | None:
     return episode
 
 
-def read_cell(folder: Path) -> tuple[list[Run], list[str]]:
-    """Read every run of a cell, by seed, and say which are left out and why; none if the folder is missing.
-
-    Raises:
-        UserError: at the first file that is not what a run leaves behind.
-    """
-    paths = {
-        int(match[1]): path
-        for path in folder.glob("seed*.json")
-        if (match := re.fullmatch(r"seed(0|[1-9]\d*)", path.stem))
-    }
-    runs, left_out = list[Run](), list[str]()
-    for seed, path in sorted(paths.items()):
-        result = read_object(path)
-        if result.get("cell", folder.name) != folder.name or result.get("seed", seed) != seed:
-            refuse(path, f"cell {folder.name}, seed {seed}", f"cell {result.get('cell')}, seed {result.get('seed')}")
-        check_result(result, path)
-        curve_path = path.with_suffix(".csv")
-        run = Run(folder.name, seed, result, read_curve(curve_path) if curve_path.exists() else ())
-        why = unlike_cell(run) or there_already(run, runs)
-        if why:
-            left_out.append(f"{path.parent.name}/{path.name}: {why}")
-        else:
-            runs.append(run)
-    if folder.name not in CELLS:
-        check_one_recipe(runs, folder)
-    return runs, left_out
+@contextmanager
+def refused_if_damaged(path: Path) -> Iterator[None]:
+    """Turn whatever a file leads to that no run leaves into a line about the file."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+        advice = "run the cell again or move the file away"
+        raise UserError(f"{path}: not what a run leaves ({in_one_line(error)}); {advice}") from None
 
 
 def read_object(path: Path) -> dict[str, Any]:
     """Read a JSON file that holds an object with finite numbers."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        contents = json.loads(text, parse_float=_finite, parse_int=_finite_int, parse_constant=_finite)
-    except (ValueError, RecursionError) as error:  # of the decoder or of the parser
-        raise UserError(f"{path}: not a JSON file ({error})") from None
+
+    def refuse(text: str) -> NoReturn:
+        raise ValueError(f"{text} is no finite number")
+
+    contents = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
     if not isinstance(contents, dict):
-        refuse(path, "a JSON object", type(contents).__name__)
+        raise TypeError(f"expected a JSON object, found {type(contents).__name__}")
     return contents
 
 
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise UserError(f"{text[:20]} is no finite number")
-    return number
+def percent(correct: int, total: int) -> float:
+    """Give the share of right answers."""
+    if not 0 <= correct <= total or total == 0:
+        raise ValueError(f"{correct} of {total} right")
+    return float(100 * correct / total)
 
 
-def _finite_int(text: str) -> int:
-    _finite(text)
-    return int(text)
+def hours(seconds: float | None) -> float:
+    """Turn a time into hours; one that was not recorded is none."""
+    if not math.isfinite(seconds or 0):
+        raise ValueError(f"{seconds} s is no time")
+    return (seconds or 0) / 3600
 
 
-def refuse(path: Path, expected: str, found: object) -> NoReturn:
-    """Complain about a file."""
-    raise UserError(f"{path}: expected {expected}, found {found}; run the cell again or move the file away")
+def read_run(path: Path, cell: str, seed: int) -> Run:
+    """Read what a run left; the cell and the seed are those of its path.
 
-
-def check_result(result: Mapping[str, Any], path: Path) -> None:
-    """Refuse a result that lacks what every run reports, or whose counts cannot be."""
-    if "error" in result:
-        if not isinstance(result["error"], str):
-            refuse(path, "'error' to be text", type(result["error"]).__name__)
-        return
-    for name, kind in EXPECTED.items():
-        value = result.get(name.removesuffix("?"))
-        if value is None and name.endswith("?"):
-            continue
-        if not isinstance(value, kind) or isinstance(value, bool):
-            refuse(path, f"'{name.removesuffix('?')}' of type {getattr(kind, '__name__', 'number')}", repr(value))
-    for file in (one for part in DATA for one in result.get(part) or []):
-        if not isinstance(file, dict) or not all(isinstance(file.get(name), str) for name in SplitFile._fields):
-            refuse(path, f"{' and '.join(DATA)} to tell of files", repr(file)[:60])
-    counts = [(result["correct"], result["total"])]
-    if result.get("train_total") is not None:
-        counts.append((result.get("train_correct", -1), result["train_total"]))
-    for rows in (result.get("breakdown") or {}).values():
-        if not isinstance(rows, list) or not all(
-            isinstance(row, dict) and isinstance(row.get("group"), str) for row in rows
-        ):
-            refuse(path, "'breakdown' to hold lists of groups", repr(rows)[:60])
-        counts.extend((row.get("correct", -1), row.get("total", 0)) for row in rows)
-    for correct, total in counts:
-        if not (isinstance(correct, int) and isinstance(total, int) and 0 <= correct <= total and total > 0):
-            refuse(path, "counts of right answers among at least one", f"{correct} of {total}")
-
-
-def unlike_cell(run: Run) -> str:
-    """Say how a run of a cell was made otherwise than the cell says; empty if not."""
-    if run.cell not in CELLS or run.error is not None:
-        return ""
-    if run.other_data:
-        return f"{' and '.join(run.other_data)} did not hold the published lines"
-    cell, done = CELLS[run.cell], run.all_arguments
-    names = unlike_recipe(cell, done)
-    recipe = recipe_of(cell.flags)
-    return ", ".join(f"--{name} is {done.get(name)}, the cell's {recipe.get(name)}" for name in names)
-
-
-def there_already(run: Run, others: Sequence[Run]) -> str:
-    """Say of which run this is another copy, by seed and arguments; empty if of none."""
-    for other in others if run.error is None else ():
-        is_twin = other.error is None and other.trained_seed == run.trained_seed
-        if is_twin and not differing(other.recipe, run.recipe):
-            return f"trained with the seed and the arguments of seed{other.seed}.json"
-    return ""
-
-
-def check_one_recipe(runs: Sequence[Run], folder: Path) -> None:
-    """Refuse runs of one folder that differ in their recipe or their data."""
-    trained = [run for run in runs if run.error is None]
-    for run in trained[1:]:
-        if run.other_data != trained[0].other_data:
-            path, other_path = (folder / f"seed{each.seed}.json" for each in (trained[0], run))
-            raise UserError(f"{path} and {other_path} are of other data, so they have no mean; move one away")
-        for name in differing(trained[0].recipe, run.recipe):
-            path, other_path = (folder / f"seed{each.seed}.json" for each in (trained[0], run))
-            values = f"{trained[0].recipe.get(name)} and {run.recipe.get(name)}"
-            raise UserError(
-                f"{path} and {other_path} differ in --{name} ({values}), so they have no mean; move one away"
-            )
+    Raises:
+        UserError: if it is not what a run leaves behind, or another run's.
+    """
+    curve = read_curve(path.with_suffix(".csv")) if path.with_suffix(".csv").exists() else ()
+    with refused_if_damaged(path):
+        result = read_object(path)
+        if (result.get("cell", cell), result.get("seed", seed)) != (cell, seed):
+            raise ValueError(f"it is of cell {result.get('cell')}, seed {result.get('seed')}")
+        if "error" in result:
+            return Run(cell, seed, str(result["error"]))
+        code = result.get("training_provenance") or result.get("provenance") or {}
+        data = [one for part in ("scan_files", "training_scan_files") for one in result.get(part) or []]
+        return Run(
+            cell,
+            seed,
+            arguments=dict(result["arguments"]),
+            episode=operator.index(result["episode"]),
+            num_episodes=operator.index(result["num_episodes"]),
+            accuracy=percent(result["correct"], result["total"]),
+            train_accuracy=percent(result["train_correct"], result["train_total"])
+            if result.get("train_total")
+            else None,
+            other_data={one["name"]: one["sha256"] for one in data if one["difference"]},
+            hours=(hours(result.get("training_seconds")), hours(result.get("seconds"))),
+            device=str(result.get("training_device") or result.get("device") or "not recorded"),
+            code=tuple(str(code.get(name) or EMPTY) for name in CODE),
+            command=tuple(map(str, result.get("command") or ())),
+            curve=curve,
+        )
 
 
 def read_curve(path: Path) -> tuple[CurvePoint, ...]:
     """Read a learning curve; accuracies that were not measured are None."""
     points = []
     for number, row in enumerate(read_rows(path), 2):
-        episode, lr, loss, retrieval, generalize = (row.get(name) for name in CURVE_COLUMNS)
+        episode, lr, loss = (row.get(name) for name in ("episode", "lr", "train_loss"))
         if episode is None or lr is None or loss is None:
-            raise UserError(f"{path}:{number}: expected numbers under {', '.join(CURVE_COLUMNS[:3])}")
-        points.append(CurvePoint(int(episode), lr, loss, retrieval, generalize))
+            raise UserError(f"{path}:{number}: expected numbers under episode, lr and train_loss")
+        points.append(CurvePoint(int(episode), lr, loss, row.get("retrieval"), row.get("generalize")))
     return tuple(points)
 
 
 def read_attention(path: Path) -> dict[str, Any]:
     """Read the labelled attention weights of one query, as `test.py --plot_attention` writes them."""
-    labelled = read_object(path)
-    if not all(isinstance(labelled.get(name), str) for name in ("query", "output")):
-        refuse(path, "'query' and 'output' as text", f"the names {', '.join(labelled)}")
-    panels = [labelled.get(name) for name in ("memory", "decoder")]
-    if panels == [None, None]:
-        refuse(path, "weights under 'memory' or 'decoder'", "neither")
-    for panel in panels:
-        if panel is not None and not _is_table(panel):
-            refuse(path, "rows, columns and a number for each row and column", repr(panel)[:60])
-    return {"memory": None, "decoder": None} | labelled
+    with refused_if_damaged(path):
+        labelled = {"memory": None, "decoder": None, **read_object(path)}
+        panels = [labelled[name] for name in ("memory", "decoder") if labelled[name] is not None]
+        if not panels or not all(isinstance(labelled[name], str) for name in ("query", "output")):
+            raise ValueError("no text for a query and its output, or no weights under 'memory' or 'decoder'")
+        for panel in panels:
+            if np.shape(panel["weights"]) != (len(panel["rows"]), len(panel["columns"])):
+                raise ValueError("not a weight for each of the rows and columns")
+    return labelled
 
 
-def _is_table(panel: Any) -> bool:
-    if not isinstance(panel, dict) or not all(
-        isinstance(panel.get(key), list) for key in ("rows", "columns", "weights")
-    ):
-        return False
-    rows, columns, weights = panel["rows"], panel["columns"], panel["weights"]
-    return (
-        bool(rows and columns)
-        and all(isinstance(label, str) for label in (*rows, *columns))
-        and [len(row) if isinstance(row, list) else None for row in weights] == [len(columns)] * len(rows)
-        and all(isinstance(weight, NUMBER) for row in weights for weight in row)
-    )
+def read_cell(folder: Path) -> tuple[list[Run], list[str]]:
+    """Read every run of a cell, by seed, and say which are left out and why; none if the folder is missing.
+
+    Raises:
+        UserError: at the first file that is not what a run leaves behind; in a folder without a cell's name, if runs
+            differ in their recipe or their data.
+    """
+    names = [path.stem for path in folder.glob("seed*.json") if re.fullmatch(r"seed(0|[1-9]\d*)", path.stem)]
+    runs, left_out = list[Run](), list[str]()
+    for seed in sorted(int(name.removeprefix("seed")) for name in names):
+        run = read_run(folder / f"seed{seed}.json", folder.name, seed)
+        trained = [other for other in runs if other.error is None]
+        if run.error is None and (why := unlike_cell(run) or copied(run, trained)):
+            left_out.append(f"{folder.name}/seed{seed}.json: {why}")
+            continue
+        if run.error is None and trained and folder.name not in CELLS:
+            check_same(trained[0], run, folder)
+        runs.append(run)
+    return runs, left_out
+
+
+def unlike_cell(run: Run) -> str:
+    """Say how a run of a cell was made otherwise than the cell says; empty if not."""
+    if run.cell not in CELLS:
+        return ""
+    if run.other_data:
+        return f"{' and '.join(run.other_data)} did not hold the published lines"
+    names, recipe = unlike_recipe(CELLS[run.cell], run.arguments), recipe_of(CELLS[run.cell].flags)
+    return ", ".join(f"--{name} is {run.arguments.get(name)}, the cell's {recipe.get(name)}" for name in names)
+
+
+def copied(run: Run, others: Sequence[Run]) -> str:
+    """Say of which run this is another copy, by seed and arguments; empty if of none."""
+    for other in others:
+        if other.trained_seed == run.trained_seed and not differing(
+            full_recipe(other.arguments), full_recipe(run.arguments)
+        ):
+            return f"trained with the seed and the arguments of seed{other.seed}.json"
+    return ""
+
+
+def check_same(first: Run, run: Run, folder: Path) -> None:
+    """Refuse runs of one folder that differ in their recipe or their data."""
+    recipes = [full_recipe(one.arguments) for one in (first, run)]
+    problems = [
+        f"differ in --{name} ({recipes[0].get(name)} and {recipes[1].get(name)})" for name in differing(*recipes)
+    ]
+    if run.other_data != first.other_data:
+        problems.append("are of other data")
+    if problems:
+        paths = " and ".join(str(folder / f"seed{one.seed}.json") for one in (first, run))
+        raise UserError(f"{paths} {problems[0]}, so they have no mean; move one away")
 
 
 class Results(NamedTuple):
@@ -328,13 +261,10 @@ class Results(NamedTuple):
         """Say what a cell is; one that the paper does not have, by the flags of train.py."""
         if cell in CELLS:
             return CELLS[cell].description
-        trained = [run for run in self.runs[cell] if run.error is None]
-        return shown_flags(trained[0].all_arguments) if trained else NO_RECIPE
-
-    def me_curves(self) -> dict[str, list[Sequence[CurvePoint]]]:
-        """The curves of ME with Adam started anew and with its moments kept, by cell; nothing unless both have some."""
-        curves = {cell: self.curves(cell) for cell in ("me", "me_kept_moments")}
-        return curves if all(curves.values()) else {}
+        for run in self.runs[cell]:
+            if run.error is None:
+                return " ".join([f"--episode_type {run.arguments.get('episode_type')}", *changed_flags(run.arguments)])
+        return "no run that tells its flags"
 
 
 def read_results(folder: Path) -> Results:
@@ -345,18 +275,19 @@ def read_results(folder: Path) -> Results:
     """
     if not folder.is_dir():
         raise UserError(f"no folder {folder}; `python -m paper.reproduce` fills it, or pass another --results_dir")
-    others = sorted({path.parent.name for path in folder.glob("*/seed*.json")} - set(CELLS))
-    cells = [*CELLS, *others]
-    pictures = {
-        f"{cell}_{path.stem.removeprefix('attention_seed1_')}": read_attention(path)
-        for cell in ATTENTION_CELLS
-        for path in sorted((folder / cell).glob("attention_seed1_*.json"), key=lambda path: (len(path.name), path.name))
-    }
-    notes = {cell: path for cell in cells if (path := folder / cell / FINDING).exists()}
+    cells = [*CELLS, *sorted({path.parent.name for path in folder.glob("*/seed*.json")} - set(CELLS))]
     found = {cell: read_cell(folder / cell) for cell in cells}
     return Results(
         {cell: runs for cell, (runs, _) in found.items()},
-        pictures,
-        {cell: path.read_text(encoding="utf-8", errors="replace").strip() for cell, path in notes.items()},
+        {
+            f"{cell}_{path.stem.removeprefix('attention_seed1_')}": read_attention(path)
+            for cell in ATTENTION_CELLS
+            for path in sorted((folder / cell).glob("attention_seed1_*.json"))
+        },
+        {
+            cell: path.read_text(encoding="utf-8", errors="replace").strip()
+            for cell in cells
+            if (path := folder / cell / FINDING).exists()
+        },
         [line for _, lines in found.values() for line in lines],
     )

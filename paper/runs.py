@@ -1,26 +1,45 @@
-"""Runs and companies: what a cell with a seed takes, the processes that do it, and the result that it leaves.
+"""One run: a cell with a seed. The commands that do it, the processes, and the result that it leaves.
 
-A run is a generator that yields while it waits, so that many are in progress at once, here or on a cluster. Several of
-a cell may share one training process, as a company.
+Several runs of a cell may share one training process, as they do on a GPU.
 """
 
+import ctypes
+import fcntl
+import itertools
 import json
+import os
+import platform
+import shlex
+import signal
+import subprocess
+import sys
 import time
-from collections.abc import Generator, Iterable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from common.files import read_json_object, save_bytes, save_json
-from paper.cells import Cell, recipe_of, unlike_recipe
-from paper.processes import TICK, execute, recorded, wait_for_lock, with_relative_paths
-from paper.run_logs import end_of_log
+from paper.cells import Cell, unlike_recipe
 
+HERE = Path(__file__).resolve().parents[1]  # where train.py and test.py are
 RESULTS = Path("my_results")  # where results go unless told otherwise; results/ are those that come with the code
 PICTURES = {  # the paper's example queries (Figures A.1 and A.2), by cell and seed
     ("me", 1): ("lug zup lug wif dax zup", "lug dax dax wif lug"),
     ("jump_perm", 1): ("walk left after run right thrice",),
 }
+TICK = 0.2  # seconds between two looks at what is in progress
+TAIL_LINES, TAIL_BYTES = 12, 20_000  # of a failed run's log
+PR_SET_PDEATHSIG = 1  # prctl(2)
+
+Check = Callable[[], None]
+"""Raises KeyboardInterrupt if everything is to stop."""
+Say = Callable[[str], None]
+
+
+class RunError(Exception):
+    """A run that cannot have a result, with a message for people."""
 
 
 class Run(NamedTuple):
@@ -51,37 +70,29 @@ class Run(NamedTuple):
         return self.models / f"net_seed{self.seed}.csv"
 
     @property
-    def num_episodes(self) -> int:
-        """How long it is trained."""
-        return int(recipe_of(self.cell.flags)["num_episodes"])
-
-    @property
     def result(self) -> Path:
         """The result, or why there is none."""
         return self.results_dir / self.cell.name / f"seed{self.seed}.json"
 
 
-def read_result(path: Path) -> dict[str, Any] | None:
-    """Read a run's result; None if there is none, if the run failed, or if the file is damaged."""
-    try:
-        contents = read_json_object(path)
-    except OSError:
-        return None
-    return None if contents is None or contents.get("accuracy") is None else contents
+def unlike(run: Run, result: Mapping[str, Any]) -> str:
+    """Say why a result is not this run's, such as one of another recipe or without an accuracy; empty if it is."""
+    arguments = result.get("arguments")
+    if not isinstance(result.get("accuracy"), int | float):
+        return "it has no accuracy"
+    if not isinstance(arguments, dict) or arguments.get("seed", run.seed) != run.seed:
+        return f"it is not of seed {run.seed}"
+    names = unlike_recipe(run.cell, arguments)
+    return f"it was trained with another {', '.join(f'--{name}' for name in names)} than the cell's" if names else ""
 
 
 def result_of(run: Run, folder: Path) -> dict[str, Any] | None:
-    """Read the result of a run; None also if what is there was trained with another recipe than the cell's, or seed."""
-    result = read_result(folder / run.result) or {}
-    arguments = result.get("arguments")
-    if not isinstance(arguments, dict) or arguments.get("seed", run.seed) != run.seed:
+    """Read the result of a run; None if there is none, or if what is there is not this run's."""
+    try:
+        result = read_json_object(folder / run.result)
+    except OSError:
         return None
-    return None if unlike_recipe(run.cell, arguments) else result
-
-
-def copy_whole(source: Path, target: Path) -> None:
-    """Copy a file; the copy is there whole or not at all."""
-    save_bytes(target, source.read_bytes())
+    return None if result is None or unlike(run, result) else result
 
 
 def training_command(runs: Sequence[Run], device: Sequence[str]) -> list[str]:
@@ -90,7 +101,7 @@ def training_command(runs: Sequence[Run], device: Sequence[str]) -> list[str]:
     which = ["--seeds", seeds] if len(runs) > 1 else ["--seed", seeds]
     name = "net_seed{seed}.tar" if len(runs) > 1 else f"net_seed{seeds}.tar"
     models = ["--dir_model", str(runs[0].models), "--fn_out_model", name]
-    return ["train.py", *runs[0].cell.flags, *which, *models, *device]
+    return ["train.py", *shlex.split(runs[0].cell.flags), *which, *models, *device]
 
 
 def scoring_commands(run: Run, device: Sequence[str]) -> list[list[str]]:
@@ -107,149 +118,164 @@ def picture_of(run: Run, number: int) -> Path:
     return run.models / f"attention_seed{run.seed}_{number}.png"
 
 
-def all_commands(runs: Sequence[Run], device: Sequence[str]) -> list[list[str]]:
-    """Put together all that is to be done for runs of one cell that one process trains."""
-    return [training_command(runs, device), *(command for run in runs for command in scoring_commands(run, device))]
+def recorded(command: Sequence[str]) -> str:
+    """Write a command as a user in the project's folder types it, wherever that is and wherever the command ran."""
+    return shlex.join(["python", *command])
 
 
-def companies(runs: Sequence[Run], in_lock_step: bool) -> list[list[Run]]:
-    """Say which runs one process trains, each its own or, in lock step, all of a cell; the first one's place counts."""
-    together: dict[Any, list[Run]] = {}
-    for run in runs:
-        together.setdefault(run.cell if in_lock_step else run, []).append(run)
-    return list(together.values())
+def typed(runs: Sequence[Run], device: Sequence[str], folder: Path) -> str:
+    """Write all commands of runs that one process trains, as a user in `folder` types them."""
+    commands = [training_command(runs, device), *(command for run in runs for command in scoring_commands(run, device))]
+    return " && ".join(recorded([os.path.relpath(HERE / script, folder), *rest]) for script, *rest in commands)
 
 
-class Company:
-    """Runs of one cell that one process trains, on a GPU in lock step; each is a generator of its own, see `work_on`.
+def wait_for_lock(run: Run, log: IO[bytes], check: Check, say: Say) -> None:
+    """Wait until no other process works on the run whose log this is.
 
-    The process starts once every run has come or is known not to need training. They come one after the other, since
-    each keeps its lock while it waits for the rest: two companies that took theirs crosswise would wait for ever.
+    The processes that write to a log share the lock on it, so it also keeps us from a train.py that outlived the
+    process that had started it. Some network file systems have no locks; there it is up to the user.
     """
+    for n_looks in itertools.count():
+        try:
+            return fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if n_looks == 0:
+                say(f"{run.name} waits until another process that works on it has ended")
+            check()
+            time.sleep(TICK)
+        except OSError:
+            return None
 
-    def __init__(self, runs: Iterable[Run]) -> None:
-        self._runs, self._here = list(runs), list[Run]()
-        self._expected = set(self._runs)
-        self._code: int | None = None  # of the process, once it has ended
 
-    def wait_for_turn(self, run: Run) -> Generator[str | None, None, None]:
-        """Wait until every run before this one has come or gone."""
-        before = self._runs[: self._runs.index(run)]
-        while not self._expected.isdisjoint(before):
-            yield None
+def execute(command: Sequence[str], folder: Path, log: IO[bytes], check: Check) -> None:
+    """Run a script as a process that writes to the log; where everything is to stop, tell the process once and wait.
 
-    def go_without(self, run: Run) -> None:
-        """A run needs no training, or none any more."""
-        self._expected.discard(run)
-
-    def command(self, device: Sequence[str]) -> list[str]:
-        """What trains the runs that have come."""
-        return training_command(self._here, device)
-
-    def train(self, run: Run, device: Sequence[str], folder: Path, log: IO[bytes]) -> Generator[str | None, None, str]:
-        """Train this run with the others; returns what went wrong."""
-        self._here.append(run)
-        self._expected.discard(run)
-        first = self._here[0]
-        if run is not first:
-            log.write(f"\ntrained with others, see {first.log.name}\n".encode())
-            log.flush()
-        while self._expected or (run is not first and self._code is None):
-            yield None
-        if run is first:
+    Raises:
+        RunError: if it ends with an exit code other than 0.
+    """
+    now = time.strftime("%Y-%m-%d %H:%M:%S")
+    log.write(f"\n# {now} on {platform.node()}\n$ {recorded(command)}\n".encode())
+    log.flush()
+    process = subprocess.Popen(
+        [sys.executable, str(HERE / command[0]), *command[1:]],
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,  # a Ctrl-C is for us alone; we stop the process
+        preexec_fn=ending_with_us(),
+    )
+    try:
+        while True:
             try:
-                self._code = yield from execute(self.command(device), folder, log)
-            finally:
-                self._code = 1 if self._code is None else self._code
-        return failure("train.py", self._code or 0, first, folder)
+                code = process.wait(TICK)
+                break
+            except subprocess.TimeoutExpired:
+                check()
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait()  # however long it takes to save what it has
+    if code != 0:
+        path = Path(log.name)
+        raise RunError(f"{command[0]} ended with exit code {code}; the end of {path}:\n{end_of_log(path)}")
+
+
+def ending_with_us() -> Callable[[], object] | None:
+    """Make what a new process has to do to end when this one does, even if this one is killed (Linux only)."""
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None).prctl
+    return lambda: prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def end_of_log(path: Path) -> str:
+    """Give the last lines that the last command printed, indented."""
+    with path.open("rb") as log:
+        log.seek(max(0, log.seek(0, os.SEEK_END) - TAIL_BYTES))
+        tail = log.read().decode(errors="replace")
+    lines = tail.rpartition("\n$ ")[2].partition("\n")[2].strip().splitlines()
+    return "\n".join(f"    {line}" for line in lines[-TAIL_LINES:])
 
 
 def work_on(
-    run: Run, device: Sequence[str], folder: Path, company: Company | None = None
-) -> Generator[str | None, None, str]:
-    """Train, score, and write the result or the error; yields while it waits, at times with something to say.
+    runs: Sequence[Run],
+    device: Sequence[str],
+    folder: Path,
+    check: Check = lambda: None,
+    say: Say = lambda text: None,
+) -> dict[Run, str]:
+    """Train runs of one cell in one process, score each, and write its result or its error.
 
-    Closing the generator stops the process that it has started.
+    Nothing is done for a run that has a result by the time no other process works on it.
 
     Args:
-        run: what to do; nothing, if there is a result by the time no other process works on it.
+        runs: what to do.
         device: options of both scripts.
         folder: where the scripts run.
-        company: the runs that it is trained with, if there are others.
+        check: called now and then; what it raises ends the work.
+        say: told what people should know.
     Returns:
-        What went wrong, in a line or more; empty if nothing did.
+        What went wrong with each run, in a line or more; empty if nothing did.
     """
-    company = company or Company([run])
+    errors, left = dict.fromkeys(runs, ""), list(runs)
     try:
-        (folder / run.models).mkdir(parents=True, exist_ok=True)
-        with (folder / run.log).open("ab") as log:
-            yield from company.wait_for_turn(run)
-            yield from wait_for_lock(log)
-            if result_of(run, folder) is not None:
-                return ""
-            error = yield from train_and_score(run, device, folder, log, company)
-    except (OSError, ValueError) as problem:
-        error = f"{type(problem).__name__}: {problem}"
-    finally:
-        company.go_without(run)
-    return write_error(run, error, folder) if error else ""
+        with ExitStack() as stack:
+            (folder / runs[0].models).mkdir(parents=True, exist_ok=True)
+            logs = {run: stack.enter_context((folder / run.log).open("ab")) for run in runs}
+            for run, log in logs.items():
+                wait_for_lock(run, log, check, say)
+            left = [run for run in runs if result_of(run, folder) is None]
+            if left:
+                command = training_command(left, device)
+                for run in left[1:]:
+                    logs[run].write(f"\ntrained with others, see {left[0].log.name}\n".encode())
+                execute(command, folder, logs[left[0]], check)
+                with ThreadPoolExecutor(len(left)) as pool:
+                    scored = pool.map(lambda run: score(run, command, device, folder, logs[run], check), left)
+                    errors.update(zip(left, scored, strict=True))
+    except (RunError, OSError, ValueError) as problem:
+        errors.update((run, write_error(run, problem, folder)) for run in left)
+    return errors
 
 
-def write_error(run: Run, error: str, folder: Path) -> str:
+def score(run: Run, training: Sequence[str], device: Sequence[str], folder: Path, log: IO[bytes], check: Check) -> str:
+    """Score a run that was trained with a command and gather what it left, the result last; returns what went wrong."""
+    started = time.monotonic()
+    commands, results = scoring_commands(run, device), (folder / run.result).parent
+    try:
+        for command in commands:
+            execute(command, folder, log, check)
+        report = json.loads((folder / run.models / f"res_test_seed{run.seed}.json").read_text(encoding="utf-8"))
+        problem = unlike(run, report)
+        if problem:
+            raise RunError(f"what test.py wrote is no result of this run: {problem}")
+        pictures = [folder / picture_of(run, number).with_suffix(".json") for number in range(1, len(commands))]
+        copies = {path.name: path for path in pictures} | {f"seed{run.seed}.csv": folder / run.curve}
+        for name, path in copies.items():
+            save_bytes(results / name, path.read_bytes())
+        report.pop("wrong", None)  # long, and it stays in out_models
+        spent = report["training_seconds"] + time.monotonic() - started  # of several sittings, perhaps
+        added = {"wall_seconds": round(spent, 2), "command": [recorded(command) for command in (training, *commands)]}
+        save_json(folder / run.result, {"cell": run.cell.name, "seed": run.seed, **report, **added})
+    except (RunError, OSError, ValueError) as problem:
+        return write_error(run, problem, folder)
+    return ""
+
+
+def write_error(run: Run, problem: Exception, folder: Path) -> str:
     """Write in a result's place why there is none, with relative paths; returns it, also if it is not written.
 
     It is not if there is a result, which can only be another recipe's, or if it cannot be written.
     """
-    error = with_relative_paths(error, folder)
-    if read_result(folder / run.result) is not None:
-        return error
+    error = str(problem) if isinstance(problem, RunError) else f"{type(problem).__name__}: {problem}"
+    for place in (HERE, folder):
+        error = error.replace(f"{place}{os.sep}", "")
     try:
-        save_json(folder / run.result, {"cell": run.cell.name, "seed": run.seed, "error": error})
-    except OSError as problem:
-        error += f"; nor can {run.result} be written: {problem}"
+        path = folder / run.result
+        earlier = read_json_object(path) if path.exists() else None
+        if earlier is None or earlier.get("accuracy") is None:
+            save_json(path, {"cell": run.cell.name, "seed": run.seed, "error": error})
+    except OSError as other:
+        error += f"; nor can {run.result} be written: {other}"
     return error
-
-
-def failure(script: str, code: int, run: Run, folder: Path) -> str:
-    """Say how a script ended that wrote to a run's log; empty if well."""
-    if code == 0:
-        return ""
-    return f"{script} ended with exit code {code}; the end of {run.log}:\n{end_of_log(folder / run.log)}"
-
-
-def train_and_score(
-    run: Run, device: Sequence[str], folder: Path, log: IO[bytes], company: Company
-) -> Generator[str | None, None, str]:
-    """Run a run's commands and gather what they wrote, the result last; returns what went wrong."""
-    models, results = folder / run.models, (folder / run.result).parent
-    error = yield from company.train(run, device, folder, log)
-    if error:
-        return error
-    trained = time.monotonic()
-    commands = scoring_commands(run, device)
-    for command in commands:
-        code = yield from execute(command, folder, log)
-        if code != 0:
-            return failure(command[0], code, run, folder)
-    for number in range(1, len(commands)):
-        path = picture_of(run, number).with_suffix(".json")
-        copy_whole(folder / path, results / path.name)
-    copy_whole(folder / run.curve, results / f"seed{run.seed}.csv")
-    report = json.loads((models / f"res_test_seed{run.seed}.json").read_text(encoding="utf-8"))
-    report.pop("wrong", None)  # long, and it stays in out_models
-    since = time.monotonic() - trained  # the training may have had several sittings, which its checkpoint has added up
-    report["wall_seconds"] = round(report["training_seconds"] + since, 2)
-    report["command"] = [recorded(command) for command in (company.command(device), *commands)]
-    save_json(folder / run.result, {"cell": run.cell.name, "seed": run.seed, **report})
-    return ""
-
-
-def finish(run: Run, device: Sequence[str], folder: Path) -> str:
-    """Do one run from its beginning to its end; this is what a node of a cluster does."""
-    with closing(work_on(run, device, folder)) as work:
-        while True:
-            try:
-                next(work)
-            except StopIteration as end:
-                return str(end.value)
-            time.sleep(TICK)
