@@ -54,7 +54,9 @@ def find_earlier_run(args: Any, experiment: Experiment, device: torch.device) ->
     checkpoint = load_checkpoint(path, device)
     if checkpoint.is_original:
         raise UserError(f"{path} is a file of the original release, which cannot be resumed; {ANEW}")
-    check_same_arguments(path, checkpoint.arguments, vars(args), {*PLACES, "num_episodes"}, type(args)())
+    check_same_arguments(
+        path, checkpoint.arguments, vars(args), {*PLACES, "num_episodes"}, lambda name: getattr(type(args), name)
+    )
     contents_of = [[file.sha256 for file in one.files or ()] for one in (checkpoint.experiment, experiment)]
     if contents_of[0] != contents_of[1]:
         raise UserError(f"{path} was trained on other contents of --train_file or --test_file; {ANEW}")

@@ -22,7 +22,7 @@ from biml.batch import QueryArrays, assemble
 from biml.dice import Dice
 from biml.episode_types import ViewSet
 from biml.views import View
-from common.run_loop import signals_handled
+from common.run_loop import STOPPING, signals_handled
 
 ORDER, EPISODES, EVALUATION = 0, 1, 2  # streams of a seed
 AHEAD = 4  # batches that each process makes ahead
@@ -99,7 +99,7 @@ def made_ahead(batches: Batches, steps: range, workers: int) -> Iterator[Iterato
             multiprocessing_context="spawn",
             generator=torch.Generator(),  # the loader draws a number, which must not come from the run's own generator
         )
-    with signals_handled((signal.SIGINT,), signal.SIG_IGN):  # inherited: Ctrl-C is dealt with here alone
+    with signals_handled(STOPPING, signal.SIG_IGN):  # inherited: this process alone deals with them
         made = (arrays for arrays in iter(loader))  # starts the processes, which end when this is closed
     try:
         yield made

@@ -2,7 +2,7 @@
 
     python -m biml.train --episode_type algebraic+biases --fn_out_model net_BIML.tar
 
-writes <dir_model>/<fn_out_model> before the first and after every epoch and when it is interrupted, and beside it the
+writes <dir_model>/<fn_out_model> after the first step, after every epoch and when it is interrupted, and beside it the
 learning curve as .csv. A run is determined by its arguments: interrupted and started again it ends with the very
 weights of an uninterrupted run (same machine, CPU). Episodes of random grammars come from `python -m biml.generate`.
 
@@ -11,7 +11,6 @@ The command that resumes may have another --nepochs, as long as the learning rat
 
 import argparse
 import functools
-import os
 from pathlib import Path
 
 import torch
@@ -33,9 +32,9 @@ from common.command_line import (
     positive_int,
     run_script,
 )
-from common.devices import add_device_options, choose_device, describe_device
+from common.devices import add_device_options, choose_device, describe_device, usable_cores
 from common.errors import UserError
-from common.run_loop import ANEW, add_overwrite, claimed, differing_arguments, run_or_go_on
+from common.run_loop import ANEW, add_overwrite, check_same_arguments, claimed, refused_if_damaged
 
 
 def make_parser() -> OneLineParser:
@@ -104,9 +103,7 @@ def find_earlier_run(path: Path, args: argparse.Namespace, device: torch.device)
     if "optimizer_state" not in trained.saved:
         raise UserError(f"{path} holds a network without its training, which cannot be trained further; {ANEW}")
     may_differ = (*PLACES, "nepochs") if may_end_elsewhere(trained, args) else PLACES
-    differing = differing_arguments(trained.arguments, vars(args), may_differ, make_parser().get_default)
-    if differing:
-        raise UserError(f"{path} was trained with {differing}; {ANEW}")
+    check_same_arguments(path, trained.arguments, vars(args), may_differ, make_parser().get_default)
     return trained
 
 
@@ -127,17 +124,18 @@ def train(args: argparse.Namespace, path: Path, device: torch.device) -> None:
     if earlier is not None and earlier.saved.get("data", training.data) != training.data:
         advice = f"point --data_dir at those, or {ANEW}"
         raise UserError(f"{path} was trained on other episodes than those in {args.data_dir}; {advice}")
-    resume = None if earlier is None else lambda: training.resume(earlier)
-    done, steps = (lambda: training.saved_step), args.nepochs * training.steps_an_epoch
-    run_or_go_on(path, args, steps, "step", done, training.save, training.run, resume, files_beside(path))
+    if earlier is not None:
+        with refused_if_damaged(path):
+            training.resume_from(earlier)
+    if not training.is_finished:
+        training.run(replaced=files_beside(path) if args.overwrite else ())
 
 
 def main() -> None:
     """Train, resume, or report that there is nothing left to do."""
     args = make_parser().parse_args()
-    n_cores = os.cpu_count() or 1
-    if args.workers > n_cores:
-        raise UserError(f"{args.workers} workers: this machine has {n_cores} cores; ask for fewer")
+    if args.workers > usable_cores():
+        raise UserError(f"{args.workers} workers: there are {usable_cores()} cores to use; ask for fewer")
     device = choose_device(args.gpu, args.cpu, args.threads)
     path = args.dir_model / args.fn_out_model
     with claimed([path], "choose another --fn_out_model"):

@@ -46,13 +46,15 @@ class TrainingRun(ABC):
     """
 
     unit = "step"
+    logs_last_step = True  # also if no line is due
 
     def __init__(self, paths: Sequence[Path], row: Any, total: int, device: torch.device, command: str) -> None:
         self.paths, self.total, self.device = paths, total, device
         self.done = self.saved = 0  # steps taken, and steps in the checkpoint
         self.loss_sums = torch.zeros(len(paths), dtype=torch.float64, device=device)  # since the last line
         self.loss_count = 0
-        self.sittings: list[dict[str, Any]] = []
+        self.sitting: dict[str, Any] = {"from": 0, "device": describe_device(device), "provenance": provenance()}
+        self.sittings: list[dict[str, Any]] = []  # those before
         self._header, self._command = [field.name for field in fields(row)], command
         self._seconds_before, self._started = 0.0, time.monotonic()
         self._first_line: tuple[int, float] | None = None  # of this sitting: step and time
@@ -104,6 +106,13 @@ class TrainingRun(ABC):
         step, then = self._first_line
         return (time.monotonic() - then) / (self.done - step) * (self.total - self.done)
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing is left to do; says so."""
+        if self.done == self.total:
+            print(f"{self.paths[0]} is finished ({self.total} {self.unit}s); --overwrite trains it anew")
+        return self.done == self.total
+
     def progress(self, run: int = 0) -> dict[str, Any]:
         """Give what a checkpoint says of how far a run has come, as plain data."""
         return {
@@ -111,16 +120,15 @@ class TrainingRun(ABC):
             "loss_count": self.loss_count,
             "seconds": self.seconds,
             "sittings": [*self.sittings, self.sitting],
-            "device": self.sitting["device"],
-            "provenance": self.sitting["provenance"],
+            **{name: self.sitting[name] for name in ("device", "provenance")},
         }
 
     def resume(self, done: int, saved: Sequence[Mapping[str, Any]]) -> None:
         """Take over the progress of each run from its checkpoint."""
-        self.done = self.saved = done
+        self.done = self.saved = self.sitting["from"] = done
         self.loss_sums.copy_(torch.tensor([float(one["loss_sum"]) for one in saved], dtype=torch.float64))
         self.loss_count, self._seconds_before = int(saved[0]["loss_count"]), float(saved[0]["seconds"])
-        self.sittings = list(saved[0]["sittings"])
+        self.sittings = list(saved[0].get("sittings", []))  # earlier versions kept none
 
     def mean_losses(self) -> list[float]:
         """Give the mean loss of each run since the last line.
@@ -144,7 +152,6 @@ class TrainingRun(ABC):
             KeyboardInterrupt: if a signal came; the step was finished and saved.
             OSError: if nothing can be printed any more; the step was saved as well.
         """
-        self.sitting = sitting(self.done, self.device)
         self._say_what_changed()
         if self.done > 0:
             self._say(f"resuming from {self.unit} {self.done}")
@@ -158,7 +165,7 @@ class TrainingRun(ABC):
                     self._save()
                     for path in replaced:
                         path.unlink(missing_ok=True)
-                if self.is_logged(self.done) or is_last:
+                if self.is_logged(self.done) or (is_last and self.logs_last_step):
                     self._log(curves)
                 if self.is_saved(self.done) or is_first or is_last:
                     self._save()
@@ -204,11 +211,6 @@ class TrainingRun(ABC):
                     self._say(f"note: {name} was {before.get(name)} before, and is {now.get(name)} now")
 
 
-def sitting(done: int, device: torch.device) -> dict[str, Any]:
-    """Describe what trains from a step on: code, versions, device and threads."""
-    return {"from": done, "device": describe_device(device), "provenance": provenance()}
-
-
 def add_overwrite(group: argparse._ActionsContainer, has_resume: bool = False) -> None:
     """Add --overwrite and, where a source document names it, --resume, which asks for what happens anyway."""
     which = group.add_mutually_exclusive_group()
@@ -227,17 +229,17 @@ def check_same_arguments(
     saved: Mapping[str, Any],
     now: Mapping[str, Any],
     may_differ: Collection[str],
-    usual: object,
+    default_of: Callable[[str], Any],
 ) -> None:
     """Make sure that a checkpoint's command and this one ask for the same training.
 
-    An argument that the checkpoint does not have, because the code that wrote it did not know it, counts as what
-    `usual` has under its name, the default.
+    An argument that the checkpoint does not have, because the code that wrote it did not know it, counts as
+    `default_of` it.
 
     Raises:
         UserError: if they differ in an argument that may not differ.
     """
-    before = {name: saved[name] if name in saved else getattr(usual, name) for name in now}
+    before = {name: saved[name] if name in saved else default_of(name) for name in now}
     differing = ", ".join(
         f"--{name} {before[name]} (now {value})"
         for name, value in now.items()

@@ -7,6 +7,7 @@ replayed from a CUDA graph and "eager" is the same step without it, in turns.
 """
 
 import argparse
+from pathlib import Path
 
 import torch
 
@@ -41,12 +42,12 @@ def timed(command: str, repeats: int, device: torch.device) -> dict[str, float]:
     """Time a step of a training: seconds by name."""
     args = options.make_parser().parse_args([*command.split(), "--fn_out_model", "none.tar"])
     options.complete(args)
-    training = Training(args, device)
-    steps = {"step_seconds": training.train_one}
+    training = Training(args, Path("none.tar"), device)
+    steps = {"step_seconds": training.step}
     if training.graphed is not None:
-        eager = Training(args, device)
+        eager = Training(args, Path("none.tar"), device)
         eager.graphed = None
-        steps["eager_seconds"] = eager.train_one
+        steps["eager_seconds"] = eager.step
     return dict(zip(steps, medians(list(steps.values()), repeats, device), strict=True))
 
 

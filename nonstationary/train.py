@@ -14,7 +14,7 @@ import torch
 from common.command_line import run_script
 from common.devices import choose_device, describe_device, keep_freed_memory
 from common.errors import UserError
-from common.run_loop import ANEW, claimed, differing_arguments, run_or_go_on
+from common.run_loop import ANEW, check_same_arguments, claimed, refused_if_damaged
 from nonstationary.networks import TrainedNetwork, load_network
 from nonstationary.options import EVAL_SEED, complete, make_parser
 from nonstationary.training import PLACES, Training
@@ -34,9 +34,7 @@ def find_earlier_run(path: Path, args: argparse.Namespace, device: torch.device)
     trained = load_network(path, device)
     may_change = {*PLACES, "train_steps"} if args.final_lr_fraction == 1 else {*PLACES}
     now = vars(args) | {name: default for name, default in GONE.items() if name in trained.arguments}
-    differing = differing_arguments(trained.arguments, now, may_change, make_parser().get_default)
-    if differing:
-        raise UserError(f"{path} was trained with {differing}; {ANEW}")
+    check_same_arguments(path, trained.arguments, now, may_change, make_parser().get_default)
     if trained.step > args.train_steps:
         raise UserError(f"{path} has {trained.step} steps, more than --train_steps {args.train_steps}; {ANEW}")
     return trained
@@ -51,12 +49,14 @@ def main() -> None:
     path = args.dir_model / args.fn_out_model
     with claimed([path], "choose another --fn_out_model"):
         earlier = find_earlier_run(path, args, device)
-        training = Training(args, device, None if earlier is None else earlier.network)
+        training = Training(args, path, device, None if earlier is None else earlier.network)
         trained = sum(weight.numel() for weight in training.network.parameters() if weight.requires_grad)
         print(f"{args.model} ({trained} weights) on {args.data_distribution}, {describe_device(device)}, to {path}")
-        go_on = None if earlier is None else lambda: training.go_on_from(earlier)
-        save, run = (lambda: training.save(path)), (lambda: training.run(path))
-        run_or_go_on(path, args, args.train_steps, "step", lambda: training.saved_step, save, run, go_on)
+        if earlier is not None:
+            with refused_if_damaged(path):
+                training.resume_from(earlier)
+        if not training.is_finished:
+            training.run()
 
 
 if __name__ == "__main__":

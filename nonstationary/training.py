@@ -2,19 +2,17 @@
 
 import argparse
 import math
-import time
-from dataclasses import astuple, dataclass, fields
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from common.devices import describe_device, restore_torch_states, torch_states
+from common.devices import restore_torch_states, torch_states
 from common.errors import UserError
-from common.learning_curve import Curve
-from common.provenance import provenance
-from common.run_loop import interrupts_noticed
+from common.run_loop import TrainingRun, same_command
 from nonstationary.networks import TrainedNetwork, make_network, save_network
 from nonstationary.options import EVAL_SEED, config_of, evaluation_source, lengths_of, training_source
 from nonstationary.predictors import OWN_MIXTURE
@@ -31,7 +29,7 @@ from nonstationary.regret import (
     score,
 )
 from nonstationary.sources import Sequences, Source, sample
-from nonstationary.training_step import GraphedStep, StepResult, learning_rate, train_on_batch
+from nonstationary.training_step import GraphedStep, learning_rate, train_on_batch
 
 PLACES = ("gpu", "cpu", "threads", "dir_model", "fn_out_model", "overwrite", "save_every")
 """Arguments that say where and how to run, not what to compute."""
@@ -97,13 +95,15 @@ class Yardstick:
         return {**regrets, "difference": difference, "difference_error": error}
 
 
-class Training:
+class Training(TrainingRun):
     """A run in progress: the network, its optimizer, its random streams, and how far it has come."""
 
-    def __init__(self, args: argparse.Namespace, device: torch.device, network: nn.Module | None = None) -> None:
+    def __init__(
+        self, args: argparse.Namespace, path: Path, device: torch.device, network: nn.Module | None = None
+    ) -> None:
         """Start from the seeds, or with the network of the checkpoint to resume from."""
-        self.args, self.device = args, device
-        self.provenance = provenance()  # of the code that runs, whatever is checked out later
+        super().__init__([path], Row, args.train_steps, device, same_command(args))
+        self.args = args
         self.source, self.config = training_source(args), config_of(args)
         self.network = (make_network(self.config, args.model_init_seed) if network is None else network).to(device)
         trained = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
@@ -115,14 +115,15 @@ class Training:
         torch.manual_seed(args.seed)  # dropout
         self.generator = torch.Generator().manual_seed(args.seed)
         self.state: State | None = None
-        self.step = self.symbols = self.saved_step = 0
+        self.symbols = 0
         self.rate = args.lr  # of the last step
-        self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)  # since the last log line
-        self.loss_count = 0
-        self.seconds_before = 0.0
-        self.started = time.monotonic()
 
-    def go_on_from(self, trained: TrainedNetwork) -> None:
+    @property
+    def networks(self) -> list[nn.Module]:
+        """The one network."""
+        return [self.network]
+
+    def resume_from(self, trained: TrainedNetwork) -> None:
         """Take over all that a checkpoint holds beside its network."""
         saved = trained.saved
         here = {"param_groups": self.optimizer.state_dict()["param_groups"]}  # the run may have been on another device
@@ -131,33 +132,21 @@ class Training:
         self.generator.set_state(saved["random_states"]["sequences"])
         carried = saved["carried_state"]
         self.state = None if carried is None else tuple(part.to(self.device) for part in carried)
-        self.step = self.saved_step = trained.step
-        self.symbols, self.loss_count = saved["symbols"], saved["loss_count"]
-        self.loss_sum.fill_(saved["loss_sum"])
-        self.seconds_before = saved["seconds"]
+        self.symbols = saved["symbols"]
+        self.resume(trained.step, [saved])
 
-    def save(self, path: Path) -> None:
+    def save(self) -> None:
         """Write a checkpoint from which training can resume."""
         for_training: dict[str, Any] = {
             "optimizer_state": self.optimizer.state_dict(),
             "random_states": {**torch_states(self.device), "sequences": self.generator.get_state()},
             "carried_state": None if self.state is None else list(self.state),
             "symbols": self.symbols,
-            "loss_sum": self.loss_sum.item(),
-            "loss_count": self.loss_count,
-            "seconds": self.seconds,
-            "device": describe_device(self.device),
-            "provenance": self.provenance,
+            **self.progress(),
         }
         arguments = {name: value for name, value in vars(self.args).items() if name not in PLACES}
-        trained = TrainedNetwork(self.network, self.config, self.source, self.step, arguments, for_training)
-        save_network(path, trained)
-        self.saved_step = self.step
-
-    @property
-    def seconds(self) -> float:
-        """Wall time spent training, earlier sittings included."""
-        return self.seconds_before + time.monotonic() - self.started
+        trained = TrainedNetwork(self.network, self.config, self.source, self.done, arguments, for_training)
+        save_network(self.paths[0], trained)
 
     def draw(self) -> Tensor:
         """Draw a batch of training sequences; a GPU fetches it while the host continues."""
@@ -168,62 +157,51 @@ class Training:
             return symbols
         return symbols.pin_memory().to(self.device, non_blocking=True)
 
-    def train_one(self) -> StepResult:
+    def step(self) -> None:
         """Take a gradient step on fresh sequences."""
         args = self.args
-        self.rate = learning_rate(self.step, args.lr, args.warmup_steps, args.train_steps, args.final_lr_fraction)
+        self.rate = learning_rate(self.done, args.lr, args.warmup_steps, args.train_steps, args.final_lr_fraction)
         symbols = self.draw()
         if self.graphed is not None:
             self.optimizer.param_groups[0]["lr"].fill_(self.rate)
-            result = self.graphed(symbols, self.state)
+            self.result = self.graphed(symbols, self.state)
         else:
             self.optimizer.param_groups[0]["lr"] = self.rate
             settings = args.chunk_length, args.clip_grad_norm
-            result = train_on_batch(self.network, self.optimizer, symbols, self.state, *settings)
+            self.result = train_on_batch(self.network, self.optimizer, symbols, self.state, *settings)
         if args.carry_state:
-            self.state = result.state
-        self.loss_sum += result.loss
-        self.loss_count += 1
-        self.step += 1
+            self.state = self.result.state
+        self.loss_sums += self.result.loss
         self.symbols += len(symbols) * (symbols.shape[1] - 1)
-        return result
 
     def is_logged(self, step: int) -> bool:
-        """Say whether a log line is due after a step that is not the last."""
+        """Say whether a line is due."""
         return bool(step % self.args.log_every == 0)
 
-    def run(self, path: Path) -> None:
-        """Train to the last step, logging and saving on the way; Ctrl-C and SIGTERM wait for a step's end, and save."""
-        args = self.args
-        yardstick = Yardstick(args, self.source, self.device)
-        print(yardstick.shown(), flush=True)
-        curve = Curve(path.with_suffix(".csv"), [field.name for field in fields(Row)], self.step, self.is_logged)
-        with interrupts_noticed() as is_interrupted:
-            is_over = False
-            while not is_over:
-                result = self.train_one()
-                is_last = self.step == args.train_steps
-                is_over = is_last or is_interrupted()
-                if self.is_logged(self.step) or is_last:
-                    row = self.measured(result, yardstick)
-                    print(row.printed(yardstick.reference), flush=True)
-                    curve.add(astuple(row))
-                if self.is_logged(self.step):  # a last line out of turn leaves no trace in a longer run
-                    self.loss_sum.zero_()
-                    self.loss_count = 0
-                if self.step % args.save_every == 0 or is_over:
-                    self.save(path)
+    def is_saved(self, step: int) -> bool:
+        """Say whether a checkpoint is due."""
+        return bool(step % self.args.save_every == 0)
 
-    def measured(self, result: StepResult, yardstick: Yardstick) -> Row:
-        """Fill a line of the learning curve.
+    def run(self, replaced: Iterable[Path] = ()) -> None:
+        """Train to the last step, with the exact predictors to compare with."""
+        self.yardstick = Yardstick(self.args, self.source, self.device)
+        print(self.yardstick.shown(), flush=True)
+        super().run(replaced)
+
+    def rows(self) -> list[Row]:
+        """Put a line of the learning curve together.
 
         Raises:
             UserError: if the run has diverged: loss, gradient or regret are infinite or NaN.
         """
-        loss, norm = self.loss_sum.item() / self.loss_count, result.gradient_norm.item()
-        regrets = yardstick.measure(self.network)
-        for name, value in {"loss": loss, "gradient norm": norm, "regret": regrets["regret"]}.items():
+        (loss,), norm = self.mean_losses(), self.result.gradient_norm.item()
+        regrets = self.yardstick.measure(self.network)
+        for name, value in {"gradient norm": norm, "regret": regrets["regret"]}.items():
             if not math.isfinite(value):
-                raise UserError(f"the {name} is {value} at step {self.step}; try a smaller --lr")
+                raise UserError(f"the {name} is {value} at step {self.done}; try a smaller --lr")
         seconds = round(self.seconds, 2)
-        return Row(self.step, self.symbols, seconds, self.rate, loss, yardstick.optimal_loss, norm, **regrets)
+        return [Row(self.done, self.symbols, seconds, self.rate, loss, self.yardstick.optimal_loss, norm, **regrets)]
+
+    def shown(self, run: int, row: Row) -> str:
+        """Write a line for people."""
+        return row.printed(self.yardstick.reference)

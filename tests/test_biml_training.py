@@ -290,10 +290,10 @@ def test_killed_and_resumed_equals_uninterrupted(train, tmp_path, whole, stop_in
     stopped = train("broken", "--resume", stop_in=stop_in)
     saved = (stop_in - 1) // STEPS * STEPS
     assert (stopped.code, stopped.err.count("\n")) == (130, 1)
-    assert f"the same command goes on from step {saved}\n" in stopped.err
+    assert f"the same command resumes from step {saved}\n" in stopped.err
     resumed = train("broken", "--resume")  # asks for what happens anyway
     assert (resumed.code, resumed.err) == (0, "")
-    assert ("going on from step" in resumed.out) == (saved > 0)
+    assert ("resuming from step" in resumed.out) == (saved > 0)
     assert_same_run(whole / "net", tmp_path / "broken")
 
 
@@ -305,12 +305,12 @@ def test_no_step_is_taken_twice(train, tmp_path, whole, stops):
         stopped = train("broken", stop_in=stop, number=number)
         done += stop
         assert (stopped.code, stopped.err.count("\n")) == (130, 1)
-        assert f"the same command goes on from step {done}\n" in stopped.err
+        assert f"the same command resumes from step {done}\n" in stopped.err
     (tmp_path / "moved").mkdir()
     for kind in ("tar", "csv"):
         (tmp_path / f"broken.{kind}").rename(tmp_path / "moved" / f"two.{kind}")
     resumed = train("two", "--dir_model", tmp_path / "moved")
-    assert (resumed.code, resumed.err, f"going on from step {done}\n" in resumed.out) == (0, "", True)
+    assert (resumed.code, resumed.err, f"resuming from step {done}\n" in resumed.out) == (0, "", True)
     assert_same_run(whole / "net", tmp_path / "moved" / "two")
 
 
@@ -412,10 +412,10 @@ def test_overwriting_starts_anew(train, tmp_path, whole, finished):
         assert_one_line(train("net", "--overwrite", "--save_best"), "train.py", "net.tar: No space left")
     assert contents(tmp_path) == before
     stopped = train("net", "--overwrite", "--save_best", "--save_weights", stop_in=2)
-    assert stopped.code == 130 and "the same command without --overwrite goes on from step 0\n" in stopped.err
+    assert stopped.code == 130 and "the same command without --overwrite resumes from step 0\n" in stopped.err
     assert [path.name for path in tmp_path.glob("*.tar")] == ["net.tar"] and load_network(finished, CPU).epoch == 0
     outcome = train("net", "--overwrite")
-    assert outcome.code == 0 and "going on" not in outcome.out
+    assert outcome.code == 0 and "resuming" not in outcome.out
     assert_same_run(whole / "net", tmp_path / "net")
 
 
@@ -542,7 +542,7 @@ def test_a_run_may_be_made_longer_while_its_rates_are_the_same(train, tmp_path, 
     first = train("grown", "--nepochs", before, *options)
     assert (first.code, first.err) == (0, "")
     if "--minutes" in options:
-        assert "stopped after epoch 1 of 2; the same command goes on\n" in first.out
+        assert "stopped after epoch 1 of 2; the same command resumes\n" in first.out
         assert "stopped" not in train("grown", "--nepochs", before, "--minutes", 60).out
     assert train("grown", "--nepochs", 6, *others).code == 0
     assert_same_run(tmp_path / "whole", tmp_path / "grown")
@@ -599,6 +599,7 @@ def test_a_step_waits_for_nothing(data, tmp_path, monkeypatch):
         monkeypatch.setattr(torch.Tensor, name, lambda self, name=name, kept=kept: read.append(name) or kept(self))
     for step in range(STEPS):
         training.train_one(batches[step])
+        training.done += 1
     assert read == []
     assert len(training.validation) > 1 and training.validate() > 0
     assert read == ["tolist"]
@@ -640,7 +641,7 @@ def running(tmp_path, data):
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at /proc")
 @pytest.mark.parametrize(
-    ("is_killed", "code", "said"), [(False, 130, "the same command goes on from step"), (True, 2, "--workers")]
+    ("is_killed", "code", "said"), [(False, 130, "the same command resumes from step"), (True, 2, "--workers")]
 )
 def test_ctrl_c_and_a_killed_helper_end_all_processes(running, is_killed, code, said):
     """All processes get Ctrl-C; a helper may be killed for want of memory. One line, and nobody is left."""

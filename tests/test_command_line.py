@@ -331,4 +331,4 @@ def test_ctrl_c_is_one_line_and_130_as_a_process(trained, tmp_path):
     assert sorted(contents(folder)) == ["net_ME.csv", "net_ME.tar"]
     episode = load_checkpoint(folder / "net_ME.tar", CPU).episode
     assert episode >= 100
-    assert err.strip().endswith(f"goes on from episode {episode}")
+    assert err.strip().endswith(f"resumes from episode {episode}")

@@ -12,7 +12,7 @@ from evaluate import store
 from generate_episode import EpisodeSampler, find_experiment
 from masked_cross_entropy import masked_cross_entropy
 from model import MetaSeq2Seq, ModelConfig, attention
-from tools.plain_reference import plain_logits, plain_loss, plain_train_on_episode
+from tools.bench import plain_logits, plain_loss, plain_train_on_episode
 from training_step import MAX_GRADIENT_NORM, Learner, clip_gradients, episode_loss, gradients_of, learning_rate
 
 VARIANTS = {

@@ -328,13 +328,13 @@ def test_interrupted_and_resumed_equals_uninterrupted(train, tmp_path, kind):
     for stop_in, saved in ((2, 0), (5, 3)):  # nothing saved, then saved between two log lines
         stopped = train(*arguments, stop_in=stop_in)
         assert (stopped.code, stopped.err.count("\n")) == (130, 1)
-        assert f"the same command goes on from step {saved}\n" in stopped.err
+        assert f"the same command resumes from step {saved}\n" in stopped.err
     (tmp_path / "moved").mkdir()
     for ending in ("tar", "csv"):
         (tmp_path / f"broken.{ending}").rename(tmp_path / "moved" / f"two.{ending}")
     resumed = train("moved/two", *RUNS[kind], "--save_every", 1)
     assert (resumed.code, resumed.err) == (0, "")
-    assert "going on from step 3" in resumed.out and "going on" not in stopped.out
+    assert "resuming from step 3" in resumed.out and "resuming" not in stopped.out
     assert_same_run(tmp_path, "whole", "moved/two")
 
 
@@ -373,10 +373,10 @@ def test_overwriting_starts_anew(train, tmp_path, net):
     """Whatever is there; stopped in its first step it leaves the new run's beginning."""
     assert train("whole").code == 0
     stopped = train("net", "--overwrite", stop_in=2)
-    assert stopped.code == 130 and "the same command without --overwrite goes on from step 0\n" in stopped.err
+    assert stopped.code == 130 and "the same command without --overwrite resumes from step 0\n" in stopped.err
     assert load_network(net, CPU).step == 0
     outcome = train("net", "--overwrite")
-    assert outcome.code == 0 and "going on" not in outcome.out
+    assert outcome.code == 0 and "resuming" not in outcome.out
     assert_same_run(tmp_path, "whole", "net")
 
 
@@ -407,7 +407,7 @@ def test_a_signal_waits_for_the_end_of_the_step_and_saves(train, tmp_path, numbe
 
     assert train("whole").code == 0
     stopped = train("net", step=step)
-    assert stopped.code == 130 and "the same command goes on from step 3\n" in stopped.err
+    assert stopped.code == 130 and "the same command resumes from step 3\n" in stopped.err
     assert load_network(tmp_path / "net.tar", CPU).step == 3
     assert train("net").code == 0
     assert_same_run(tmp_path, "whole", "net")
@@ -451,7 +451,7 @@ def test_a_network_of_an_earlier_version_is_resumed_unless_it_used_an_option_tha
     """Its file names options that there are no more; only their defaults are what happens now."""
     with_arguments(net, eval_every=250, eval_seed=12345)
     outcome = train("net", "--train_steps", 3)
-    assert outcome.code == 0 and "going on from step 2" in outcome.out
+    assert outcome.code == 0 and "resuming from step 2" in outcome.out
     with_arguments(net, eval_every=4, eval_seed=3)
     said = "was trained with --eval_every 4 (now 250), --eval_seed 3 (now 12345)"
     assert_one_line(train("net", "--train_steps", 4), "train.py", said, "--overwrite")

@@ -510,7 +510,7 @@ def test_a_killed_grid_resumes_where_it_was(tmp_path):
         process.join(300)
         assert process.exitcode == 0
     assert (tmp_path / "err").read_text() == ""
-    resumed = re.findall(r"^going on from episode (\d+)$", log.read_text(), re.MULTILINE)
+    resumed = re.findall(r"^resuming from episode (\d+)$", log.read_text(), re.MULTILINE)
     assert [int(episode) >= 100 for episode in resumed] == [True]
     found = json.loads(result.read_text())
     assert (found["cell"], found["seed"], found["episode"], found["finished"]) == ("tiny", 1, 400, True)
@@ -652,7 +652,7 @@ def test_a_run_whose_node_dies_resumes_on_another_one(tmp_path, ray_package, req
     assert out.startswith("0 of 2 runs have a result in my_results/\n2 runs for 2 CPUs and 0 GPUs\n")
     assert out.endswith("2 of 2 runs done, 0 failed\n")
     assert "raylet" not in out  # Ray tells much of a node's death, but in a file of its own
-    starts = [log.read_text().count("going on from episode 20\n") for log in logs]
+    starts = [log.read_text().count("resuming from episode 20\n") for log in logs]
     assert sorted(starts) == [1, 2]  # the second one on the node that lives
     for run, log in zip(runs, logs, strict=True):
         assert result_of(run, tmp_path)["episode"] == 900

@@ -185,7 +185,7 @@ def test_a_checkpoint_resumes_though_the_command_has_new_flags(train, tmp_path):
     [
         (lambda saved: saved | {"input_words": saved["input_words"][::-1]}, "vocabulary"),
         (lambda saved: without(saved, "adam_state"), "without what resuming its training takes"),
-        (lambda saved: without(saved, "sittings"), "cannot be trained further"),
+        (lambda saved: without(saved, "seconds"), "cannot be trained further"),
         (lambda saved: saved | {"adam_state": {}}, "cannot be trained further"),
     ],
 )

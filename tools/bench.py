@@ -35,7 +35,7 @@ from common.timing import in_turns, seconds
 from episode_batch import EpisodeBatch, Sequences, encode, vocabularies_of
 from evaluate import QUERIES_AT_ONCE, answer, find_test, remember
 from generate_episode import EXPERIMENTS, EpisodeSampler, find_experiment
-from lockstep import LockStep, shapes_of
+from lockstep.lock_step import LockStep, shapes_of
 from model import MetaSeq2Seq, SequenceEncoder, make_network
 from scan_util import add_data_folder
 from training_step import Learner
@@ -121,7 +121,7 @@ def bench_training(episode_type: str, data_dir: Path, device: torch.device, repe
 
     def ours() -> None:
         for _ in range(at_once):
-            learner.step(next(batches))
+            learner.step(next(batches), LR)
 
     def plain() -> None:
         for _ in range(at_once):
@@ -146,7 +146,7 @@ def bench_lock_step(episode_type: str, n_runs: int, data_dir: Path, device: torc
 
     def take(count: int) -> None:
         for batch in itertools.islice(batches, count):
-            lock_step.step(batch)
+            lock_step.step(batch, LR)
 
     take(3)  # warm up; a GPU records the step as a graph
     ms = 1000 * seconds(lambda: take(steps), device) / steps
