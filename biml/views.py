@@ -46,9 +46,8 @@ class View(NamedTuple):
 
 
 class Recipe(NamedTuple):
-    """How the view of a random episode is made."""
+    """How the view of a random episode is made; it always asks for the study examples too."""
 
-    copies: bool = True  # ask for the study examples too
     novel: bool = True  # ask the episode's own queries
     noise: float = 0.0  # chance for each symbol of a novel target
     heuristic: float = 0.0  # chance for each novel query
@@ -72,8 +71,7 @@ def random_episode_view(packed: PackedEpisodes, index: int, recipe: Recipe, dice
             query = _answered_by_people(query, support, recipe.heuristic, packed, index, dice)
         if recipe.novel and recipe.noise:
             query = [(given, _noisy(target, recipe.noise, dice)) for given, target in query]
-    copies, novel = support if recipe.copies else [], query if recipe.novel else []
-    return View(support, [*copies, *novel])
+    return View(support, [*support, *(query if recipe.novel else [])])
 
 
 def _answered_by_people(
