@@ -1,7 +1,6 @@
-"""What kind of answers they are: right, one-to-one, iconic, mutually exclusive; people's and networks' alike.
+"""Kinds of answers, people's and networks' alike: right, one-to-one, iconic, mutually exclusive.
 
-Answers are in the benchmarks' own symbols. Shares are counts (how many, of how many), so that nothing is divided by
-nothing and sets of answers can be added up.
+Answers are in the benchmarks' own symbols. Shares are counts (how many, of how many), so they can be added up.
 
 Source: Lake & Baroni 2023, Results and Methods ("Behavioural methods").
 """
@@ -17,7 +16,7 @@ from common.errors import UserError
 
 SIMPLE = 5  # of the gold queries, the first
 LONGEST_GOLD = 6  # symbols of a gold answer
-REVERSING = "after"  # the function whose arguments come in the order other than that of the words
+REVERSING = "after"  # the function whose arguments are produced in reverse order
 
 
 class Share(NamedTuple):
@@ -44,41 +43,42 @@ class FewShot(NamedTuple):
     iconic: Share  # of the errors on queries with `after`
 
 
+def gold_answers() -> dict[str, Words]:
+    """List the right answer to each gold query."""
+    return {" ".join(example.input): example.output for example in gold_episode().query}
+
+
 def analyse_few_shot(answers: Mapping[str, Sequence[Words]]) -> FewShot:
     """Sort the answers to each gold query; errors are pooled, accuracies averaged over queries."""
-    gold = {" ".join(example.input): example.output for example in gold_episode().query}
-    items = {
-        query: Share(sum(answer == gold[query] for answer in answers.get(query, ())), len(answers.get(query, ())))
-        for query in GOLD_QUERIES
-    }
-    errors = [(query, answer) for query in GOLD_QUERIES for answer in answers.get(query, ()) if answer != gold[query]]
-    n_reversible = sum(REVERSING in split(query) for query, _ in errors)
+    gold = gold_answers()
+    given = {query: answers.get(query, ()) for query in GOLD_QUERIES}
+    items = {query: Share(list(found).count(gold[query]), len(found)) for query, found in given.items()}
+    errors = [(split(query), one, gold[query]) for query, found in given.items() for one in found if one != gold[query]]
+
+    def mean(queries: Sequence[str]) -> float | None:
+        percents = [percent for query in queries if (percent := items[query].percent) is not None]
+        return statistics.mean(percents) if percents else None
+
     return FewShot(
         items,
-        _mean([items[query] for query in GOLD_QUERIES]),
-        _mean([items[query] for query in GOLD_QUERIES[:SIMPLE]]),
-        _mean([items[query] for query in GOLD_QUERIES[SIMPLE:]]),
-        _mean([items[query] for query in GOLD_QUERIES if len(gold[query]) == LONGEST_GOLD]),
-        Share(sum(is_one_to_one(split(query), answer) for query, answer in errors), len(errors)),
-        Share(sum(is_iconic_error(split(query), answer, gold[query]) for query, answer in errors), n_reversible),
+        mean(GOLD_QUERIES),
+        mean(GOLD_QUERIES[:SIMPLE]),
+        mean(GOLD_QUERIES[SIMPLE:]),
+        mean([query for query in GOLD_QUERIES if len(gold[query]) == LONGEST_GOLD]),
+        Share(sum(is_one_to_one(query, answer) for query, answer, _ in errors), len(errors)),
+        Share(sum(is_iconic_error(*error) for error in errors), sum(REVERSING in query for query, *_ in errors)),
     )
-
-
-def _mean(shares: Sequence[Share]) -> float | None:
-    percents = [share.percent for share in shares if share.percent is not None]
-    return statistics.mean(percents) if percents else None
 
 
 def is_one_to_one(query: Words, answer: Words) -> bool:
     """Tell whether each word has one symbol, each primitive its own; functions may have any."""
-    primitives = {rule.left[0]: rule.right[0] for rule in MINI_SCAN.rules if rule.is_primitive}
     return len(query) == len(answer) and all(
-        primitives.get(word, symbol) == symbol for word, symbol in zip(query, answer, strict=True)
+        MINI_SCAN.meanings.get(word, (symbol,)) == (symbol,) for word, symbol in zip(query, answer, strict=True)
     )
 
 
 def is_iconic_error(query: Words, answer: Words, right: Words) -> bool:
-    """Tell whether the parts of a query with `after` were left in their order; each of them is a palindrome."""
+    """Tell whether the parts of a query with `after` kept their order; each of them is a palindrome."""
     return REVERSING in query and answer != right and answer == right[::-1]
 
 
@@ -87,7 +87,7 @@ class Correlation(NamedTuple):
 
     r: float  # Pearson
     n: int  # queries
-    p: float | None  # two-sided: how likely so large an r is without any relation; None of two queries
+    p: float | None  # two-sided: how likely so large an r is without any relation; None for two queries
 
 
 def item_correlation(first: FewShot, second: FewShot) -> Correlation | None:
@@ -153,8 +153,22 @@ def analyse_open_ended(answers: Mapping[str, Words]) -> OpenEnded:
     )
 
 
+def _is_iconic(answers: Mapping[str, Words]) -> bool:
+    """Tell whether words can have meanings that all answers are put together from.
+
+    p2 and p3, whose meanings follow from one answer each, may mean nothing, as in the published analysis.
+    """
+    first = answers["p1"]
+    n = len(first)
+    meaning = {"p1": first, "p2": answers["p1 p2"][n:], "p3": answers["p3 p1"][:-n], "p4": answers["p1 p4 p1"][n:-n]}
+    meaning["p5"] = answers["p1 p4 p5"][n + len(meaning["p4"]) :]
+    return all(meaning[word] for word in ("p1", "p4", "p5")) and all(
+        answers[query] == tuple(symbol for word in split(query) for symbol in meaning[word]) for query in OPEN_ENDED
+    )
+
+
 def with_roles(pairs: Sequence[tuple[Words, Words]]) -> dict[str, Words]:
-    """Tell which of a participant's words is p1 and so on, and list the answers by instruction.
+    """Find out which of a participant's words is p1 and so on, and list the answers by instruction.
 
     Raises:
         UserError: if these are not the seven open-ended instructions.
@@ -174,17 +188,3 @@ def with_roles(pairs: Sequence[tuple[Words, Words]]) -> dict[str, Words]:
             f"expected the seven open-ended instructions {', '.join(OPEN_ENDED)}; found {', '.join(answers)}"
         )
     return answers
-
-
-def _is_iconic(answers: Mapping[str, Words]) -> bool:
-    """Tell whether words can have meanings that all answers are put together from.
-
-    Those of p2 and p3, of which one answer each tells, may be empty, as in the published analysis.
-    """
-    first = answers["p1"]
-    n = len(first)
-    meaning = {"p1": first, "p2": answers["p1 p2"][n:], "p3": answers["p3 p1"][:-n], "p4": answers["p1 p4 p1"][n:-n]}
-    meaning["p5"] = answers["p1 p4 p5"][n + len(meaning["p4"]) :]
-    return all(meaning[word] for word in ("p1", "p4", "p5")) and all(
-        answers[query] == tuple(symbol for word in split(query) for symbol in meaning[word]) for query in OPEN_ENDED
-    )

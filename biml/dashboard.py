@@ -1,9 +1,10 @@
-"""A picture of a training run: its losses and its learning rate."""
+"""A picture of a training: its losses and its learning rate."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from common.files import save_unless_other
@@ -34,21 +35,17 @@ def draw_training(figure: Figure, history: History, title: str) -> None:
 
 
 def save_training(path: Path, history: History, title: str, overwrite: bool) -> None:
-    """Write the picture as PNG.
+    """Write the picture as PNG, say so, and show it until it is closed where there is a display.
 
     Raises:
-        UserError: if there is another one under that name, and `overwrite` is not set.
+        UserError: if there is another picture under that name, and `overwrite` is not set.
     """
-    figure = Figure()
-    draw_training(figure, history, title)
-    save_unless_other({path: png(figure, DOTS_AN_INCH)}, overwrite)
-
-
-def show_training(history: History, title: str) -> None:
-    """Show the picture until it is closed; where there is no display, do nothing."""
-    import matplotlib.pyplot as plt  # here alone: it looks for a display
-
-    if plt.get_backend().lower() != "agg":
-        draw_training(plt.figure(), history, title)
-        plt.show()
-        plt.close()
+    figure = plt.figure()
+    try:
+        draw_training(figure, history, title)
+        save_unless_other({path: png(figure, DOTS_AN_INCH)}, overwrite)
+        print(f"written to {path}", flush=True)
+        if plt.get_backend().lower() != "agg":
+            plt.show()
+    finally:
+        plt.close(figure)

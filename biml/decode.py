@@ -1,6 +1,6 @@
 """Answers and their likelihoods: greedy and sampled decoding, log-likelihood of given answers with lapses.
 
-The decoder keeps what it has computed of earlier steps, and stops when every answer has ended; both change no answer.
+The decoder keeps what it has computed in earlier steps, and stops when every answer has ended; both change no answer.
 
 Source: Lake & Baroni 2023, Methods ("Evaluation").
 """
@@ -22,15 +22,15 @@ def decode(
     generator: torch.Generator | None = None,
     allowed: Tensor | None = None,
 ) -> list[list[int]]:
-    """Answer queries, at most `max_length` symbols each, EOS and what follows left out.
+    """Answer queries with at most `max_length` symbols each, without EOS and what follows it.
 
     Args:
         model: in evaluation mode.
         source: (N, S) int64.
         max_length: steps.
         generator: on the device of the source; answers are sampled with it, and greedy without.
-        allowed: (N, V) bool, the symbols that an answer may be made of, EOS among them; None for all. SOS and PAD may
-            be sampled then, as in the published code.
+        allowed: (N, V) bool, the symbols that an answer may be made of, EOS included; None for all, even SOS and PAD,
+            as in the published code.
     Returns:
         N lists of symbol numbers.
     """
@@ -50,7 +50,7 @@ def decode(
             has_ended |= symbols == eos
             if has_ended.all():
                 break
-    return [_until(row, eos) for row in torch.stack(steps, dim=1).tolist()]
+    return [row[: row.index(eos)] if eos in row else row for row in torch.stack(steps, dim=1).tolist()]
 
 
 def choose(logits: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -58,10 +58,6 @@ def choose(logits: Tensor, generator: torch.Generator | None) -> Tensor:
     if generator is None:
         return logits.argmax(1)
     return torch.multinomial(logits.softmax(1), 1, generator=generator).squeeze(1)
-
-
-def _until(row: list[int], end: int) -> list[int]:
-    return row[: row.index(end)] if end in row else row
 
 
 def target_log_p(model: BIML, batch: QueryTensors) -> Tensor:

@@ -1,18 +1,17 @@
-"""Episodes: study examples and queries that one hidden grammar has made, drawn at random or given by people.
+"""Episodes: study examples and queries of one hidden grammar, drawn at random or given by people.
 
-Whoever studies the examples can work out what the words mean, if not always for certain: nothing makes sure that each
-word is among them. All randomness comes from a generator that the caller hands in.
+The study examples mostly, but not always, show what each word means: nothing makes sure that every word is among them.
+All randomness comes from a generator that the caller passes in.
 
 Source: Lake & Baroni 2023, "Human-like systematic generalization through a meta-learning neural network".
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from biml.copying import needs_function
 from biml.dice import Dice
 from biml.grammar import (
     INPUT_WORDS,
@@ -43,7 +42,7 @@ class Episode(NamedTuple):
     """One small seq2seq problem."""
 
     support: tuple[Example, ...]  # what can be studied
-    query: tuple[Example, ...]  # what is asked, with the right answers, or with those that people gave
+    query: tuple[Example, ...]  # what is asked, with the right answers or those that people gave
     grammar: Grammar | None  # what the outputs come from; None where people gave them
     allowed_outputs: Words = ()  # what an answer may be made of; (): anything
 
@@ -62,7 +61,7 @@ class EpisodeSizes:
     longest_output: int = 8  # words
     num_support: int = 14
     num_query: int = 10
-    longest_study: int | None = None  # words of a studied input; queries are then longer, and copying answers none
+    longest_study: int | None = None  # words of a studied input; queries are then longer and cannot be copied
 
     def __post_init__(self) -> None:
         if not 1 <= self.primitives <= len(OUTPUT_WORDS):
@@ -88,36 +87,27 @@ class EpisodeSizes:
 PAPER_SIZES = EpisodeSizes()
 
 
-class InputForms(NamedTuple):
-    """What the input sequences of a grammar are made of."""
-
-    primitives: tuple[str, ...]
-    forms: tuple[Words, ...]  # a lone u, and the left-hand sides of the functions and of concatenation
+def input_forms(grammar: Grammar) -> list[Words]:
+    """List what an input can look like: a lone u, and the left-hand sides of functions and of concatenation."""
+    return [WORD_VARIABLES[:1], *(rule.left for rule in grammar.rules if not rule.is_primitive)]
 
 
-def input_forms(grammar: Grammar) -> InputForms:
-    """Take them from the rules; what stands on the right does not matter."""
-    primitives = tuple(rule.left[0] for rule in grammar.rules if rule.is_primitive)
-    longer = (rule.left for rule in grammar.rules if not rule.is_primitive)
-    return InputForms(primitives, (WORD_VARIABLES[:1], *longer))
+def draw_input(dice: Dice, primitives: Sequence[str], forms: Sequence[Words], longest: int) -> Words | None:
+    """Draw an input sequence; None if it turns out longer than `longest` words.
 
-
-def draw_input(dice: Dice, source: InputForms, longest: int) -> Words | None:
-    """Draw an input sequence, or None if it turns out longer than `longest` words.
-
-    A sequence is one of the forms, all with the same chance, with a primitive in place of each u and again a sequence
-    in place of each x. These parts are independent of each other, so it does not matter which is drawn first.
+    A sequence is one of the forms, all equally likely, with a primitive in place of each u and again a sequence in
+    place of each x. These parts are independent of each other, so the order in which they are drawn does not matter.
     """
     pending = [SEQUENCE_VARIABLES[0]]
     backwards: list[str] = []
     while pending:
         symbol = pending.pop()
         if symbol in SEQUENCE_VARIABLES:
-            pending += dice.choice(source.forms)
+            pending += dice.choice(forms)
             if len(pending) + len(backwards) > longest:  # each symbol becomes at least one word
                 return None
         else:
-            backwards.append(dice.choice(source.primitives) if symbol in WORD_VARIABLES else symbol)
+            backwards.append(dice.choice(primitives) if symbol in WORD_VARIABLES else symbol)
     return tuple(reversed(backwards))
 
 
@@ -130,23 +120,21 @@ def draw_examples(
     is_wanted: Callable[[Words, Words], bool] = lambda words, output: True,
     most_vain: int = MOST_VAIN_DRAWS,
 ) -> list[Example]:
-    """Draw different examples; no output is too long, and none holds a word to which no rule applied.
+    """Draw different examples; no output is too long or holds a word to which no rule applied.
 
     Raises:
         UserError: if there seem to be no more of them.
     """
-    interpret, source = Interpreter(grammar, longest_output), input_forms(grammar)
+    interpret, primitives, forms = Interpreter(grammar, longest_output), tuple(grammar.meanings), input_forms(grammar)
     examples: dict[Words, Words] = {}
     vain = 0
     while len(examples) < count:
-        words = draw_input(dice, source, longest_input)
-        interpretation = None if words is None or words in examples else interpret(words)
-        if words is not None and interpretation is not None and interpretation.is_complete:
-            output = interpretation.output
-            if is_wanted(words, output):
-                examples[words] = output
-                vain = 0
-                continue
+        words = draw_input(dice, primitives, forms, longest_input)
+        found = None if words is None or words in examples else interpret(words)
+        if words is not None and found is not None and found.is_complete and is_wanted(words, found.output):
+            examples[words] = found.output
+            vain = 0
+            continue
         vain += 1
         if vain == most_vain:
             raise UserError(
@@ -170,7 +158,10 @@ def sample_episode(
         if is_mini_scan(grammar) or grammar.identifier in excluded:
             continue
         if sizes.longest_study is None:
-            return _alike(dice, grammar, sizes)
+            count = sizes.num_support + sizes.num_query
+            examples = draw_examples(dice, grammar, count, sizes.longest_input, sizes.longest_output)
+            order = tuple(dice.shuffled(examples))
+            return Episode(order[: sizes.num_support], order[sizes.num_support :], grammar)
         episode = _with_longer_queries(dice, grammar, sizes, sizes.longest_study)
         if episode is not None:
             return episode
@@ -178,14 +169,6 @@ def sample_episode(
     if sizes.longest_study is not None:
         why, advice = f"{why} or left no query that needs a function", f"{advice} or fewer queries"
     raise UserError(f"{MOST_REJECTED_GRAMMARS} grammars in a row {why}; {advice}")
-
-
-def _alike(dice: Dice, grammar: Grammar, sizes: EpisodeSizes) -> Episode:
-    """Draw study examples and queries together."""
-    count = sizes.num_support + sizes.num_query
-    examples = draw_examples(dice, grammar, count, sizes.longest_input, sizes.longest_output)
-    order = tuple(dice.shuffled(examples))
-    return Episode(order[: sizes.num_support], order[sizes.num_support :], grammar)
 
 
 def _with_longer_queries(dice: Dice, grammar: Grammar, sizes: EpisodeSizes, longest_study: int) -> Episode | None:
@@ -202,3 +185,26 @@ def _with_longer_queries(dice: Dice, grammar: Grammar, sizes: EpisodeSizes, long
     except UserError:
         return None  # a function that changes nothing, or makes every answer too long
     return Episode(tuple(dice.shuffled(study)), tuple(dice.shuffled(query)), grammar)
+
+
+def needs_function(query: Words, answer: Words, study: Collection[tuple[Words, Words]], grammar: Grammar) -> bool:
+    """Say whether someone who only copies cannot answer, even with the luck to copy the right thing.
+
+    The answer is not that of a study example, nor the colours of the query's words, nor made of studied parts.
+    """
+    return (
+        all(answer != output for _, output in study)
+        and answer != tuple(colour for word in query for colour in grammar.meanings.get(word, ()))
+        and not is_put_together(query, answer, study)
+    )
+
+
+def is_put_together(query: Words, answer: Words, parts: Collection[tuple[Words, Words]]) -> bool:
+    """Say whether the query can be cut into the inputs of some parts whose outputs, in order, are the answer."""
+    return not (query or answer) or any(
+        query[: len(given)] == given
+        and answer[: len(output)] == output
+        and is_put_together(query[len(given) :], answer[len(output) :], parts)
+        for given, output in parts
+        if given
+    )

@@ -2,7 +2,7 @@
 
 A rule is written `x1 lug x2 -> [x2] [x1]`. On the left, u1 and u2 stand for exactly one input word, x1 and x2 for one
 word or more, everything else for itself. On the right, `[x1]` is the interpretation of what x1 stands for, everything
-else is itself. Matching compares words with words; there are no regular expressions.
+else is itself. Matching compares word with word, without regular expressions.
 
 Source: Lake & Baroni 2023, "Human-like systematic generalization through a meta-learning neural network".
 """
@@ -44,8 +44,7 @@ class Rule:
     right: Words
 
     def __post_init__(self) -> None:
-        fault = _fault_of(self.left, self.right)
-        if fault:
+        if fault := _fault_of(self.left, self.right):
             raise UserError(f"expected a rule like 'u1 lug x1 {ARROW} [x1] [u1]', found {str(self)!r}: {fault}")
 
     def __str__(self) -> str:
@@ -68,12 +67,12 @@ class Rule:
 
     @property
     def is_function(self) -> bool:
-        """Whether a word and the arguments around it are rewritten together."""
+        """Whether a word is rewritten together with the arguments around it."""
         return 0 < len(self.literals) < len(self.left)
 
     @property
     def has_two_arguments(self) -> bool:
-        """Whether this is a function that can confuse its arguments."""
+        """Whether this is a function whose arguments can be confused."""
         return len(self.left) == 3 and len(self.literals) == 1
 
     @cached_property
@@ -84,21 +83,20 @@ class Rule:
         return Rule(self.left, tuple(other.get(item, item) for item in self.right))
 
     def match(self, words: Words, input_words: Collection[str]) -> Bindings | None:
-        """Bind the variables so that the left-hand side becomes `words`, or return None where that cannot be.
+        """Bind the variables so that the left-hand side becomes `words`; None if that is impossible.
 
         Where there are several ways, the first variable takes as many words as it can, then the second.
         """
-        n_items = len(self.left)
-        if len(words) != n_items and (len(words) < n_items or not self.has_sequence):
+        if len(words) < len(self.left) or (len(words) > len(self.left) and not self.has_sequence):
             return None
-        for literal in self.literals:  # most rules that do not match are found out here
+        for literal in self.literals:  # rules out most rules that do not match
             if literal not in words:
                 return None
         return _bind(self.left, words, input_words)
 
 
 def _fault_of(left: Words, right: Words) -> str:
-    """Say what is wrong with the sides of a rule; an empty text if nothing is."""
+    """Say what is wrong with the sides of a rule; empty if nothing is."""
     if not (left and right):
         return "both sides need words"
     for item in (*left, *(item for item in right if item not in INTERPRETED)):
@@ -126,7 +124,7 @@ def _bind(left: Words, words: Words, input_words: Collection[str]) -> dict[str, 
         return None
     first, others = left[0], left[1:]
     if first in SEQUENCE_VARIABLES:
-        for length in range(len(words) - len(others), 0, -1):  # every other item needs a word, too
+        for length in range(len(words) - len(others), 0, -1):  # every other item needs a word too
             bindings = _bind(others, words[length:], input_words)
             if bindings is not None:
                 return {**bindings, first: words[:length]}
@@ -153,7 +151,7 @@ class Interpretation(NamedTuple):
     """What a grammar makes of a sequence of words."""
 
     output: Words
-    is_complete: bool  # False: to some words, which stand in the output as they were, no rule applied
+    is_complete: bool  # False: no rule applied to some words, which stand in the output unchanged
 
 
 @dataclass(frozen=True)
@@ -178,22 +176,27 @@ class Grammar:
 
     @property
     def identifier(self) -> str:
-        """The rules as text in sorted order: alike for grammars that differ in nothing but the order of rules."""
+        """The rules as text in sorted order: the same for grammars that differ only in the order of rules."""
         return "\n".join(sorted(format_grammar(self)))
 
+    @cached_property
+    def meanings(self) -> dict[str, Words]:
+        """What each primitive word means."""
+        return {rule.left[0]: rule.right for rule in self.rules if rule.is_primitive}
+
     def interpret(self, words: Sequence[str]) -> Words:
-        """Translate words by the first rule that matches all of them; where none does they are left as they are."""
+        """Translate words by the first rule that matches all of them; where none does, they stay as they are."""
         interpretation = Interpreter(self)(tuple(words))
         assert interpretation is not None  # there is no limit
         return interpretation.output
 
 
 class Interpreter:
-    """Translates by a grammar, remembering what it has translated.
+    """Translates by a grammar and remembers its translations.
 
     Args:
         grammar: the rules.
-        longest_output: where to give up, in words (default: nowhere; outputs can then be very long).
+        longest_output: words after which it gives up (default: never; outputs can be very long).
     """
 
     def __init__(self, grammar: Grammar, longest_output: int | None = None) -> None:
@@ -216,7 +219,7 @@ class Interpreter:
         return Interpretation(words, False) if len(words) <= self._longest else None
 
     def _rewrite(self, right: Words, bindings: Bindings) -> Interpretation | None:
-        """Put a right-hand side together. What is bound is shorter than what matched, so this comes to an end."""
+        """Put a right-hand side together. What is bound is shorter than what matched, so this ends."""
         output: list[str] = []
         is_complete = True
         for item in right:
@@ -253,14 +256,12 @@ MINI_SCAN_FUNCTIONS = (
     "u1 surround u2 -> [u1] [u2] [u1]",
     "x1 after x2 -> [x2] [x1]",
 )
-MINI_SCAN = parse_grammar(
-    ("1 -> 1", "2 -> 2", "3 -> 3", "DAX -> DAX", *MINI_SCAN_FUNCTIONS, str(CONCATENATION)),
-)
+MINI_SCAN = parse_grammar(("1 -> 1", "2 -> 2", "3 -> 3", "DAX -> DAX", *MINI_SCAN_FUNCTIONS, str(CONCATENATION)))
 """The grammar that people were tested on, in the symbols of the paper."""
 
 
 def is_mini_scan(grammar: Grammar) -> bool:
-    """Say whether the functions are those of mini-SCAN, whatever they are called and in whatever order."""
+    """Say whether the functions are those of mini-SCAN, under any names and in any order."""
     return _nameless_functions(grammar) == _nameless_functions(MINI_SCAN)
 
 
@@ -273,7 +274,7 @@ def _nameless_functions(grammar: Grammar) -> list[tuple[Words, Words]]:
 
 
 def draw_grammar(dice: Dice, primitives: int, functions: int) -> Grammar:
-    """Draw a grammar; no two of its rules have the same word, nor the same colour."""
+    """Draw a grammar; no two of its rules share a word or a colour."""
     words, colours = dice.shuffled(INPUT_WORDS), dice.shuffled(OUTPUT_WORDS)
     meanings = [Rule((word,), (colour,)) for word, colour in zip(words[:primitives], colours, strict=False)]
     names = words[primitives : primitives + functions]

@@ -1,35 +1,35 @@
-"""Pages of answers, of one network or of several beside people's: HTML that stands alone, without scripts, and text.
+"""Answers to look at: listings and tables as text, pages of HTML.
 
-All text is escaped. Symbols are shown as text on coloured tiles, so nothing depends on telling colours apart.
+A page stands alone, without scripts, and all text in it is escaped. Symbols are shown as text on coloured tiles, so
+nothing depends on telling colours apart. Several files stand side by side, one column each, all of the same task.
 """
 
 import html
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Mapping, Sequence
 
 from biml.answering import AnsweredEpisode
-from biml.behaviour import OpenEnded, analyse_open_ended, is_iconic_error, is_one_to_one
-from biml.benchmarks import GOLD_QUERIES, OPEN_ENDED, gold_episode, split
+from biml.behaviour import OpenEnded, Share, analyse_open_ended, gold_answers, is_iconic_error, is_one_to_one
+from biml.benchmarks import GOLD_QUERIES, OPEN_ENDED, split
 from biml.grammar import Words
+from biml.sampled_files import AnswerFile
 
-Thing = TypeVar("Thing", Words, tuple[Words, ...])
+Answers = tuple[Words, ...]
+"""What one row shows: a single answer, or those to all open-ended instructions."""
 
 TILES = {  # of Okabe and Ito's colours; any other symbol is grey
     **{"1": "#E69F00", "2": "#56B4E9", "3": "#009E73", "DAX": "#CC79A7"},
     **{"c1": "#E69F00", "c2": "#56B4E9", "c3": "#009E73", "c4": "#CC79A7", "c5": "#F0E442", "c6": "#D55E00"},
 }
 STYLE = """
-body { font: 15px/1.4 system-ui, sans-serif; color: #222; background: #fff;
-  max-width: 60em; margin: 2em auto; padding: 0 1em }
+body { font: 15px/1.4 system-ui, sans-serif; color: #222; background: #fff; margin: 2em auto; padding: 0 1em }
 h1 { font-size: 1.3em } h2 { font-size: 1.05em; margin: 1.6em 0 .4em }
-table { border-collapse: collapse } td, th { text-align: left; padding: .2em 1em .2em 0; vertical-align: middle }
+table { border-collapse: collapse }
+td, th { text-align: left; padding: .2em 1em .2em 0; vertical-align: top; border-top: 1px solid #ddd }
 td.n { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums } tr.right { background: #eef7ee }
 .tile { display: inline-block; min-width: 1.6em; text-align: center; margin: 1px; padding: 0 .35em;
   border-radius: 3px; color: #000 }
-.note { color: #555 } .rounds { display: grid; grid-template-columns: repeat(auto-fill, minmax(15em, 1fr)); gap: 1em }
-.rounds h2 { margin-top: .4em }
-body.wide { max-width: none } .wide td, .wide th { vertical-align: top; border-top: 1px solid #ddd }
+.note { color: #555 }
 """
 
 
@@ -37,11 +37,9 @@ def listing(episodes: Sequence[AnsweredEpisode], has_right_answers: bool = True)
     """Write every study example and every answer as text, and what would have been right."""
     lines = []
     for number, episode in enumerate(episodes, start=1):
-        lines.append(f"Evaluation episode {number}")
-        lines.append("support items;")
-        lines += [f"    {' '.join(example.input)} -> {' '.join(example.output)}" for example in episode.support] or [
-            "    no patterns"
-        ]
+        lines += [f"Evaluation episode {number}", "support items;"]
+        shown = [f"    {' '.join(example.input)} -> {' '.join(example.output)}" for example in episode.support]
+        lines += shown or ["    no patterns"]
         for title, is_retrieve in (("retrieval items;", True), ("generalization items;", False)):
             items = [item for item in episode.answered if item.is_retrieve == is_retrieve]
             right = sum(item.is_right for item in items)
@@ -54,74 +52,85 @@ def listing(episodes: Sequence[AnsweredEpisode], has_right_answers: bool = True)
     return "\n".join(lines)
 
 
-def few_shot_page(title: str, table: str, answers: Mapping[str, Sequence[Words]]) -> str:
-    """Show the different answers to each gold query, the most frequent first, below the table of their kinds."""
-    gold = {" ".join(example.input): example.output for example in gold_episode().query}
-    parts = []
-    for query in GOLD_QUERIES:
-        given = answers.get(query, ())
-        right = sum(answer == gold[query] for answer in given)
-        parts.append(f"<h2>{_escaped(query)} &rarr; {_tiles(gold[query])}</h2>")
-        parts.append(f'<p class="note">{right} of {len(given)} right</p><table>')
-        parts.append("<tr><th>times</th><th>share</th><th>answer</th><th></th></tr>" if given else "")
-        for answer, n in Counter(given).most_common():
-            kind = _kind(split(query), answer, gold[query])
-            mark = ' class="right"' if kind == "right" else ""
-            parts.append(
-                f'<tr{mark}><td class="n">{n}</td><td class="n">{100 * n / len(given):.1f} %</td>'
-                f"<td>{_tiles(answer)}</td><td>{kind}</td></tr>"
-            )
-        parts.append("</table>")
-    return _page(title, table, parts)
+def kinds_table(files: Sequence[AnswerFile]) -> str:
+    """Write the kinds of few-shot answers, in percent, or how many rounds of open-ended answers follow each bias."""
+    if files[0].is_open_ended:
+        rounds = [file.open_ended() for file in files]
+        rows = {
+            name.replace("_", " "): [
+                _share(Share(sum(getattr(one, name) for one in many), len(many))) for many in rounds
+            ]
+            for name in OpenEnded._fields
+        }
+    else:
+        columns = [file.few_shot() for file in files]
+        rows = {
+            "mean over queries, %": [_number(column.accuracy) for column in columns],
+            "  simple queries, %": [_number(column.simple) for column in columns],
+            "  complex queries, %": [_number(column.complex) for column in columns],
+            "  answers of 6 symbols, %": [_number(column.longest) for column in columns],
+            "one-to-one, of errors": [_share(column.one_to_one) for column in columns],
+            "iconic, of errors with `after`": [_share(column.iconic) for column in columns],
+            **{f"  {query}": [_share(column.items[query]) for column in columns] for query in GOLD_QUERIES},
+        }
+    rows = {"": [file.name for file in files], **rows}
+    left = max(map(len, rows)) + 2
+    widths = [max(map(len, cells)) + 2 for cells in zip(*rows.values(), strict=True)]
+    return "\n".join(
+        name.ljust(left) + "".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
+        for name, cells in rows.items()
+    )
 
 
-def few_shot_comparison(title: str, table: str, answers: Mapping[str, Mapping[str, Sequence[Words]]]) -> str:
-    """Show how often each column (people, networks) gave each answer to each gold query, below the table of kinds."""
-    gold = {" ".join(example.input): example.output for example in gold_episode().query}
-    heads = "".join(f"<th>{_escaped(name)}</th>" for name in answers)
-    parts = []
-    for query in GOLD_QUERIES:
-        columns = [Counter(by_query.get(query, ())) for by_query in answers.values()]
-        parts.append(f"<h2>{_escaped(query)} &rarr; {_tiles(gold[query])}</h2>")
-        parts.append(f"<table><tr><th>answer</th>{heads}<th></th></tr>")
-        for answer in _most_frequent_first(columns):
-            kind = _kind(split(query), answer, gold[query])
-            mark = ' class="right"' if kind == "right" else ""
-            parts.append(f"<tr{mark}><td>{_tiles(answer)}</td>{_counts(columns, answer)}<td>{kind}</td></tr>")
-        parts.append("</table>")
-    return _page(title, table, parts)
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.2f}"
 
 
-def open_ended_comparison(title: str, table: str, rounds: Mapping[str, Sequence[Mapping[str, Words]]]) -> str:
-    """Show how often each column gave the same seven answers, whatever the colours, and which biases these follow."""
-    columns = [Counter(_in_order_of_appearance(answers) for answers in many) for many in rounds.values()]
-    heads = "".join(f"<th>{_escaped(name)}</th>" for name in (*rounds, *OPEN_ENDED))
-    parts = [
-        '<p class="note">Colours are numbered in the order in which they come up.</p>',
-        f'<table class="wide"><tr>{heads}<th>follows</th></tr>',
-    ]
-    for answers in _most_frequent_first(columns):
-        followed = _followed(analyse_open_ended(dict(zip(OPEN_ENDED, answers, strict=True))))
-        tiles = "".join(f"<td>{_tiles(answer)}</td>" for answer in answers)
-        parts.append(f"<tr>{_counts(columns, answers)}{tiles}<td>{followed}</td></tr>")
-    return _page(title, table, [*parts, "</table>"], kind="wide")
+def _share(share: Share) -> str:
+    return "none" if share.percent is None else f"{share.percent:.1f} % ({share.n} of {share.total})"
 
 
-def _most_frequent_first(columns: Sequence[Counter[Thing]]) -> list[Thing]:
-    """List all that was counted in the columns, by the sum of its shares."""
+def answers_page(title: str, table: str, files: Sequence[AnswerFile]) -> str:
+    """Show below a table how often each file has each answer, the most frequent first, and its kind.
+
+    Rounds of open-ended answers count as alike if they differ in colours alone.
+    """
+    parts = [f"<h1>{html.escape(title)}</h1><pre>{html.escape(table)}</pre>"]
+    names = [file.name for file in files]
+    if files[0].is_open_ended:
+        parts.append('<p class="note">Colours are numbered in the order in which they come up.</p>')
+        columns = [Counter(map(_in_order_of_appearance, file.rounds())) for file in files]
+        parts.append(_frequencies(names, columns, [*OPEN_ENDED, "follows"], _followed))
+    else:
+        given = [file.by_query() for file in files]
+        for query, right in gold_answers().items():
+            parts.append(f"<h2>{html.escape(query)} &rarr; {_tiles(right)}</h2>")
+            columns = [Counter((answer,) for answer in answers.get(query, ())) for answers in given]
+            parts.append(_frequencies(names, columns, ["answer", ""], _kind_of(split(query), right)))
+    head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{STYLE}</style>'
+    body = "\n".join(parts)
+    return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n<body>{body}</body></html>\n'
+
+
+def _frequencies(
+    names: Sequence[str], columns: Sequence[Counter[Answers]], heads: Sequence[str], kind_of: Callable[[Answers], str]
+) -> str:
+    """Make a table: how often each column has the answers, these, and their kind; the highest shares first."""
     totals = [max(1, column.total()) for column in columns]
-    every = dict.fromkeys(thing for column in columns for thing, _ in column.most_common())
-    return sorted(every, key=lambda thing: -sum(column[thing] / n for column, n in zip(columns, totals, strict=True)))
+    every = dict.fromkeys(answers for column in columns for answers, _ in column.most_common())
+    order = sorted(every, key=lambda one: -sum(column[one] / n for column, n in zip(columns, totals, strict=True)))
+    rows = ["<tr>" + "".join(f"<th>{html.escape(head)}</th>" for head in (*names, *heads)) + "</tr>"]
+    for answers in order:
+        counts = [(column[answers], total) for column, total in zip(columns, totals, strict=True)]
+        cells = [f'<td class="n">{n} ({100 * n / total:.1f} %)</td>' if n else "<td></td>" for n, total in counts]
+        cells += [f"<td>{_tiles(answer)}</td>" for answer in answers]
+        kind = kind_of(answers)
+        mark = ' class="right"' if kind == "right" else ""
+        rows.append(f"<tr{mark}>{''.join(cells)}<td>{kind}</td></tr>")
+    return f"<table>{''.join(rows)}</table>"
 
 
-def _counts(columns: Sequence[Counter[Thing]], thing: Thing) -> str:
-    """Write how often each column has it, and the share; nothing for never."""
-    counts = [(column[thing], column.total()) for column in columns]
-    shown = [f"{n} ({100 * n / total:.1f} %)" if n else "" for n, total in counts]
-    return "".join(f'<td class="n">{text}</td>' for text in shown)
-
-
-def _in_order_of_appearance(answers: Mapping[str, Words]) -> tuple[Words, ...]:
+def _in_order_of_appearance(answers: Mapping[str, Words]) -> Answers:
     """Name colours c1, c2 and so on in the order in which the answers to the instructions have them."""
     names: dict[str, str] = {}
     return tuple(
@@ -129,41 +138,25 @@ def _in_order_of_appearance(answers: Mapping[str, Words]) -> tuple[Words, ...]:
     )
 
 
-def _kind(query: Words, answer: Words, right: Words) -> str:
-    if answer == right:
-        return "right"
-    kinds = ["one-to-one"] if is_one_to_one(query, answer) else []
-    return ", ".join([*kinds, *(["iconic"] if is_iconic_error(query, answer, right) else [])])
+def _kind_of(query: Words, right: Words) -> Callable[[Answers], str]:
+    def kind(answers: Answers) -> str:
+        (answer,) = answers
+        if answer == right:
+            return "right"
+        kinds = {"one-to-one": is_one_to_one(query, answer), "iconic": is_iconic_error(query, answer, right)}
+        return ", ".join(name for name, holds in kinds.items() if holds)
+
+    return kind
 
 
-def open_ended_page(title: str, table: str, rounds: Sequence[Mapping[str, Words]], kinds: Sequence[OpenEnded]) -> str:
-    """Show each round of answers to the open-ended instructions, and which biases it follows, below a table of all."""
-    parts = ['<div class="rounds">']
-    for number, (answers, kind) in enumerate(zip(rounds, kinds, strict=True), start=1):
-        rows = [f"<tr><td>{_escaped(query)}</td><td>{_tiles(answers[query])}</td></tr>" for query in OPEN_ENDED]
-        parts.append(f'<div><h2>{number}</h2><table>{"".join(rows)}</table><p class="note">{_followed(kind)}</p></div>')
-    return _page(title, table, [*parts, "</div>"])
-
-
-def _followed(kind: OpenEnded) -> str:
-    return ", ".join(name.replace("_", "-") for name, holds in kind._asdict().items() if holds) or "none of the biases"
+def _followed(answers: Answers) -> str:
+    kinds = analyse_open_ended(dict(zip(OPEN_ENDED, answers, strict=True)))._asdict()
+    return ", ".join(name.replace("_", "-") for name, holds in kinds.items() if holds) or "none of the biases"
 
 
 def _tiles(symbols: Words) -> str:
-    return (
-        "".join(
-            f'<span class="tile" style="background:{TILES.get(symbol, "#DDDDDD")}">{_escaped(symbol)}</span>'
-            for symbol in symbols
-        )
-        or '<span class="note">(nothing)</span>'
-    )
-
-
-def _page(title: str, table: str, parts: Sequence[str], kind: str = "narrow") -> str:
-    head = f'<meta charset="utf-8"><title>{_escaped(title)}</title><style>{STYLE}</style>'
-    body = f"<h1>{_escaped(title)}</h1><pre>{_escaped(table)}</pre>" + "\n".join(parts)
-    return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n<body class="{kind}">{body}</body></html>\n'
-
-
-def _escaped(text: str) -> str:
-    return html.escape(text)
+    tiles = [
+        f'<span class="tile" style="background:{TILES.get(symbol, "#DDDDDD")}">{html.escape(symbol)}</span>'
+        for symbol in symbols
+    ]
+    return "".join(tiles) or '<span class="note">(nothing)</span>'

@@ -1,11 +1,9 @@
-"""Sampled answers, in files that are analysed later, and people's published ones in the same form.
+"""Sampled answers in files that are analysed later, and people's published ones in the same form.
 
 JSON: about the network and the run, and for each episode a list of [query, answer] in the benchmark's own symbols.
 """
 
-import itertools
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +26,11 @@ class AnswerFile(NamedTuple):
     episode_type: str
     episodes: list[list[tuple[Words, Words]]]  # query and answer
 
+    @property
+    def is_open_ended(self) -> bool:
+        """Whether these are answers to the open-ended instructions, not to the gold queries."""
+        return self.episode_type == OPEN_ENDED
+
     def by_query(self) -> dict[str, list[Words]]:
         """Collect the answers to each query."""
         answers: dict[str, list[Words]] = {}
@@ -39,12 +42,6 @@ class AnswerFile(NamedTuple):
         """Analyse the answers to the gold queries."""
         return analyse_few_shot(self.by_query())
 
-    def kinds(self) -> dict[str, Any]:
-        """Analyse the answers of either task, for JSON."""
-        if self.episode_type == OPEN_ENDED:
-            return {"open_ended": [answers._asdict() for answers in self.open_ended()]}
-        return {"few_shot": self.few_shot()._asdict()}
-
     def rounds(self) -> list[dict[str, Words]]:
         """List the answers by instruction, each episode on its own."""
         return [{" ".join(query): answer for query, answer in episode} for episode in self.episodes]
@@ -53,10 +50,9 @@ class AnswerFile(NamedTuple):
         """Analyse each round of answers to the open-ended instructions."""
         return [analyse_open_ended(answers) for answers in self.rounds()]
 
-
-def listed(episodes: Sequence[Sequence[tuple[Words, Words]]]) -> list[list[list[str]]]:
-    """Write answers for JSON."""
-    return [[[" ".join(given), " ".join(answer)] for given, answer in episode] for episode in episodes]
+    def listed(self) -> list[list[list[str]]]:
+        """Write the answers for JSON."""
+        return [[[" ".join(given), " ".join(answer)] for given, answer in episode] for episode in self.episodes]
 
 
 def read_answers(path: Path) -> AnswerFile:
@@ -67,7 +63,7 @@ def read_answers(path: Path) -> AnswerFile:
     """
     try:
         saved: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        episodes = [[_pair(pair) for pair in episode] for episode in saved[LISTED]]
+        episodes = [[_pair(*pair) for pair in episode] for episode in saved[LISTED]]
         answers = AnswerFile(str(saved["name"]), str(saved["episode_type"]), episodes)
         _check(answers)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -78,51 +74,15 @@ def read_answers(path: Path) -> AnswerFile:
     return answers
 
 
-def people_few_shot(data_dir: Path) -> AnswerFile:
-    """Read people's answers to the gold queries.
-
-    Raises:
-        UserError: if they are not there, or are answers to other queries.
-    """
-    episodes = [[(one.input, one.output) for one in episode.query] for episode in few_shot_answers(data_dir)]
-    strange = {" ".join(query) for query, _ in itertools.chain(*episodes)} - {*GOLD_QUERIES}
-    if strange:
-        raise UserError(f"{data_dir}: expected answers to the gold queries; found one to {min(strange)!r}")
-    return AnswerFile(PEOPLE, "few_shot_human", episodes)
-
-
-def people_open_ended(data_dir: Path) -> AnswerFile:
-    """Read people's answers to the open-ended instructions, an episode a participant, in roles for the words.
-
-    Raises:
-        UserError: if they are not there, or are answers to other instructions; the message tells whose.
-    """
-    episodes = []
-    for number, participant in enumerate(participants(data_dir)):
-        try:
-            answers = with_roles([(one.input, one.output) for one in participant.query])
-        except ValueError as error:
-            raise UserError(f"participant {number} of data_human/open_ended_all: {error}") from None
-        episodes.append([(split(query), answer) for query, answer in answers.items()])
-    return AnswerFile(PEOPLE, OPEN_ENDED, episodes)
-
-
-def _pair(pair: Any) -> tuple[Words, Words]:
-    if not isinstance(pair, list):
-        raise UserError(f"expected a query and its answer, found {pair!r}")
-    query, answer = pair
-    return tuple(query.split()), tuple(answer.split())
+def _pair(query: str, answer: str) -> tuple[Words, Words]:
+    return split(query), split(answer)
 
 
 def _check(answers: AnswerFile) -> None:
-    """Make sure that the answers can be analysed.
-
-    Raises:
-        UserError: if they cannot.
-    """
+    """Make sure that the answers can be analysed; raises UserError if they cannot."""
     if answers.episode_type not in (*FEW_SHOT, OPEN_ENDED):
         raise UserError(f"answers of the type {answers.episode_type} are not analysed")
-    if answers.episode_type == OPEN_ENDED:
+    if answers.is_open_ended:
         answers.open_ended()
         if any(len(pairs) > len(answered) for pairs, answered in zip(answers.episodes, answers.rounds(), strict=True)):
             raise UserError("an instruction is answered twice")
@@ -130,3 +90,32 @@ def _check(answers: AnswerFile) -> None:
         raise UserError("there are no answers to the gold queries")
     if not answers.episodes:
         raise UserError("there are no answers")
+
+
+def people_few_shot(data_dir: Path) -> AnswerFile:
+    """Read people's answers to the gold queries.
+
+    Raises:
+        UserError: if they are missing, or are answers to other queries.
+    """
+    episodes = [[(one.input, one.output) for one in episode.query] for episode in few_shot_answers(data_dir)]
+    people = AnswerFile(PEOPLE, "few_shot_human", episodes)
+    if strange := people.by_query().keys() - {*GOLD_QUERIES}:
+        raise UserError(f"{data_dir}: expected answers to the gold queries; found one to {min(strange)!r}")
+    return people
+
+
+def people_open_ended(data_dir: Path) -> AnswerFile:
+    """Read people's answers to the open-ended instructions, an episode a participant, with roles for the words.
+
+    Raises:
+        UserError: if they are missing, or are answers to other instructions; the message tells whose.
+    """
+    episodes = []
+    for number, participant in enumerate(participants(data_dir)):
+        try:
+            answers = with_roles([(one.input, one.output) for one in participant.query])
+        except UserError as error:
+            raise UserError(f"participant {number} of data_human/open_ended_all: {error}") from None
+        episodes.append([(split(query), answer) for query, answer in answers.items()])
+    return AnswerFile(PEOPLE, OPEN_ENDED, episodes)

@@ -1,8 +1,7 @@
 """Symbols and their numbers, as the networks see them. A sequence of symbols is a `bytes`, one byte a symbol.
 
-Every vocabulary ends with SOS (start, and the border between items), EOS (end) and PAD. Inputs and outputs have one
-each: the source's has the outputs' symbols too, since study examples show both, and IO, which stands between their
-sides.
+Every vocabulary ends with SOS (start, and the border between items), EOS (end) and PAD. The source's vocabulary also
+has the symbols of the target's, since study examples show both, and IO, which stands between their sides.
 
 Source: Lake & Baroni 2023, Methods.
 """
@@ -52,7 +51,7 @@ class Vocabulary:
         """Turn words into numbers.
 
         Raises:
-            UserError: for an unknown word; the message has those that are known.
+            UserError: for an unknown word; the message lists the known ones.
         """
         try:
             return bytes([self.numbers[word] for word in words])
@@ -60,7 +59,7 @@ class Vocabulary:
             raise UserError(f"unknown word {error.args[0]!r}; known are {' '.join(self.words)}") from None
 
     def decode(self, symbols: Sequence[int]) -> Words:
-        """Turn numbers into words; SOS and PAD, which a network may produce, are written as <SOS> and <PAD>."""
+        """Turn numbers into words; SOS and PAD, which a network may produce, become <SOS> and <PAD>."""
         names = (*self.words, "<SOS>", "<EOS>", "<PAD>")
         return tuple(names[number] for number in symbols)
 

@@ -8,17 +8,22 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from script_runs import run_file
 
+import biml.shortcuts
 from biml import episode as episode_module
-from biml.copying import is_copy, is_part_by_part, is_put_together, is_word_by_word, needs_function
 from biml.dice import Dice
 from biml.episode import (
     MOST_REJECTED_GRAMMARS,
     PAPER_SIZES,
+    Episode,
     EpisodeSizes,
+    Example,
     draw_examples,
     draw_input,
     input_forms,
+    is_put_together,
+    needs_function,
     sample_episode,
 )
 from biml.grammar import (
@@ -31,13 +36,14 @@ from biml.grammar import (
     is_mini_scan,
     parse_grammar,
 )
+from biml.packed_episodes import pack, save_packed
 
 PILOT_SIZES = EpisodeSizes(3, 2, 5, 5, 8, 4)
 LONGER_QUERIES = EpisodeSizes(2, 1, 4, 6, 4, 2, longest_study=3)
 ALL_SIZES = pytest.mark.parametrize(
     "sizes", [PAPER_SIZES, PILOT_SIZES, LONGER_QUERIES], ids=["paper", "pilot", "longer"]
 )
-N_EPISODES = 150
+N_EPISODES = 100
 
 
 def drawn(seed, sizes=PAPER_SIZES, excluded=()):
@@ -68,28 +74,19 @@ def test_examples_are_different_short_and_follow_from_the_grammar(sizes):
         assert episode.grammar.rules[-1] == CONCATENATION and episode.allowed_outputs == ()
 
 
-def test_the_paper_s_sizes():
-    """What is drawn unless told otherwise."""
-    sizes = {"primitives": 4, "functions": 3, "longest_input": 8, "longest_output": 8}
-    assert EpisodeSizes(**sizes, num_support=14, num_query=10) == PAPER_SIZES
-
-
 def test_average_episodes_are_as_published(episodes):
-    """Means that were measured on the published sampler: lengths, and study examples of a single word."""
-    both = [example for episode in episodes for example in (*episode.support, *episode.query)]
+    """Sizes; means that were measured on the published sampler; which examples are asked does not depend on them."""
+    assert EpisodeSizes(4, 3, 8, 8, 14, 10) == PAPER_SIZES
+    both = [example for episode in episodes for example in (*episode.query, *episode.support)]
     assert np.mean([len(example.input) for example in both]) == pytest.approx(3.0, abs=0.15)
     assert np.mean([len(example.output) for example in both]) == pytest.approx(3.3, abs=0.2)
     single = [sum(len(example.input) == 1 for example in episode.support) for episode in episodes]
     assert np.mean(single) == pytest.approx(2.1, abs=0.3)
     assert max(single) == 4
-
-
-def test_study_examples_and_queries_are_alike(episodes):
-    """Which examples are asked does not depend on what they are: 10 of 24 of the shortest, too."""
-    single = [len(e.input) == 1 for episode in episodes for e in (*episode.query, *episode.support)]
     is_query = ([True] * 10 + [False] * 14) * len(episodes)
-    share = np.mean([query for query, one in zip(is_query, single, strict=True) if one])
-    assert share == pytest.approx(10 / 24, abs=4 * 0.5 / sum(single) ** 0.5)
+    asked = [query for query, example in zip(is_query, both, strict=True) if len(example.input) == 1]
+    assert np.mean(asked) == pytest.approx(10 / 24, abs=4 * 0.5 / len(asked) ** 0.5)
+    assert all(one.grammar != other.grammar for one, other in pairwise(episodes))
 
 
 # Chance
@@ -126,9 +123,9 @@ def naive_input(rng):
 def test_inputs_come_from_the_published_rules():
     """Each short input is as frequent as when symbols are expanded in parallel, and so is what is too long."""
     rng, n = np.random.default_rng(0), 6000
-    dice, source = Dice(np.random.default_rng(1)), input_forms(GRAMMAR)
+    dice, about = Dice(np.random.default_rng(1)), (tuple(GRAMMAR.meanings), input_forms(GRAMMAR))
     kinds = []
-    for draw in (lambda: draw_input(dice, source, 8), lambda: naive_input(rng)):
+    for draw in (lambda: draw_input(dice, *about, 8), lambda: naive_input(rng)):
         found = [draw() for _ in range(n)]
         kinds.append(Counter(words if words is None or len(words) <= 2 else len(words) for words in found))
     assert {None, 3, 8, ("dax",), ("wif", "thrice"), ("lug", "dax")} <= kinds[0].keys()
@@ -140,8 +137,9 @@ def test_inputs_come_from_the_published_rules():
 def test_inputs_that_grow_for_ever_are_given_up():
     """Seven forms of eight have two x, so most sequences would not end."""
     grammar = parse_grammar(["dax -> RED", *(f"x1 {name} x2 -> [x1] [x2]" for name in INPUT_WORDS[1:8])])
-    dice, source = Dice(np.random.default_rng(0)), input_forms(grammar)
-    lengths = [0 if words is None else len(words) for words in (draw_input(dice, source, 8) for _ in range(500))]
+    dice = Dice(np.random.default_rng(0))
+    found = [draw_input(dice, ("dax",), input_forms(grammar), 8) for _ in range(500)]
+    lengths = [0 if words is None else len(words) for words in found]
     assert {0, 1, 3} <= set(lengths) <= {0, 1, 3, 5, 7} and lengths.count(0) > 300
 
 
@@ -177,13 +175,9 @@ def mini_scan_first(monkeypatch):
 
 
 def test_mini_scan_is_never_drawn(mini_scan_first):
-    """It is passed over like an excluded grammar, up to a hundred times."""
+    """It is passed over like an excluded grammar; a hundred times in a row are an error, as there may be no other."""
     mini_scan_first(MOST_REJECTED_GRAMMARS - 1)
     assert not is_mini_scan(drawn(0).grammar)
-
-
-def test_a_hundred_excluded_grammars_are_an_error(mini_scan_first):
-    """There may be none that are not."""
     mini_scan_first(MOST_REJECTED_GRAMMARS)
     with pytest.raises(ValueError, match="100 grammars in a row were excluded; ask for fewer validation episodes"):
         drawn(0)
@@ -203,13 +197,9 @@ def test_all_examples_of_a_small_grammar_can_be_had_but_not_one_more():
     assert len(draw_examples(Dice(np.random.default_rng(0)), grammar, 6, 2, 8)) == 6
     with pytest.raises(ValueError, match=r"only 6 of 7 different examples with inputs of at most 2 .* ask for fewer"):
         draw_examples(Dice(np.random.default_rng(0)), grammar, 7, 2, 8)
-
-
-def test_outputs_that_are_always_too_long_are_an_error():
-    """Not a single example fits."""
-    grammar = parse_grammar(["dax -> RED RED", "u1 x1 -> [u1] [x1]"])
+    long = parse_grammar(["dax -> RED RED", "u1 x1 -> [u1] [x1]"])
     with pytest.raises(ValueError, match=r"only 0 of 1 .* outputs of at most 1"):
-        draw_examples(Dice(np.random.default_rng(0)), grammar, 1, 8, 1)
+        draw_examples(Dice(np.random.default_rng(0)), long, 1, 8, 1)
 
 
 @pytest.mark.parametrize(
@@ -233,17 +223,12 @@ def test_impossible_sizes_are_refused(sizes):
         EpisodeSizes(**sizes)
 
 
-def test_episodes_differ(episodes):
-    """Neighbouring streams have nothing in common."""
-    assert all(one.grammar != other.grammar for one, other in pairwise(episodes))
-
-
 # Queries that are longer than what was studied
 
 
 def test_longer_queries_need_a_function():
     """Each has more words than any study example, and an answer that is neither copied nor put together from copies."""
-    for seed in range(60):
+    for seed in range(40):
         episode = drawn(seed, LONGER_QUERIES)
         outputs = {output for _, output in episode.support}
         colours = {rule.left[0]: rule.right for rule in episode.grammar.rules if rule.is_primitive}
@@ -267,33 +252,39 @@ STUDY = [(("dax",), ("RED",)), (("wif", "lug"), ("PINK", "PINK")), (("dax", "wif
 
 
 @pytest.mark.parametrize(
-    ("query", "copy", "word_by_word", "part_by_part"),
+    ("query", "needs", "put_together"),
     [
-        ("dax wif", True, True, True),
-        ("wif wif", True, True, False),
-        ("wif dax", False, True, False),
-        ("dax wif lug", False, False, True),
-        ("dax wif dax", False, True, True),
-        ("dax lug", False, False, False),
-        ("wif dax lug", False, False, False),
+        ("dax wif", False, True),  # a study example, its parts, its words
+        ("wif wif", False, True),  # the answer of another study example
+        ("wif dax", False, True),  # the colours of its words
+        ("dax wif lug", False, True),  # studied parts
+        ("wif dax wif lug", True, True),  # studied parts and words' colours, mixed
+        ("dax lug", True, False),
+        ("wif dax lug", True, False),
     ],
 )
-def test_shortcuts_are_told_apart(query, copy, word_by_word, part_by_part):
-    """By hand; a query needs the function if none of them answers it."""
+def test_shortcuts_are_told_apart(query, needs, put_together):
+    """By hand; a mixture of studied parts and words' colours is counted, but is not what queries must not be."""
     words = tuple(query.split())
-    about = (words, TAUGHT.interpret(words), STUDY, TAUGHT)
-    assert (is_copy(*about), is_word_by_word(*about), is_part_by_part(*about)) == (copy, word_by_word, part_by_part)
-    assert needs_function(*about) == (not (copy or word_by_word or part_by_part))
+    answer = TAUGHT.interpret(words)
+    assert needs_function(words, answer, STUDY, TAUGHT) == needs
+    colours = [(("dax",), ("RED",)), (("wif",), ("PINK",))]
+    assert is_put_together(words, answer, [*STUDY, *colours]) == put_together
 
 
-@pytest.mark.parametrize(
-    ("query", "is_put_together_from_both"),
-    [("dax wif lug", True), ("wif dax wif lug", True), ("dax lug", False), ("lug", False)],
-)
-def test_copies_and_words_may_be_put_together(query, is_put_together_from_both):
-    """Here from "wif lug" and single words, of which no function is one; the first three shortcuts take no mixture."""
-    words = tuple(query.split())
-    output = TAUGHT.interpret(words) if len(words) > 1 else ("RED",)
-    study = STUDY[1:2]
-    assert is_put_together(words, output, study, TAUGHT) == is_put_together_from_both
-    assert not is_part_by_part(words, output, study, TAUGHT)
+def test_the_script_counts_shortcuts_over_episodes(tmp_path):
+    """Each episode weighs alike, one without new queries not at all; if no episode has any, that is an error."""
+    study = tuple(Example(*pair) for pair in STUDY)
+
+    def asking(*queries):
+        asked = (tuple(query.split()) for query in queries)
+        return Episode(study, tuple(Example(words, TAUGHT.interpret(words)) for words in asked), TAUGHT)
+
+    (tmp_path / "data_algebraic").mkdir()
+    for episodes, said in (
+        ([asking("dax wif lug"), asking("dax lug", "wif dax"), asking()], "75.00 % of the new queries of 2 "),
+        ([asking()], "shortcuts.py: error: the episodes have no new queries\n"),
+    ):
+        save_packed(tmp_path / "data_algebraic" / "val.npz", pack(episodes, {}))
+        outcome = run_file(biml.shortcuts.__file__, "--data_dir", tmp_path)
+        assert said in outcome.out + outcome.err and outcome.code == (2 if "error" in said else 0)

@@ -7,13 +7,13 @@ import torch
 from probe_tasks import probes
 from script_runs import run_file
 
+from biml.answering import likelihood, symbol_log_p
 from biml.behaviour import analyse_few_shot, analyse_open_ended, with_roles
 from biml.episode_files import episode_paths, read_episode
-from biml.episode_types import HELD_OUT, KINDS, evaluation_views, few_shot_answers, participants
+from biml.episode_types import KINDS, evaluation_views, few_shot_answers, participants
 from biml.episode_types import PROBES as PROBE_FILES
 from biml.model import BIML, ModelConfig
 from biml.network_file import TrainedNetwork
-from biml.scoring import likelihood, symbol_log_p
 from biml.stream import EVALUATION, dice_of
 from biml.vocabulary import MAIN
 
@@ -30,19 +30,14 @@ def made(episode_type):
 
 @pytest.mark.parametrize(
     ("episode_type", "n_queries"),
-    [("few_shot_human", 217), ("human_vanilla", 215), ("probe_human", 2880), ("probe_human_w_pool", 2880)],
+    [
+        *(("few_shot_human", 217), ("human_vanilla", 215), ("open_end_human_all", 203)),
+        *(("probe_human", 2880), ("probe_human_w_pool", 2880)),
+    ],
 )
 def test_there_are_as_many_answers_as_published(episode_type, n_queries):
     """Of the probes, every answer and study example ten times."""
     assert sum(len(view.query) for view in made(episode_type)) == n_queries
-
-
-def test_there_are_as_many_participants_as_published():
-    """With seven answers each, in five folds."""
-    people = participants(DATA)
-    assert (len(people), sum(len(one.query) for one in people)) == (29, 203)
-    assert [len(fold) for fold in HELD_OUT.values()] == [6, 6, 6, 6, 5]
-    assert len(made("open_end_human_all")) == 203
 
 
 def test_the_probes_are_those_that_other_tests_make_up():
@@ -71,7 +66,9 @@ def test_people_answer_as_published():
     few = analyse_few_shot(answers)
     assert few.accuracy == pytest.approx(80.74, abs=0.005)
     assert (tuple(few.one_to_one), tuple(few.iconic)) == ((10, 41), (7, 30))
-    kinds = [analyse_open_ended(with_roles(one.query)) for one in participants(DATA)]
+    people = participants(DATA)
+    assert (len(people), sum(len(one.query) for one in people)) == (29, 203)
+    kinds = [analyse_open_ended(with_roles(one.query)) for one in people]
     biases = ("one_to_one", "mutually_exclusive", "iconic", "perfect")
     assert {name: sum(getattr(one, name) for one in kinds) for name in biases} == {
         "one_to_one": 18,

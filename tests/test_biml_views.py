@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from probe_tasks import PROBES, probes
 
@@ -30,18 +30,7 @@ from biml.episode_types import (
 from biml.grammar import INPUT_WORDS, OUTPUT_WORDS, parse_grammar
 from biml.packed_episodes import pack, save_packed
 from biml.stream import evaluation_batches
-from biml.views import (
-    AS_STORED,
-    HEURISTIC,
-    NOISE,
-    UNDEFINED,
-    Recipe,
-    one_to_one,
-    random_episode_view,
-    rename,
-    role_flip,
-    view_of,
-)
+from biml.views import HEURISTIC, NOISE, UNDEFINED, Recipe, one_to_one, random_episode_view, rename, role_flip, view_of
 from biml.vocabulary import MAIN, VANILLA
 
 
@@ -53,11 +42,12 @@ MAIN_SOURCE = words_of("BLUE GREEN IO PINK PURPLE RED YELLOW blicket dax fep gaz
 MAIN_TARGET = words_of("RED YELLOW GREEN BLUE PURPLE PINK")
 VANILLA_SOURCE = words_of("1 2 3 DAX IO after surround thrice")
 VANILLA_TARGET = words_of("1 2 3 DAX")
-WORDS = {"main source": MAIN_SOURCE, "main target": MAIN_TARGET}
-WORDS |= {"vanilla source": VANILLA_SOURCE, "vanilla target": VANILLA_TARGET}
-VOCABULARIES = {"main source": MAIN.source, "main target": MAIN.target}
-VOCABULARIES |= {"vanilla source": VANILLA.source, "vanilla target": VANILLA.target}
-every_vocabulary = pytest.mark.parametrize("name", WORDS)
+VOCABULARIES = [
+    (MAIN.source, MAIN_SOURCE, 19),
+    (MAIN.target, MAIN_TARGET, 9),
+    (VANILLA.source, VANILLA_SOURCE, 11),
+    (VANILLA.target, VANILLA_TARGET, 7),
+]
 
 
 def dice(seed=0):
@@ -66,16 +56,11 @@ def dice(seed=0):
 
 def example(text):
     words, output = text.split(" : ")
-    return Example(tuple(words.split()), tuple(output.split()))
+    return Example(words_of(words), words_of(output))
 
 
 def episode(support, query, grammar=None, allowed=""):
-    return Episode(tuple(map(example, support)), tuple(map(example, query)), grammar, tuple(allowed.split()))
-
-
-def packed_one(*parts):
-    """Packed episodes that are just one."""
-    return pack([episode(*parts)], {}).renumbered(MAIN)
+    return Episode(tuple(map(example, support)), tuple(map(example, query)), grammar, words_of(allowed))
 
 
 def in_words(pairs, language=MAIN):
@@ -83,54 +68,38 @@ def in_words(pairs, language=MAIN):
     return [Example(language.source.decode(words), language.target.decode(output)) for words, output in pairs]
 
 
+def undone(view, pairs):
+    """Pairs of a view in canonical symbols."""
+    return [view.renaming.undo(one) for one in in_words(pairs)]
+
+
+def is_studied(view):
+    """Which queries are study examples, by their inputs."""
+    return [given in [shown for shown, _ in view.support] for given, _ in view.query]
+
+
 def about(probability, n):
     """What a count of n draws divided by n is to be: within four standard errors."""
     return pytest.approx(probability, abs=4 * (probability * (1 - probability) / n) ** 0.5)
 
 
-# Vocabularies
+# Vocabularies and benchmarks
 
 
-@every_vocabulary
-def test_words_have_their_published_numbers(name):
-    """Sorted words, or the colours in their own order, then SOS, EOS and PAD."""
-    words, vocabulary = WORDS[name], VOCABULARIES[name]
+@pytest.mark.parametrize(("vocabulary", "words", "size"), VOCABULARIES)
+@settings(max_examples=20)
+@given(data=st.data())
+def test_words_have_their_published_numbers(vocabulary, words, size, data):
+    """Sorted words, or the colours in their own order, then SOS, EOS and PAD; decoding undoes encoding."""
     assert vocabulary.words == words
-    assert {word: vocabulary.encode([word])[0] for word in words} == {word: n for n, word in enumerate(words)}
-    assert (vocabulary.sos, vocabulary.eos, vocabulary.pad) == (len(words), len(words) + 1, len(words) + 2)
-    assert len(vocabulary) == len(words) + 3
-
-
-def test_there_are_as_many_symbols_as_published():
-    """19 and 9 for random words, 11 and 7 for canonical symbols."""
-    assert [len(VOCABULARIES[name]) for name in WORDS] == [19, 9, 11, 7]
-
-
-@given(st.sampled_from(list(WORDS)), st.data())
-def test_decoding_undoes_encoding(name, data):
-    """Whatever the words; what is no word has a name of its own."""
-    words = data.draw(st.lists(st.sampled_from(WORDS[name]), max_size=12))
-    vocabulary = VOCABULARIES[name]
-    assert vocabulary.decode(vocabulary.encode(words)) == tuple(words)
+    assert vocabulary.encode(words) == bytes(range(len(words)))
+    assert (vocabulary.sos, vocabulary.eos, vocabulary.pad, len(vocabulary)) == (size - 3, size - 2, size - 1, size)
+    some = data.draw(st.lists(st.sampled_from(words), max_size=12))
+    assert vocabulary.decode(vocabulary.encode(some)) == tuple(some)
     assert vocabulary.decode([vocabulary.pad, vocabulary.sos]) == ("<PAD>", "<SOS>")
+    with pytest.raises(ValueError, match=f"'jump'; known are {' '.join(words)}"):
+        vocabulary.encode(["jump"])
 
-
-@every_vocabulary
-def test_an_unknown_word_is_refused(name):
-    """The message has the word and those that are known."""
-    with pytest.raises(ValueError, match=f"'jump'; known are {' '.join(WORDS[name])}"):
-        VOCABULARIES[name].encode(["jump"])
-
-
-@pytest.mark.parametrize("language", [MAIN, VANILLA], ids=["main", "vanilla"])
-def test_outputs_have_their_own_numbers_in_the_source(language):
-    """The table turns every output into the same word of the source."""
-    words = language.target.words
-    translated = language.target.encode(words).translate(language.target_in_source)
-    assert language.source.decode(translated) == words
-
-
-# Benchmarks
 
 GOLD = """
 1 : 1, 2 : 2, 3 : 3, DAX : DAX, 2 after 3 : 3 2, 1 after 2 : 2 1, 1 thrice : 1 1 1, 2 thrice : 2 2 2,
@@ -143,20 +112,14 @@ DAX surround 3 after 1 thrice : 1 1 1 DAX 3 DAX
 """
 
 
-def test_the_gold_episode_is_the_published_one():
-    """All 24 pairs in their order, 14 of them to be studied."""
+def test_the_tasks_are_the_published_ones():
+    """All 24 gold pairs in their order, 14 of them to be studied; seven instructions over five words, six colours."""
     gold = gold_episode()
     assert [*gold.support, *gold.query] == [example(text) for text in " ".join(GOLD.split()).split(", ")]
     assert (len(gold.support), len(gold.query)) == (14, 10)
-    assert max(len(one.output) for one in gold.support) == 4
-
-
-def test_the_open_ended_instructions_are_the_published_ones():
-    """Seven over five words, nothing to study, six colours."""
     asked = open_ended_episode()
-    assert [" ".join(one.input) for one in asked.query] == [
-        *("p1", "p1 p1", "p1 p2", "p3 p1", "p1 p4 p5", "p1 p4 p1", "p5 p4 p1"),
-    ]
+    said = [" ".join(one.input) for one in asked.query]
+    assert said == ["p1", "p1 p1", "p1 p2", "p3 p1", "p1 p4 p5", "p1 p4 p1", "p5 p4 p1"]
     assert asked.support == () and len(set(asked.allowed_outputs)) == 6
 
 
@@ -172,37 +135,29 @@ def laid_out(query, support):
 
 
 def padded(rows, names):
-    longest = max(map(len, rows))
+    names, longest = [*names, "SOS", "EOS", "PAD"], max(map(len, rows))
     return [[names.index(word) for word in [*row, *["PAD"] * (longest - len(row))]] for row in rows]
 
 
-@pytest.mark.parametrize("n_study", [0, 1, 5, 14])
-@pytest.mark.parametrize("language", ["main", "vanilla"])
+@pytest.mark.parametrize("n_study", [0, 1, 14])
+@pytest.mark.parametrize("language", [MAIN, VANILLA], ids=["main", "vanilla"])
 def test_a_source_is_the_query_then_the_study_examples(language, n_study):
     """`q.. SOS x1.. IO y1.. SOS .. EOS PAD..`, and with nothing to study `q.. SOS EOS`; the targets end with EOS."""
-    one, spoken = gold_episode(), VANILLA
-    if language == "main":
-        one, spoken = rename(one, dice())[0], MAIN
+    one = rename(gold_episode(), dice())[0] if language == MAIN else gold_episode()
     one = one._replace(support=one.support[:n_study])
-    arrays = assemble([view_of(one, spoken)], spoken)
-    names = [*WORDS[f"{language} source"], "SOS", "EOS", "PAD"]
-    assert arrays.source.tolist() == padded([laid_out(asked.input, one.support) for asked in one.query], names)
-    names = [*WORDS[f"{language} target"], "SOS", "EOS", "PAD"]
-    assert arrays.target_in.tolist() == padded([["SOS", *asked.output] for asked in one.query], names)
-    assert arrays.target_out.tolist() == padded([[*asked.output, "EOS"] for asked in one.query], names)
+    arrays = assemble([view_of(one, language)], language)
+    sources = [laid_out(asked.input, one.support) for asked in one.query]
+    assert arrays.source.tolist() == padded(sources, language.source.words)
+    assert arrays.target_in.tolist() == padded([["SOS", *asked.output] for asked in one.query], language.target.words)
+    assert arrays.target_out.tolist() == padded([[*asked.output, "EOS"] for asked in one.query], language.target.words)
     assert arrays.source.dtype == np.uint8
 
 
-def test_a_source_in_numbers():
-    """By hand: dax (8) SOS (16), wif (14) IO (2) GREEN (1) SOS, EOS (17); the answer PINK RED is 5 0 EOS (7)."""
-    one = episode(["wif : GREEN"], ["dax : PINK RED"])
-    arrays = assemble([view_of(one, MAIN)], MAIN)
-    assert arrays.source.tolist() == [[8, 16, 14, 2, 1, 16, 17]]
-    assert (arrays.target_in.tolist(), arrays.target_out.tolist()) == ([[6, 5, 0]], [[5, 0, 7]])
-
-
 def test_views_are_put_together_in_their_order():
-    """A batch of several views has the rows of each, with further padding, and says which view a row is from."""
+    """A batch of several views has the rows of each, with further padding, and says which view a row is from.
+
+    By hand: dax (8) SOS (16), wif (14) IO (2) GREEN (1) SOS, EOS (17); the answer PINK RED is 5 0 EOS (7).
+    """
     views = [view_of(rename(gold_episode()._replace(support=()), dice(seed))[0], MAIN) for seed in range(2)]
     views.append(view_of(episode(["wif : GREEN"], ["dax : PINK RED"]), MAIN, copies=True))
     together = assemble(views, MAIN)
@@ -214,6 +169,8 @@ def test_views_are_put_together_in_their_order():
             width = expected.shape[1]
             assert np.array_equal(rows[:, :width], expected)
             assert (rows[:, width:] == padding).all()
+    assert alone.source[1].tolist() == [8, 16, 14, 2, 1, 16, 17]
+    assert (alone.target_in[1].tolist(), alone.target_out[1].tolist()) == ([6, 5, 0], [5, 0, 7])
     tensors = together.tensors(torch.device("cpu"))
     assert all(np.array_equal(tensor.numpy(), array) for tensor, array in zip(tensors, together[:3], strict=True))
 
@@ -226,11 +183,6 @@ def random_episodes():
     return [sample_episode(np.random.default_rng(seed)) for seed in range(5)]
 
 
-def is_studied(view):
-    """Which queries are study examples, by their inputs."""
-    return [given in [shown for shown, _ in view.support] for given, _ in view.query]
-
-
 @pytest.fixture(scope="module")
 def packed(random_episodes):
     return pack(random_episodes, {}).renumbered(MAIN)
@@ -239,28 +191,21 @@ def packed(random_episodes):
 def test_without_dice_a_view_is_the_stored_episode(packed, random_episodes):
     """Study examples in the order of the file, asked first, then the queries with the right answers."""
     for index, stored in enumerate(random_episodes):
-        view = random_episode_view(packed, index, AS_STORED, None, MAIN)
+        view = random_episode_view(packed, index, Recipe(), None)
         assert in_words(view.support) == list(stored.support)
         assert in_words(view.query) == [*stored.support, *stored.query]
-        assert is_studied(view) == [True] * 14 + [False] * 10
         assert (view.renaming, view.allowed_outputs) == (None, b"")
 
 
-def test_a_file_with_other_words_is_refused(random_episodes):
-    """Its numbers would not be those of the vocabularies; the message has the word."""
-    other = pack([*random_episodes, episode(["jump : JUMP"], ["run : RUN"])], {})
-    with pytest.raises(ValueError, match="unknown word 'jump'"):
-        other.renumbered(MAIN)
-
-
-def test_numbers_of_a_file_are_not_those_of_the_vocabulary():
-    """A file numbers words in their own order, the source's vocabulary sorts them; words are what counts."""
-    one = episode(
-        [f"{word} : {colour}" for word, colour in zip(INPUT_WORDS, OUTPUT_WORDS * 2, strict=False)], ["dax : RED"]
-    )
-    view = random_episode_view(pack([one], {}).renumbered(MAIN), 0, AS_STORED, None, MAIN)
+def test_words_of_a_file_count_not_its_numbers(random_episodes):
+    """A file numbers words in their own order, the source's vocabulary sorts them; other words are refused."""
+    pairs = [f"{word} : {colour}" for word, colour in zip(INPUT_WORDS, OUTPUT_WORDS * 2, strict=False)]
+    one = episode(pairs, ["dax : RED"])
+    view = random_episode_view(pack([one], {}).renumbered(MAIN), 0, Recipe(), None)
     assert in_words(view.support) == list(one.support)
     assert [words[0] for words, _ in view.support] == [MAIN_SOURCE.index(word) for word in INPUT_WORDS]
+    with pytest.raises(ValueError, match="unknown word 'jump'"):
+        pack([*random_episodes, episode(["jump : JUMP"], ["run : RUN"])], {}).renumbered(MAIN)
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -269,49 +214,33 @@ def test_a_training_view_shuffles_the_study_examples_and_asks_for_them(packed, r
     orders = set()
     for seed in range(30):
         stored = random_episodes[seed % 5]
-        view = random_episode_view(packed, seed % 5, RECIPES[name], dice(seed), MAIN)
+        view, again = (random_episode_view(packed, seed % 5, RECIPES[name], dice(seed)) for _ in range(2))
+        assert view == again
         support, query = in_words(view.support), in_words(view.query)
         assert sorted(support) == sorted(stored.support)
-        assert query[:14] == support and all(is_studied(view)[:14])
+        assert query[:14] == support
         novel = () if name == "retrieve" else stored.query
         assert [one.input for one in query[14:]] == [one.input for one in novel]
-        assert is_studied(view)[14:] == [False] * len(novel)
         if name == "algebraic":
             assert query[14:] == list(stored.query)
         orders.add(tuple(stored.support.index(one) for one in support))
     assert len(orders) == 30
 
 
-def test_every_study_example_is_first_about_equally_often(packed, random_episodes):
-    """1400 views, 14 places."""
-    first = Counter(random_episode_view(packed, 0, AS_STORED, dice(seed), MAIN).support[0] for seed in range(1400))
-    assert len(first) == 14
-    assert all(count / 1400 == about(1 / 14, 1400) for count in first.values())
-
-
-def test_any_number_of_study_examples_is_kept_equally_often(packed):
-    """From none to all 14; the copies are those that are kept, and all ten queries follow."""
-    sizes = Counter()
+def test_any_order_and_number_of_study_examples_is_equally_likely(packed):
+    """Each comes first as often; from none to all 14 are kept, the copies are those, and all ten queries follow."""
+    sizes, first = Counter(), Counter()
     for seed in range(1500):
-        view = random_episode_view(packed, 0, FEWER_STUDY, dice(seed), MAIN)
+        view = random_episode_view(packed, 0, FEWER_STUDY, dice(seed))
         sizes[len(view.support)] += 1
         assert view.query[: len(view.support)] == view.support
         assert is_studied(view) == [True] * len(view.support) + [False] * 10
-    assert set(sizes) == set(range(15))
+        first[random_episode_view(packed, 0, Recipe(), dice(seed)).support[0]] += 1
+    assert set(sizes) == set(range(15)) and len(first) == 14
     assert all(count / 1500 == about(1 / 15, 1500) for count in sizes.values())
-
-
-def test_the_fewest_study_examples_are_a_bound(packed):
-    """At least 12 of 14: 12, 13 and 14 come up."""
+    assert all(count / 1500 == about(1 / 14, 1500) for count in first.values())
     recipe = Recipe(fewest_study=12)
-    assert {len(random_episode_view(packed, 0, recipe, dice(seed), MAIN).support) for seed in range(40)} == {12, 13, 14}
-
-
-def test_a_view_depends_on_its_dice_alone(packed):
-    """The same again from equal dice, another one from others."""
-    one, again, other = (random_episode_view(packed, 0, FULL, dice(seed), MAIN) for seed in (1, 1, 2))
-    assert one == again
-    assert one != other
+    assert {len(random_episode_view(packed, 0, recipe, dice(seed)).support) for seed in range(40)} == {12, 13, 14}
 
 
 # Answers as people give them
@@ -321,17 +250,24 @@ RIGHT, FLIPPED = "BLUE BLUE RED RED", "RED RED BLUE BLUE"
 N_QUERIES = 20
 
 
-def swapped(support=("dax : RED", "wif : BLUE", "dax wif : RED BLUE")):
-    """An episode that asks one thing 20 times: the right answer has 4 symbols, one to one there are 3."""
-    return packed_one(support, [f"dax lug wif : {RIGHT}"] * N_QUERIES, SWAPPED)
+def asking(asked, grammar=SWAPPED, support=("dax : RED", "wif : BLUE", "dax wif : RED BLUE")):
+    """One packed episode that asks one thing 20 times."""
+    return pack([episode(support, [asked] * N_QUERIES, grammar)], {}).renumbered(MAIN)
+
+
+SWAPPING = f"dax lug wif : {RIGHT}"  # the right answer has 4 symbols, one to one there are 3
 
 
 def answers_of(packed, recipe, n_views, index=0):
     """The targets of the novel queries in some views, one list a view."""
     for seed in range(n_views):
-        view = random_episode_view(packed, index, recipe, dice(seed), MAIN)
+        view = random_episode_view(packed, index, recipe, dice(seed))
         novel = [one for one, is_copy in zip(view.query, is_studied(view), strict=True) if not is_copy]
         yield view, [one.output for one in in_words(novel)]
+
+
+def targets_of(*about):
+    return [target for _, targets in answers_of(*about) for target in targets]
 
 
 def test_a_fifth_of_the_queries_is_answered_by_a_heuristic():
@@ -340,7 +276,7 @@ def test_a_fifth_of_the_queries_is_answered_by_a_heuristic():
     n_views = 500
     n = n_views * N_QUERIES
     counts, changed = Counter(), []
-    for _, targets in answers_of(swapped(), Recipe(heuristic=HEURISTIC), n_views):
+    for _, targets in answers_of(asking(SWAPPING), Recipe(heuristic=HEURISTIC), n_views):
         kinds = [" ".join(target) if len(target) == 4 else "one to one" for target in targets]
         counts.update(kinds)
         changed.append(N_QUERIES - kinds.count(RIGHT))
@@ -349,24 +285,17 @@ def test_a_fifth_of_the_queries_is_answered_by_a_heuristic():
     assert counts[FLIPPED] / n == about(0.05, n)
     # each query for itself: variance of a binomial
     assert np.var(changed) == pytest.approx(N_QUERIES * 0.15 * 0.85, rel=0.3)
-
-
-def test_only_recipes_with_heuristics_have_them():
-    """Copies and clean algebra answer rightly."""
-    for name in ("algebraic", "retrieve"):
-        assert {target for _, targets in answers_of(swapped(), RECIPES[name], 50) for target in targets} <= {
-            tuple(RIGHT.split())
-        }
-    assert RECIPES["algebraic_noise"].heuristic == 0
+    for name in ("algebraic", "retrieve", "algebraic_noise"):  # copies and clean algebra answer rightly
+        assert RECIPES[name].heuristic == 0
+        assert name == "algebraic_noise" or {*targets_of(asking(SWAPPING), RECIPES[name], 9)} <= {words_of(RIGHT)}
 
 
 def test_copies_are_never_answered_otherwise(packed):
-    """With heuristics and noise everywhere the copies are still the study examples, which are the stored ones."""
-    recipe = Recipe(noise=0.9, heuristic=1.0)
+    """With heuristics and noise everywhere the copies are still the stored study examples; all can be written."""
     for index in range(5):
-        stored = random_episode_view(packed, index, AS_STORED, None, MAIN)
+        stored = random_episode_view(packed, index, Recipe(), None)
         for seed in range(20):
-            view = random_episode_view(packed, index, recipe, dice(seed), MAIN)
+            view = random_episode_view(packed, index, Recipe(noise=0.9, heuristic=1.0), dice(seed))
             assert sorted(view.support) == sorted(stored.support)
             assert view.query[:14] == view.support
             assert [words for words, _ in view.query[14:]] == [words for words, _ in stored.query[14:]]
@@ -376,7 +305,7 @@ def test_copies_are_never_answered_otherwise(packed):
 def test_one_to_one_answers_know_the_words_that_stand_alone():
     """A word that is kept as a study example of its own has its colour, function words and others have any."""
     seen = Counter()
-    for view, targets in answers_of(swapped(), Recipe(heuristic=1.0, fewest_study=0), 150):
+    for view, targets in answers_of(asking(SWAPPING), Recipe(heuristic=1.0, fewest_study=0), 150):
         known = {one.input[0]: one.output[0] for one in in_words(view.support) if len(one.input) == 1}
         for first, middle, last in (target for target in targets if len(target) == 3):
             for word, colour in (("dax", first), ("wif", last)):
@@ -387,11 +316,7 @@ def test_one_to_one_answers_know_the_words_that_stand_alone():
         counts = [seen[kind, colour] for colour in OUTPUT_WORDS]
         assert all(count / sum(counts) == about(1 / 6, sum(counts)) for count in counts)
     assert {colour for kind, colour in seen if kind is True} == {"RED", "BLUE"}
-
-
-def test_an_unknown_word_has_a_new_colour_each_time_it_stands_there():
-    """Two in a row agree once in six times."""
-    thrown = dice()
+    thrown = dice()  # an unknown word has a new colour each time it stands there
     pairs = [one_to_one(bytes([7, 7, 9]), {9: 4}, 6, thrown) for _ in range(3000)]
     assert {pair[2] for pair in pairs} == {4}
     assert sum(pair[0] == pair[1] for pair in pairs) / 3000 == about(1 / 6, 3000)
@@ -407,67 +332,47 @@ def test_roles_flip_rule_by_rule():
         for one in left
         for other in right
     }
-    assert len(expected) == 4
     grammar = parse_grammar([*rules.format(left[0], right[0]).split(";"), "u1 x1 -> [u1] [x1]"])
     thrown = dice()
     found = Counter(role_flip(words, grammar, thrown) for _ in range(2000))
-    # outputs have up to 7 symbols here, so that none is too long
-    assert found.keys() == expected
+    assert found.keys() == expected and len(expected) == 4  # of up to 7 symbols, so that none is too long
     assert all(count / 2000 == about(1 / 4, 2000) for count in found.values())
     for single in ("dax zup", "dax wif", "dax wif fep zup"):
-        words = tuple(single.split())
-        assert {role_flip(words, grammar, thrown) for _ in range(20)} == {grammar.interpret(words)}
+        assert {role_flip(words_of(single), grammar, thrown) for _ in range(20)} == {grammar.interpret(single.split())}
 
 
-@pytest.mark.parametrize("left", ["lug u1 x1", "u1 lug x1", "u1 x1 lug"])
-def test_a_function_may_stand_anywhere(left):
-    """In grammars of one's own the arguments may come after it, or before it; they are confused all the same."""
-    grammar = parse_grammar(["dax -> RED", "wif -> BLUE", f"{left} -> [u1] [x1] [x1]", "u1 x1 -> [u1] [x1]"])
-    asked = tuple(left.replace("u1", "dax").replace("x1", "wif").split())
-    assert {role_flip(asked, grammar, dice(seed)) for seed in range(30)} == {
-        ("RED", "BLUE", "BLUE"),
-        ("BLUE", "RED", "RED"),
-    }
+ANY_PLACE = [
+    (f"{left} -> [u1] [x1] [x1]", left, {"RED BLUE BLUE", "BLUE RED RED"}) for left in ("lug u1 x1", "u1 x1 lug")
+]
+EIGHT = {"RED BLUE RED BLUE RED RED RED", "RED RED RED BLUE RED BLUE RED BLUE"}
 
 
-def test_a_flip_that_leaves_a_word_without_a_rule_is_not_given():
-    """A function of one's own may drop an argument, its flip then the other one, which may be no command."""
-    grammar = parse_grammar(["dax -> RED", "u1 lug x1 -> [u1]", "u1 x1 -> [u1] [x1]"])
-    words = words_of("dax lug lug")
-    assert grammar.interpret(words) == ("RED",)
-    assert {role_flip(words, grammar, dice(seed)) for seed in range(30)} == {("RED",), None}
-
-
-@pytest.mark.parametrize(("right_side", "flipped"), [("[x1] [x1] [u1] [u1] [u1]", 8), ("[x1] [u1] [u1] [u1] [u1]", 9)])
-def test_a_flipped_answer_of_more_than_eight_symbols_is_not_given(right_side, flipped):
-    """Then the right one stays; with eight the flipped one stands."""
-    grammar = parse_grammar(["dax -> RED", "wif -> BLUE", f"x1 lug u1 -> {right_side}", "u1 x1 -> [u1] [x1]"])
-    words = words_of("dax wif lug dax")
-    right = grammar.interpret(words)
-    thrown = dice()
-    lengths = {len(flip) if flip else None for flip in (role_flip(words, grammar, thrown) for _ in range(30))}
-    assert lengths == {len(right), flipped if flipped <= 8 else None}
-    stored = packed_one(["dax : RED"], [f"dax wif lug dax : {' '.join(right)}"] * 10, grammar)
-    given_answers = [target for _, targets in answers_of(stored, Recipe(heuristic=1.0), 20) for target in targets]
-    longer = {target for target in given_answers if len(target) > 4}
-    assert right in longer
-    assert {len(target) for target in longer} == {len(right), *([8] if flipped == 8 else [])}
-    assert any(len(target) == 4 for target in given_answers)
-
-
-def test_flips_of_random_episodes_can_always_be_written(packed):
-    """Every flipped answer has one to eight colours."""
-    for index in range(5):
-        for _, targets in answers_of(packed, Recipe(heuristic=1.0), 40, index):
-            assert all(1 <= len(target) <= 8 and set(target) <= set(OUTPUT_WORDS) for target in targets)
+@pytest.mark.parametrize(
+    ("rule", "asked", "flips"),
+    [
+        *ANY_PLACE,
+        ("u1 lug x1 -> [u1]", "u1 lug lug", {"RED", None}),
+        ("x1 lug u1 -> [x1] [x1] [u1] [u1] [u1]", "u1 x1 lug u1", EIGHT),
+        ("x1 lug u1 -> [x1] [u1] [u1] [u1] [u1]", "u1 x1 lug u1", {"RED BLUE RED RED RED RED", None}),
+    ],
+)
+def test_flips_are_given_where_they_can_be(rule, asked, flips):
+    """A function may stand anywhere; no flip leaves a word without a rule, or has more than eight symbols."""
+    grammar = parse_grammar(["dax -> RED", "wif -> BLUE", rule, "u1 x1 -> [u1] [x1]"])
+    words = words_of(asked.replace("u1", "dax").replace("x1", "wif"))
+    expected = {flip and words_of(flip) for flip in flips}
+    assert {role_flip(words, grammar, dice(seed)) for seed in range(30)} == expected
+    if len(words) == 4:  # then the right answer stays
+        right = grammar.interpret(words)
+        found = targets_of(asking(f"{' '.join(words)} : {' '.join(right)}", grammar), Recipe(heuristic=1.0), 20)
+        assert {target for target in found if len(target) > 4} == {*expected, right} - {None}
+        assert any(len(target) == 4 for target in found)
 
 
 def noisy(probability, n_views, n_symbols=4):
     """Targets that were RED as many times as asked, with noise."""
     words = " ".join(["dax"] * n_symbols)
-    asked = f"{words} : {words.replace('dax', 'RED')}"
-    stored = packed_one(["dax : RED"], [asked] * N_QUERIES, SWAPPED)
-    return [target for _, targets in answers_of(stored, Recipe(noise=probability), n_views) for target in targets]
+    return targets_of(asking(f"{words} : {words.replace('dax', 'RED')}"), Recipe(noise=probability), n_views)
 
 
 def test_noise_replaces_symbols_by_chance():
@@ -487,7 +392,7 @@ def test_noise_replaces_symbols_by_chance():
 
 
 def test_noise_is_a_hundredth():
-    """In all recipes that have it."""
+    """In all recipes that have it; it comes after the heuristics, whose answers can be noisy too."""
     assert [RECIPES[name].noise for name in ("retrieve", "algebraic")] == [0, 0]
     assert {NOISE, RECIPES["algebraic_noise"].noise, FULL.noise, FEWER_STUDY.noise} == {0.01}
     assert RECIPES["algebraic+biases"] == FULL
@@ -496,69 +401,46 @@ def test_noise_is_a_hundredth():
     n_ended = sum(len(target) < 8 for target in targets)
     assert n_changed / len(targets) == about(0.01 * 5 / 6, len(targets))
     assert n_ended / len(targets) == about(1 - (1 - 0.01 / 7) ** 7, len(targets))
-
-
-def test_noise_comes_after_the_heuristics():
-    """An answer one to one can be noisy, too: known words have other colours at times, and answers end early."""
-    found = [target for _, ts in answers_of(swapped(), Recipe(heuristic=1.0, noise=0.5), 20) for target in ts]
-    assert {len(target) for target in found} == {1, 2, 3, 4}
-    clean = [target for _, ts in answers_of(swapped(), Recipe(heuristic=1.0), 20) for target in ts]
-    assert {len(target) for target in clean} == {3, 4}
+    for noise, lengths in ((0.5, {1, 2, 3, 4}), (0.0, {3, 4})):
+        found = targets_of(asking(SWAPPING), Recipe(heuristic=1.0, noise=noise), 20)
+        assert {len(target) for target in found} == lengths
 
 
 # Renaming
 
 
-@given(st.integers(0, 2**32))
-def test_renaming_can_be_undone(seed):
-    """Different symbols become different words and colours, all examples alike; undoing gives the episode back."""
-    gold = gold_episode()
-    renamed, renaming = rename(gold, dice(seed))
-    assert [renaming.undo(one) for one in renamed.support] == list(gold.support)
-    assert [renaming.undo(one) for one in renamed.query] == list(gold.query)
-    assert len(renaming.inputs) == 7 and len(renaming.outputs) == 4
-    assert set(renaming.inputs) <= set(INPUT_WORDS) and set(renaming.outputs) <= set(OUTPUT_WORDS)
-    assert set(renaming.inputs.values()) == {"1", "2", "3", "DAX", "after", "surround", "thrice"}
-    assert renamed.allowed_outputs == ()
-
-
 def test_every_word_can_stand_for_every_symbol():
-    """Each about equally often."""
-    n = 900
+    """Different symbols become different words and colours, each about as often; undoing gives the episode back."""
+    gold, n = gold_episode(), 500
     words, colours = Counter(), Counter()
     for seed in range(n):
-        renaming = rename(gold_episode(), dice(seed))[1]
+        renamed, renaming = rename(gold, dice(seed))
+        assert [renaming.undo(one) for one in renamed.support] == list(gold.support)
+        assert [renaming.undo(one) for one in renamed.query] == list(gold.query)
+        assert renamed.allowed_outputs == ()
         words.update(renaming.inputs.items())
         colours.update(renaming.outputs.items())
     assert len(words) == 9 * 7 and len(colours) == 6 * 4
+    assert {*INPUT_WORDS} == {word for word, _ in words} and {*OUTPUT_WORDS} == {colour for colour, _ in colours}
     assert all(count / n == about(1 / 9, n) for count in words.values())
     assert all(count / n == about(1 / 6, n) for count in colours.values())
-
-
-def test_a_colour_that_stands_for_nothing_is_undefined():
-    """A network may produce one of the two that the gold episode does not use."""
-    renamed, renaming = rename(gold_episode(), dice())
-    free = (set(OUTPUT_WORDS) - set(renaming.outputs)).pop()
+    free = (set(OUTPUT_WORDS) - set(renaming.outputs)).pop()  # a network may answer with it
     answer = renamed.query[0]._replace(output=(free, *renamed.query[0].output))
     assert renaming.undo(answer).output == (UNDEFINED, "DAX", "3")
 
 
-def test_what_may_be_answered_is_renamed_too():
-    """All of the pool, whether it is shown or not."""
-    for seed in range(20):
-        one = episode(["p1 : c1"], ["p2 : c1"], allowed="c1 c2 c3")
-        renamed, renaming = rename(one, dice(seed))
-        assert [renaming.outputs[colour] for colour in renamed.allowed_outputs] == ["c1", "c2", "c3"]
-        assert renamed.support[0].output == renamed.allowed_outputs[:1]
-
-
 @pytest.mark.parametrize(
-    ("support", "found"), [("a b c d e f g h i j : 1", "10 and 1"), ("a : 1 2 3 4 5 6 7", "1 and 7")]
+    ("query", "allowed", "said"),
+    [
+        ("a b c d e f g h i j : 1", "", "at most 9 input and 6 output symbols in an episode, found 10 and 1"),
+        ("a : 1 2 3 4 5 6 7", "", "at most 9 input and 6 output symbols in an episode, found 1 and 7"),
+        ("a : c3", "c1 c2", "expected answers made of c1 c2, found c3"),
+    ],
 )
-def test_too_many_symbols_cannot_be_renamed(support, found):
-    """There are nine words and six colours."""
-    with pytest.raises(ValueError, match=f"at most 9 input and 6 output symbols in an episode, found {found}"):
-        rename(episode([], [support]), dice())
+def test_what_cannot_be_renamed_is_refused(query, allowed, said):
+    """There are nine words and six colours; answers are made of what is allowed."""
+    with pytest.raises(ValueError, match=said):
+        rename(episode([], [query], allowed=allowed), dice())
 
 
 # Episode types, on made-up answers
@@ -599,6 +481,13 @@ def probe_answers(name):
     return Episode(support, (Example(query, pool[:2]), Example(query, pool[1:2])), None, pool)
 
 
+def write_people(folder, files):
+    for name, one in files.items():
+        path = folder / "data_human" / f"{name}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(one if isinstance(one, str) else format_episode(one).rstrip("\n"))
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """A data folder with random episodes and made-up answers of people, laid out like the published ones."""
@@ -610,10 +499,7 @@ def data(tmp_path_factory):
     files = {f"open_ended_all/train/{number:02d}": participant(number) for number in range(N_PARTICIPANTS)}
     files |= {f"few_shot/val_behavior/{number:02d}": few_shot_answers(number) for number in range(10)}
     files |= {f"data_behavior_probes/val/{name}": probe_answers(name) for name in PROBES}
-    for name, one in files.items():
-        path = folder / "data_human" / f"{name}.txt"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(format_episode(one).rstrip("\n"))
+    write_people(folder, files)
     return folder
 
 
@@ -623,10 +509,9 @@ OPEN_ENDED_TYPES = ("open_end_human_all", *OPEN_ENDED_FOLDS)
 TRAINING_SIZES = dict.fromkeys(RECIPES, N_RANDOM["train"]) | {"few_shot_vanilla": 200}
 TRAINING_SIZES |= dict.fromkeys((*OPEN_ENDED_TYPES, "probe_human_w_pool"), NOMINAL)
 TRAINING_SIZES |= dict.fromkeys(JOINT_FOLDS, NOMINAL + 2 * N_RANDOM["train"])
-VALIDATION_SIZES = dict.fromkeys(RECIPES, N_RANDOM["val"]) | {"few_shot_vanilla": 1, "open_end_human_all": 29}
-VALIDATION_SIZES |= {name: len(HELD_OUT[name[-1]]) for name in (*OPEN_ENDED_FOLDS, *JOINT_FOLDS)}
-VALIDATION_SIZES |= {"probe_human_w_pool": 12}
-EVALUATION_SIZES = VALIDATION_SIZES | {"few_shot_gold": 100, "few_shot_human": 10, "few_shot_human_mult10": 10}
+EVALUATION_SIZES = dict.fromkeys(RECIPES, N_RANDOM["val"]) | {"few_shot_vanilla": 1, "open_end_human_all": 29}
+EVALUATION_SIZES |= {name: len(HELD_OUT[name[-1]]) for name in (*OPEN_ENDED_FOLDS, *JOINT_FOLDS)}
+EVALUATION_SIZES |= {"probe_human_w_pool": 12, "few_shot_gold": 100, "few_shot_human": 10, "few_shot_human_mult10": 10}
 EVALUATION_SIZES |= {"human_vanilla": 10, "open_end_freeform": 100, "probe_human": 12}
 
 
@@ -646,58 +531,43 @@ def checked(views):
         assert len(assemble(made, views.language).source) == sum(len(view.query) for view in made)
 
 
-@pytest.mark.parametrize("name", TRAINED)
-def test_every_type_can_be_trained_and_validated(data, name):
-    """On as many episodes as there should be."""
+@pytest.mark.parametrize("name", [*TRAINED, *EVALUATED_ONLY])
+def test_every_type_has_its_views(data, name):
+    """On as many episodes as there should be; evaluation makes the same batches twice."""
+    evaluation = evaluation_views(name, data)
+    checked(evaluation)
+    assert evaluation.size == EVALUATION_SIZES[name]
+    if name in RECIPES:  # as they are stored; copies only for the type that learns nothing else
+        ((view,), again) = (evaluation.make(1, dice(seed)) for seed in (1, 2))
+        assert again == [view]
+        assert is_studied(view) == [True] * 14 + [False] * (0 if name == "retrieve" else 10)
+    one, again = (list(evaluation_batches(evaluation, 25, 1)) for _ in range(2))
+    assert len(one) == -(-evaluation.size // 25)
+    for batch, same in zip(one, again, strict=True):
+        assert all(np.array_equal(part, same_part) for part, same_part in zip(batch, same, strict=True))
+    if name in EVALUATED_ONLY:
+        with pytest.raises(ValueError, match=f"{name} cannot be trained; choose one of retrieve, algebraic"):
+            training_views(name, data)
+        return
     training, validation = training_views(name, data), validation_views(name, data)
-    assert (training.size, validation.size) == (TRAINING_SIZES[name], VALIDATION_SIZES[name])
+    assert (training.size, validation.size) == (TRAINING_SIZES[name], EVALUATION_SIZES[name])
     assert training.language == validation.language == (VANILLA if name == "few_shot_vanilla" else MAIN)
     checked(training)
     checked(validation)
 
 
-@pytest.mark.parametrize("name", [*TRAINED, *EVALUATED_ONLY])
-def test_every_type_can_be_evaluated(data, name):
-    """On as many episodes as there should be; all of them make batches, the same twice."""
-    views = evaluation_views(name, data)
-    assert views.size == EVALUATION_SIZES[name]
-    checked(views)
-    one, again = (list(evaluation_batches(views, 25, 1)) for _ in range(2))
-    assert len(one) == -(-views.size // 25)
-    for batch, same in zip(one, again, strict=True):
-        assert all(np.array_equal(part, same_part) for part, same_part in zip(batch, same, strict=True))
-
-
-@pytest.mark.parametrize("name", EVALUATED_ONLY)
-def test_what_is_for_evaluation_cannot_be_trained(data, name):
-    """The message lists what can."""
-    with pytest.raises(ValueError, match=f"{name} cannot be trained; choose one of retrieve, algebraic"):
-        training_views(name, data)
-
-
-def test_an_unknown_type_is_refused(data):
-    """The message lists all."""
-    with pytest.raises(ValueError, match=r"no --episode_type mlc; choose one of retrieve, .*, few_shot_gold"):
-        evaluation_views("mlc", data)
-
-
-def test_random_episodes_are_validated_as_stored(data):
-    """Clean, in the order of the file; copies only for the type that learns nothing else."""
-    for name in RECIPES:
-        view, again = (validation_views(name, data).make(1, dice(seed))[0] for seed in (1, 2))
-        assert view == again
-        assert is_studied(view) == [True] * 14 + [False] * (0 if name == "retrieve" else 10)
-
-
-def test_the_vanilla_network_is_trained_on_the_study_examples_as_queries(data):
-    """In canonical symbols, with nothing to study; it is asked the gold queries."""
+def test_the_vanilla_network_has_nothing_to_study(data):
+    """Trained on the study examples as queries, it is asked the gold ones; of people's answers those with a name."""
     for views, asked in (
         (training_views("few_shot_vanilla", data), gold_episode().support),
         (validation_views("few_shot_vanilla", data), gold_episode().query),
     ):
         (view,) = views.make(0, dice())
-        assert in_words(view.query, VANILLA) == list(asked)
-        assert view.support == [] and not any(is_studied(view))
+        assert (in_words(view.query, VANILLA), view.support) == (list(asked), [])
+    for index in range(10):
+        (view,) = evaluation_views("human_vanilla", data).make(index, dice(index))
+        expected = [one for one in few_shot_answers(index).query if UNDEFINED not in one.output]
+        assert (in_words(view.query, VANILLA), len(expected), view.support) == (expected, 2, [])
 
 
 def test_the_gold_episode_is_renamed_each_time(data):
@@ -705,9 +575,9 @@ def test_the_gold_episode_is_renamed_each_time(data):
     views = evaluation_views("few_shot_gold", data)
     made = [views.make(index, dice(index))[0] for index in range(20)]
     for view in made:
-        undone = [view.renaming.undo(one) for one in in_words(view.query)]
-        assert sorted(undone[:14]) == sorted(gold_episode().support)
-        assert undone[14:] == list(gold_episode().query)
+        found = undone(view, view.query)
+        assert sorted(found[:14]) == sorted(gold_episode().support)
+        assert found[14:] == list(gold_episode().query)
         assert view.query[:14] == view.support
     assert len({tuple(view.support) for view in made}) == 20
 
@@ -718,20 +588,10 @@ def test_answers_of_people_to_the_gold_queries(data, name, times):
     views = evaluation_views(name, data)
     for index in range(10):
         (view,) = views.make(index, dice(index))
-        assert [view.renaming.undo(one) for one in in_words(view.query)] == list(few_shot_answers(index).query) * times
-        support = [view.renaming.undo(one) for one in in_words(view.support)]
+        assert undone(view, view.query) == list(few_shot_answers(index).query) * times
+        support = undone(view, view.support)
         assert sorted(support) == sorted(gold_episode().support) and support != list(gold_episode().support)
         assert not any(is_studied(view))
-
-
-def test_undefined_answers_are_left_out_for_the_vanilla_network(data):
-    """It has no name for them; the others keep their canonical symbols, and there is nothing to study."""
-    views = evaluation_views("human_vanilla", data)
-    for index in range(10):
-        (view,) = views.make(index, dice(index))
-        expected = [one for one in few_shot_answers(index).query if UNDEFINED not in one.output]
-        assert in_words(view.query, VANILLA) == expected
-        assert len(expected) == 2 and view.support == []
 
 
 def test_freeform_instructions_are_asked_without_study_in_any_order(data):
@@ -740,14 +600,14 @@ def test_freeform_instructions_are_asked_without_study_in_any_order(data):
     first = Counter()
     for index in range(50):
         (view,) = views.make(index, dice(index))
-        asked = [" ".join(view.renaming.undo(one).input) for one in in_words(view.query)]
+        asked = [" ".join(one.input) for one in undone(view, view.query)]
         assert sorted(asked) == sorted(OPEN_ENDED)
         assert (view.support, view.allowed_outputs) == ([], b"")
         first[asked[0]] += 1
     assert set(first) == set(OPEN_ENDED)
 
 
-@pytest.mark.parametrize("name", OPEN_ENDED_TYPES)
+@pytest.mark.parametrize("name", ["open_end_human_all", "open_end_human_cross2"])
 def test_open_ended_answers_are_studied_and_asked(data, name):
     """None to six of the seven are studied, equally often, and asked for first; the others follow."""
     views, n = training_views(name, data), 420
@@ -765,30 +625,26 @@ def test_open_ended_answers_are_studied_and_asked(data, name):
     assert len(orders) > 20
 
 
-def test_folds_share_no_participant():
-    """Each of the 29 is tested once."""
-    tested = [number for numbers in HELD_OUT.values() for number in numbers]
-    assert sorted(tested) == list(range(N_PARTICIPANTS))
-    assert [len(numbers) for numbers in HELD_OUT.values()] == [6, 6, 6, 6, 5]
-    assert HELD_OUT["1"] == (2, 8, 13, 14, 15, 22) and HELD_OUT["5"] == (1, 6, 10, 18, 27)
-
-
 @pytest.mark.parametrize("name", [*OPEN_ENDED_FOLDS, *JOINT_FOLDS])
 def test_no_participant_is_trained_and_tested_on(data, name):
     """In a fold the others are trained on, all of them; validation and evaluation have those held out."""
     held_out = set(HELD_OUT[name[-1]])
-    training = training_views(name, data)
-    people = range(training.size - NOMINAL, training.size - NOMINAL + 400)
+    training, validation, evaluation = (
+        find(name, data) for find in (training_views, validation_views, evaluation_views)
+    )
+    people = range(training.size - NOMINAL, training.size - NOMINAL + 250)
     trained = {participant_of(in_words(training.make(index, dice(index))[0].query)) for index in people}
     assert trained == set(range(N_PARTICIPANTS)) - held_out
     validated, evaluated = set(), set()
     for index in range(len(held_out)):
-        (view,) = validation_views(name, data).make(index, dice(index))
+        (view,) = validation.make(index, dice(index))
         assert not any(is_studied(view)) and len(view.support) + len(view.query) == 7
         validated.add(participant_of(in_words([*view.support, *view.query])))
-        one_by_one = evaluation_views(name, data).make(index, dice(index))
+        one_by_one = evaluation.make(index, dice(index))
         evaluated.add(participant_of([in_words(view.query)[0] for view in one_by_one]))
     assert validated == evaluated == held_out
+    assert sorted(number for numbers in HELD_OUT.values() for number in numbers) == list(range(N_PARTICIPANTS))
+    assert HELD_OUT["1"] == (2, 8, 13, 14, 15, 22) and HELD_OUT["5"] == (1, 6, 10, 18, 27)
 
 
 def test_answers_are_asked_one_after_the_other(data):
@@ -801,38 +657,31 @@ def test_answers_are_asked_one_after_the_other(data):
         for view, later in pairwise(made):
             assert later.support == [*view.support, *view.query]
             assert later.renaming == view.renaming
-        undone = [view.renaming.undo(in_words(view.query)[0]) for view in made]
-        assert sorted(undone) == sorted(participant(index).query)
-        orders.add(tuple(participant(index).query.index(one) for one in undone))
+        answers = [undone(view, view.query)[0] for view in made]
+        assert sorted(answers) == sorted(participant(index).query)
+        orders.add(tuple(participant(index).query.index(one) for one in answers))
     assert len(orders) > 20
 
 
 def test_joint_training_mixes_three_sets(data):
-    """Random episodes with all study examples, the same with fewer, and people's answers, one behind the other."""
+    """Random episodes bent as for the full type, the same with fewer study examples, and people's answers."""
     views, n = training_views("joint_cross2", data), N_RANDOM["train"]
-    whole = [views.make(index, dice(seed))[0] for index in range(n) for seed in range(10)]
-    assert {(len(view.support), len(view.query)) for view in whole} == {(14, 24)}
-    fewer = [views.make(index, dice(100 * index + seed))[0] for index in range(n, 2 * n) for seed in range(50)]
+    full, clean = training_views("algebraic+biases", data), training_views("algebraic", data)
+    for index in range(n):
+        assert all(views.make(index, dice(seed)) == full.make(index, dice(seed)) for seed in range(9))
+    fewer = [views.make(n + seed % n, dice(seed))[0] for seed in range(300)]
     assert {len(view.support) for view in fewer} == set(range(15))
-    assert all(len(view.query) == len(view.support) + 10 for view in fewer)
-    for index in range(n):  # the same episodes
-        one, other = (sorted(words for words, _ in views.make(at, dice())[0].query[-10:]) for at in (index, index + n))
-        assert one == other
+    right = [dict(clean.make(index, dice())[0].query[-10:]) for index in range(n)]
+    n_bent = 0
+    for seed, view in enumerate(fewer):
+        novel = view.query[len(view.support) :]
+        assert {words for words, _ in novel} == right[seed % n].keys()  # the same episodes
+        n_bent += sum(right[seed % n][words] != target for words, target in novel)
+    assert 0.08 < n_bent / 3000 < 0.3
     for index in (2 * n, views.size - 1):
         assert len(views.make(index, dice())[0].query) == 7
     with pytest.raises(IndexError):
         views.make(views.size, dice())
-
-
-def test_joint_training_bends_targets(data):
-    """Both kinds of random episodes have heuristic answers and noise, as the full type has."""
-    joint, full = training_views("joint_cross1", data), training_views("algebraic+biases", data)
-    assert [joint.make(1, dice(seed)) for seed in range(9)] == [full.make(1, dice(seed)) for seed in range(9)]
-    clean = dict(training_views("algebraic", data).make(1, dice())[0].query[-10:])
-    n = N_RANDOM["train"]
-    novel = [joint.make(n + 1, dice(seed))[0].query[-10:] for seed in range(60)]
-    share = np.mean([clean[words] != target for pairs in novel for words, target in pairs])
-    assert 0.08 < share < 0.3
 
 
 @pytest.mark.parametrize("name", PROBES)
@@ -841,98 +690,78 @@ def test_probes_allow_what_the_pool_has(data, name):
     views = evaluation_views("probe_human", data)
     support, query, pool = probes()[name]
     (view,) = views.make(sorted(PROBES).index(name), dice(3))
-    undone = [view.renaming.undo(one) for one in in_words(view.query)]
+    found = undone(view, view.query)
     once = len(support) + 2
-    assert undone == undone[:once] * 10
-    assert sorted(undone[: len(support)]) == sorted(support)
-    assert undone[len(support) : once] == list(probe_answers(name).query)
+    assert found == found[:once] * 10
+    assert sorted(found[: len(support)]) == sorted(support)
+    assert found[len(support) : once] == list(probe_answers(name).query)
     assert is_studied(view) == ([True] * len(support) + [False] * 2) * 10
     assert [view.renaming.outputs[colour] for colour in MAIN.target.decode(view.allowed_outputs)] == list(pool)
-    assert undone[-1].input == query
+    assert found[-1].input == query
 
 
 def test_the_pool_can_be_a_first_study_example(data):
-    """`q.. SOS IO a b SOS x1..`: nothing, and what an answer may be made of; nobody asks for it.
-
-    Its answers are made of that alone, and in an evaluation everything else is asked for ten times, as published.
-    """
-    training, evaluation = (find("probe_human_w_pool", data) for find in (training_views, evaluation_views))
-    made = [(evaluation.make(index, dice(index))[0], 10) for index in range(12)]
-    made += [(training.make(index, dice(index))[0], 1) for index in range(60)]
-    pools = {tuple(probe.allowed_outputs) for probe in probes().values()}
-    for view, times in made:
-        (nothing, pool), *shown = view.support
-        assert nothing == b""
-        undone = tuple(view.renaming.outputs[colour] for colour in MAIN.target.decode(pool))
-        assert undone in pools
-        assert view.allowed_outputs == pool
-        assert view.query == view.query[: len(shown) + 2] * times
-        assert view.query[: len(shown)] == shown
-        assert is_studied(view) == ([True] * len(shown) + [False] * 2) * times
+    """`q.. SOS IO a b SOS x1..`: nothing, and what an answer may be made of, for which nobody asks; else as without."""
+    plain, shown = (evaluation_views(name, data) for name in ("probe_human", "probe_human_w_pool"))
+    for index in range(12):
+        (view,), (without,) = (views.make(index, dice(index)) for views in (shown, plain))
+        pool = without.allowed_outputs
+        assert view == without._replace(support=[(b"", pool), *without.support])
         words = [*in_words(view.query)[0].input, "SOS", "IO", *MAIN.target.decode(pool), "SOS"]
         numbers = [[*MAIN_SOURCE, "SOS"].index(word) for word in words]
         assert assemble([view], MAIN).source[0, : len(numbers)].tolist() == numbers
-    assert len({tuple(view.renaming.inputs.values()) for view, _ in made[12:]}) == 3  # probes with 2, 3 and 4 words
+    training = training_views("probe_human_w_pool", data)
+    made = [training.make(index, dice(index))[0] for index in range(60)]
+    for view in made:
+        assert view.support[0] == (b"", view.allowed_outputs)
+        assert view.query[: len(view.support) - 1] == view.support[1:] and len(view.query) == len(view.support) + 1
+    assert len({tuple(view.renaming.inputs.values()) for view in made}) == 3  # probes with 2, 3 and 4 words
 
 
-# Missing data
+# Missing and damaged data
 
 NEEDS_PEOPLE = [*OPEN_ENDED_TYPES, *JOINT_FOLDS, "probe_human_w_pool", "few_shot_human", "few_shot_human_mult10"]
 NEEDS_PEOPLE += ["human_vanilla", "probe_human"]
 
 
-@pytest.mark.parametrize("name", NEEDS_PEOPLE)
-def test_missing_answers_of_people_are_one_clear_error(data, tmp_path, name):
-    """It names the folder, and says that the user has to bring it."""
+def finders(name):
+    return (evaluation_views, *((training_views, validation_views) if name in TRAINED else ()))
+
+
+@pytest.mark.parametrize("name", [*TRAINED, *EVALUATED_ONLY])
+def test_missing_data_are_one_clear_error(data, tmp_path, name):
+    """It says what to bring, or which command makes it; some types need nothing."""
+    if name in (*RECIPES, *JOINT_FOLDS):
+        with pytest.raises(ValueError, match=r"data_algebraic/train.npz; make them with `python -m biml.generate`"):
+            training_views(name, tmp_path)
     (tmp_path / "data_algebraic").symlink_to(data / "data_algebraic")
-    finders = [evaluation_views, *([training_views, validation_views] if name in TRAINED else [])]
-    for find in finders:
-        with pytest.raises(ValueError, match="no people's answers in") as error:
+    for find in finders(name):
+        if name not in NEEDS_PEOPLE:
             find(name, tmp_path)
-        assert str(tmp_path / "data_human") in str(error.value) and "--data_dir" in str(error.value)
+            continue
+        with pytest.raises(ValueError, match=r"no people's answers in .*data_human.* into --data_dir") as error:
+            find(name, tmp_path)
         assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("name", [*RECIPES, *JOINT_FOLDS])
-def test_missing_random_episodes_are_one_clear_error(tmp_path, name):
-    """It names the file and the command that makes it."""
-    with pytest.raises(ValueError, match=r"data_algebraic/train.npz; make them with `python -m biml.generate`"):
-        training_views(name, tmp_path)
+DAMAGED = "*SUPPORT*\n\n*QUERY*\nIN dax OUT: RED\n\n*GRAMMAR*\n"
+MISSING_ONE = {number: "" for number in range(N_PARTICIPANTS) if number != 1}
 
 
-@pytest.mark.parametrize("name", ["few_shot_gold", "few_shot_vanilla", "open_end_freeform"])
-def test_some_types_need_no_data_at_all(tmp_path, name):
-    """Gold and open-ended instructions are part of the code."""
-    checked(evaluation_views(name, tmp_path))
-
-
-@pytest.mark.parametrize("name", ["few_shot_human", "open_end_human_all", "probe_human"])
-def test_damaged_answers_name_their_file(tmp_path, name):
-    """And the line."""
-    folder = {"few_shot_human": "few_shot/val_behavior", "open_end_human_all": "open_ended_all/train"}
-    path = tmp_path / "data_human" / folder.get(name, "data_behavior_probes/val") / "00.txt"
-    path.parent.mkdir(parents=True)
-    path.write_text("*SUPPORT*\n\n*QUERY*\nIN dax OUT: RED\n\n*GRAMMAR*\n")
-    with pytest.raises(ValueError, match=r"00.txt:4: expected 'IN: "):
-        evaluation_views(name, tmp_path)
-
-
-def test_an_answer_outside_the_pool_is_one_clear_error(tmp_path):
-    """A damaged probe file, like any other, is a ValueError."""
-    path = tmp_path / "data_human" / "data_behavior_probes" / "val" / "one.txt"
-    path.parent.mkdir(parents=True)
-    path.write_text(format_episode(episode(["p1 : c1"], ["p2 : c3"], allowed="c1 c2")))
-    with pytest.raises(ValueError, match="c3"):
-        evaluation_views("probe_human", tmp_path).make(0, dice())
-
-
-@pytest.mark.parametrize("present", [range(2), [number for number in range(N_PARTICIPANTS) if number != 1]])
-def test_a_fold_does_not_shift_when_a_participant_is_missing(data, tmp_path, present):
-    """Other people than those of the published folds would be held out, or nobody: that is an error."""
-    folder = tmp_path / "data_human" / "open_ended_all" / "train"
-    folder.mkdir(parents=True)
-    for number in present:
-        (folder / f"{number:02d}.txt").write_text(format_episode(participant(number)))
-    for find in (training_views, validation_views, evaluation_views):
-        with pytest.raises(ValueError, match="open_ended_all"):
-            find("open_end_human_cross2", tmp_path)
+@pytest.mark.parametrize(
+    ("name", "folder", "files", "said"),
+    [
+        ("few_shot_human", "few_shot/val_behavior", {0: DAMAGED}, r"00.txt:4: expected 'IN: "),
+        ("open_end_human_all", "open_ended_all/train", {0: DAMAGED}, r"00.txt:4: expected 'IN: "),
+        ("probe_human", "data_behavior_probes/val", {0: DAMAGED}, r"00.txt:4: expected 'IN: "),
+        ("open_end_human_cross2", "open_ended_all/train", {0: "", 1: ""}, "29 participants .*, found 2"),
+        ("open_end_human_cross2", "open_ended_all/train", MISSING_ONE, "29 participants .*, found 28"),
+        ("mlc", "", {}, r"no --episode_type mlc; choose one of retrieve, .*, few_shot_gold"),
+    ],
+)
+def test_damaged_answers_are_refused(tmp_path, name, folder, files, said):
+    """With file and line; if a participant were missing, others than the published ones would be held out."""
+    write_people(tmp_path, {f"{folder}/{number:02d}": text or participant(number) for number, text in files.items()})
+    for find in finders(name):
+        with pytest.raises(ValueError, match=said):
+            find(name, tmp_path)
