@@ -9,12 +9,12 @@ test: .venv/development
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest -n 2
 
 quick: .venv/development
 	.venv/bin/ruff check .
 	.venv/bin/mypy
-	.venv/bin/python -m pytest -m "not slow" $(addprefix tests/test_, $(addsuffix .py, $(CORE)))
+	.venv/bin/python -m pytest -n 2 -m "not slow" $(addprefix tests/test_, $(addsuffix .py, $(CORE)))
 
 .venv/runtime: requirements.txt
 	$(PYTHON) -m venv .venv

@@ -15,9 +15,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from earlier_runs import Plan
 from generate_episode import find_experiment
 from train import Training, complete, make_parser
-from training_step import Learner
 
 PATH = Path(__file__).with_name("curve.json")
 COMMAND = ("--emb_size", "8", "--lr", "0.01", "--lr_decay_schedule", "10", "--seed", "1", "--cpu")
@@ -28,14 +28,12 @@ def losses() -> list[float]:
     """Train and give each episode's loss, in nats per symbol."""
     parser = make_parser()
     args = complete(parser.parse_args(COMMAND), 1, parser)
-    training = Training(args, find_experiment(args.episode_type), torch.device("cpu"))
-    training.validation = training.sampler.validation_episodes(training.validation_rng)
-    learner, sums = Learner(training.model, args.lr), [0.0]
-    for episode in range(1, N_EPISODES + 1):
-        learner.step([training.draw()])
-        sums.append(learner.loss_sums.item())
-        if episode % args.lr_decay_schedule == 0:
-            learner.drop_learning_rate(args.keep_moments)
+    training = Training([Plan(args, None)], find_experiment(args.episode_type), torch.device("cpu"), files=[])
+    sums = [0.0]
+    for _ in range(N_EPISODES):
+        training.step()
+        training.done += 1
+        sums.append(training.loss_sums.item())
     return [after - before for before, after in itertools.pairwise(sums)]
 
 
