@@ -5,14 +5,16 @@ import os
 import resource
 import subprocess
 import sys
-from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
 
 import common.provenance
 from attention_plot import save_attention
+from common.command_line import run_script
 from common.devices import choose_device
+from common.errors import UserError
 from common.files import save_json, written_whole
 from common.learning_curve import Curve
 from common.plain_files import save_plain
@@ -89,29 +91,46 @@ def test_a_failed_save_leaves_the_old_file_and_no_other(tmp_path):
     assert {one.name: one.read_bytes() for one in tmp_path.iterdir()} == {"file": b"old"}
 
 
-def test_a_stream_that_cannot_show_a_sign_does_not_end_a_run():
-    """On a terminal that knows ASCII alone other signs are written out."""
-    script = "from common.command_line import run_script; run_script(lambda: print('1 \\N{PLUS-MINUS SIGN} 2'))"
-    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "1 \\xb1 2\n", "")
+def run_in_a_process(main, *shell, **environment):
+    """Run a main with `run_script` in a process of its own."""
+    script = f"from common.command_line import run_script\ndef main():\n    {main}\nrun_script(main)"
+    command = [*shell, sys.executable, "-c", script]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})
+
+
+@pytest.mark.parametrize(
+    ("main", "environment", "printed"),
+    [
+        ("print('1 \\N{PLUS-MINUS SIGN} 2')", {"PYTHONIOENCODING": "ascii"}, "1 \\xb1 2\n"),
+        ("import matplotlib", {"MPLBACKEND": "module://no.such.backend"}, ""),
+        ("import matplotlib", {"MPLBACKEND": "nonsense"}, ""),
+    ],
+)
+def test_a_terminal_or_a_notebook_does_not_end_a_run(main, environment, printed):
+    """Signs that it cannot show are written out; a backend that matplotlib does not know is ignored."""
+    done = run_in_a_process(main, **environment)
+    assert (done.returncode, done.stdout, done.stderr) == (0, printed, "")
 
 
 def test_a_stream_that_is_closed_does_not_end_a_run(tmp_path):
     """Standard output and errors that are not there cost nothing."""
-    script = "from pathlib import Path; from common.command_line import run_script\n"
-    script += f"run_script(lambda: (print(1), Path({str(tmp_path / 'done')!r}).touch()))"
-    done = subprocess.run(["sh", "-c", 'exec "$@" >&- 2>&-', "sh", sys.executable, "-c", script])
+    main = f"print(1); from pathlib import Path; Path({str(tmp_path / 'done')!r}).touch()"
+    done = run_in_a_process(main, "sh", "-c", 'exec "$@" >&- 2>&-', "sh")
     assert (done.returncode, (tmp_path / "done").exists()) == (0, True)
 
 
-@pytest.mark.parametrize("backend", ["module://no.such.backend", "nonsense"])
-def test_a_backend_that_matplotlib_does_not_know_does_no_harm(tmp_path, backend):
-    """Pictures go to files, whatever the environment says of windows."""
-    script = "from common.command_line import run_script\ndef main():\n    import matplotlib\nrun_script(main)"
-    environment = {**os.environ, "MPLBACKEND": backend}
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
-    assert (done.returncode, done.stderr) == (0, "")
+def test_files_follow_the_umask_and_links(tmp_path):
+    """A file is as readable as any other that the user writes, and a symbolic link stays one."""
+    before = os.umask(0o007)
+    try:
+        save_json(tmp_path / "file.json", 1)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file.json").stat().st_mode & 0o777 == 0o660
+    (tmp_path / "link.json").symlink_to("file.json")
+    save_json(tmp_path / "link.json", 2)
+    assert (tmp_path / "file.json").read_text() == "2\n" and (tmp_path / "link.json").is_symlink()
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 @contextlib.contextmanager
@@ -158,28 +177,31 @@ def test_a_row_for_which_there_is_no_room_is_not_begun(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("raised", "code"),
+    "error",
     [
-        ("UserError('too long; shorten it')", 2),
-        ("FileNotFoundError(2, 'No such file', 'a.txt')", 2),
-        ("MemoryError('no room')", 2),
-        ("torch.OutOfMemoryError('CUDA out of memory')", 2),
-        ("ValueError('not enough values to unpack')", 1),
-        ("RuntimeError('the memory of the network has 3 rows')", 1),
-        ("TypeError('a typo')", 1),
+        UserError("too long;\nshorten it"),
+        FileNotFoundError(2, "No such file", "a.txt"),
+        MemoryError("no room"),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
     ],
+    ids=repr,
 )
-def test_a_users_mistake_is_one_line_and_a_bug_keeps_its_traceback(raised, code):
-    """Only the exception made for it, and what the system refuses, is said in a line with exit code 2."""
-    script = (
-        "import torch\nfrom common.command_line import run_script\nfrom common.errors import UserError\n"
-        f"def main():\n    raise {raised}\nrun_script(main)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, cwd=Path(__file__).parent.parent
-    )
-    assert (done.returncode, "Traceback" in done.stderr) == (code, code == 1)
-    assert code == 1 or done.stderr.count("\n") == 1
+def test_a_users_mistake_is_one_line(capsys, error):
+    """Only the exception made for it, and what the system refuses, ends in a line and exit code 2."""
+    with pytest.raises(SystemExit) as end:
+        run_script(mock.Mock(side_effect=error))
+    said = capsys.readouterr().err
+    assert (end.value.code, said.count("\n"), "error: " in said) == (2, 1, True)
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("not enough values"), RuntimeError("3 rows"), TypeError("a typo")], ids=repr
+)
+def test_a_bug_keeps_its_traceback(error):
+    """A mistake of ours is no mistake of the user's."""
+    with pytest.raises(type(error)):
+        run_script(mock.Mock(side_effect=error))
 
 
 def test_a_claim_leaves_no_folder_in_which_nothing_was_saved(tmp_path):
