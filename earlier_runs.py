@@ -79,7 +79,7 @@ def check_files(plans: Sequence[Plan], files: Sequence[SplitFile]) -> None:
     """
     now = {file.name: file.sha256 for file in files}
     for plan in plans:
-        before = [] if plan.earlier is None else plan.earlier.saved["scan_files"]
+        before = [] if plan.earlier is None else plan.earlier.saved.get("scan_files", [])
         for name in [one["name"] for one in before if now.get(one["name"]) != one["sha256"]]:
             advice = "point --data_dir at the one it began with, or pass --overwrite to start anew"
             raise UserError(f"{plan.path} was trained with another content of {name}; {advice}")

@@ -9,7 +9,8 @@ then depends on all of the seeds.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -109,11 +110,15 @@ class Run:
             self.validation = sampler.validation_episodes(validation)
         else:
             self.network, self.validation = plan.earlier.model, plan.earlier.validation
-            states = plan.earlier.saved["random_states"]
-            restore_torch_states(states, device)
-            self.rng.bit_generator.state = states["episodes"]
         self.mappings = frozenset(episode.mapping for episode in self.validation)
         self.encoded_validation = [encode(episode, *vocabularies_of(experiment)) for episode in self.validation]
+        self.dropout_seeds: list[int] = []  # of the runs that have drawn dropout from one stream with this one
+
+    def resume(self, saved: Mapping[str, Any], device: torch.device) -> None:
+        """Take over the random streams that a checkpoint holds."""
+        restore_torch_states(saved["random_states"], device)
+        self.rng.bit_generator.state = saved["random_states"]["episodes"]
+        self.dropout_seeds = list(saved["dropout_stream_of_seeds"])
 
 
 class Training(TrainingRun):
@@ -132,20 +137,22 @@ class Training(TrainingRun):
         self.args, self.experiment, self.files = plans[0].args, experiment, files
         super().__init__([plan.path for plan in plans], Row, self.args.num_episodes, device, same_command(self.args))
         self.sampler = EpisodeSampler(experiment, self.args.data_dir, support_loss=not self.args.disable_recon_loss)
-        self.dropout_seeds = [plan.args.seed for plan in plans]  # those that have drawn dropout from one stream
-        with refused_if_damaged(*self.paths):
-            self.runs = [Run(plan, experiment, self.sampler, device) for plan in plans]
-            self.learner: Learner | LockStep
-            if trains_in_lock_step(device):
-                self.learner = LockStep(self.networks, shapes_of(self.sampler), self.args.lr)
-            else:
-                self.learner = Learner(self.networks[0], self.args.lr)
-            self.loss_sums = self.learner.loss_sums
-            saved = [plan.earlier.saved for plan in plans if plan.earlier is not None]  # of all or of none
+        self.runs = [Run(plan, experiment, self.sampler, device) for plan in plans]
+        self.learner: Learner | LockStep
+        if trains_in_lock_step(device):
+            self.learner = LockStep(self.networks, shapes_of(self.sampler), self.args.lr)
+        else:
+            self.learner = Learner(self.networks[0], self.args.lr)
+        self.loss_sums = self.learner.loss_sums  # a learner adds to them in each step
+        saved = [plan.earlier.saved for plan in plans if plan.earlier is not None]  # all of the plans have one, or none
+        with refused_if_damaged(*self.paths) if saved else nullcontext():
+            for run, one in zip(self.runs, saved, strict=False):
+                run.resume(one, device)
             if saved:
                 self.resume(plans[0].episode, saved)
                 self.learner.load_adam_states([one["adam_state"] for one in saved])
-                self.dropout_seeds = list(dict.fromkeys([*saved[0]["dropout_stream_of_seeds"], *self.dropout_seeds]))
+        for run in self.runs:
+            run.dropout_seeds = list(dict.fromkeys([*run.dropout_seeds, *(other.args.seed for other in self.runs)]))
 
     @property
     def networks(self) -> list[MetaSeq2Seq]:
@@ -163,16 +170,17 @@ class Training(TrainingRun):
 
     def rows(self) -> list[Row]:
         """Validate, and put a line of each learning curve together."""
+        found = zip(self.mean_losses(), self.accuracies(), strict=True)
         return [
             Row(
                 self.done,
-                round(self.seconds, 2),
+                round(self.seconds_of(run), 2),
                 self.lr,
                 loss,
-                accuracy.retrieval.percent,
-                accuracy.generalize.percent,
+                score.retrieval.percent,
+                score.generalize.percent,
             )
-            for loss, accuracy in zip(self.mean_losses(), self.accuracies(), strict=True)
+            for run, (loss, score) in enumerate(found)
         ]
 
     def accuracies(self) -> list[Accuracy]:
@@ -180,7 +188,8 @@ class Training(TrainingRun):
         episodes = [run.encoded_validation for run in self.runs]
         if isinstance(self.learner, LockStep):
             return self.learner.validate(episodes, self.args.max_length_eval)
-        return [evaluate_episodes(self.networks[0], episodes[0], self.args.max_length_eval)]
+        batches = [batch.to(self.device) for batch in episodes[0]]
+        return [evaluate_episodes(self.networks[0], batches, self.args.max_length_eval)]
 
     def shown(self, run: int, row: Row) -> str:
         """Write a line for people, in the original release's form."""
@@ -206,7 +215,7 @@ class Training(TrainingRun):
             contents["adam_state"] = adam_state
             contents["random_states"] = {**torch_states(self.device), "episodes": run.rng.bit_generator.state}
             contents["scan_files"] = [file._asdict() for file in self.files]
-            contents["dropout_stream_of_seeds"] = self.dropout_seeds
+            contents["dropout_stream_of_seeds"] = run.dropout_seeds
             save_checkpoint(run.path, {**contents, **self.progress(number)})
 
 

@@ -118,4 +118,6 @@ class Learner:
         """Resume with a state of Adam."""
         (own,) = saved
         for name, weight in self._model.named_parameters():
-            self._optimizer.state[weight] = {key: tensor.clone() for key, tensor in own[name].items()}
+            self._optimizer.state[weight] = {
+                key: tensor.to(weight.device, copy=True) for key, tensor in own[name].items()
+            }

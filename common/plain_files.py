@@ -40,7 +40,7 @@ def check_finite(path: Path, weights: Mapping[str, torch.Tensor], advice: str) -
         UserError: if some are not; the advice says what to do.
     """
     if not all(weight.isfinite().all() for weight in weights.values()):
-        raise UserError(f"{path}: some weights are infinite or no numbers; {advice}")
+        raise UserError(f"{path}: some weights are infinite or NaN; {advice}")
 
 
 class _InertLang:
@@ -161,7 +161,7 @@ def network_of(path: Path, make: Callable[[], Network], state: Mapping[str, torc
         state: the weights.
         n_layers: how many layers it is to have.
     Raises:
-        UserError: if the weights are not those of such a network, or no numbers.
+        UserError: if the weights are not those of such a network, or are infinite or NaN.
     """
     with read_from(path):
         found = {name: tuple(weight.shape) for name, weight in state.items()}

@@ -1,6 +1,7 @@
 """The loop of a training, shared by all three systems: begin, resume, log, save, and stop without losing anything."""
 
 import argparse
+import errno
 import math
 import os
 import signal
@@ -54,9 +55,11 @@ class TrainingRun(ABC):
         self.loss_sums = torch.zeros(len(paths), dtype=torch.float64, device=device)  # since the last line
         self.loss_count = 0
         self.sitting: dict[str, Any] = {"from": 0, "device": describe_device(device), "provenance": provenance()}
-        self.sittings: list[dict[str, Any]] = []  # those before
+        self._before: list[dict[str, Any]] = [
+            {"seconds": 0.0, "sittings": []} for _ in paths
+        ]  # earlier sittings of each run
         self._header, self._command = [field.name for field in fields(row)], command
-        self._seconds_before, self._started = 0.0, time.monotonic()
+        self._started = time.monotonic()
         self._first_line: tuple[int, float] | None = None  # of this sitting: step and time
         self._failure: OSError | None = None  # of printing
 
@@ -95,8 +98,12 @@ class TrainingRun(ABC):
 
     @property
     def seconds(self) -> float:
-        """Wall time spent training, earlier sittings included."""
-        return self._seconds_before + time.monotonic() - self._started
+        """Wall time spent training the first run, earlier sittings included."""
+        return self.seconds_of(0)
+
+    def seconds_of(self, run: int) -> float:
+        """Wall time spent training a run, earlier sittings included."""
+        return float(self._before[run]["seconds"]) + time.monotonic() - self._started
 
     @property
     def seconds_left(self) -> float | None:
@@ -118,8 +125,8 @@ class TrainingRun(ABC):
         return {
             "loss_sum": self.loss_sums[run].item(),
             "loss_count": self.loss_count,
-            "seconds": self.seconds,
-            "sittings": [*self.sittings, self.sitting],
+            "seconds": self.seconds_of(run),
+            "sittings": [*self._before[run]["sittings"], self.sitting],
             **{name: self.sitting[name] for name in ("device", "provenance")},
         }
 
@@ -127,8 +134,10 @@ class TrainingRun(ABC):
         """Take over the progress of each run from its checkpoint."""
         self.done = self.saved = self.sitting["from"] = done
         self.loss_sums.copy_(torch.tensor([float(one["loss_sum"]) for one in saved], dtype=torch.float64))
-        self.loss_count, self._seconds_before = int(saved[0]["loss_count"]), float(saved[0]["seconds"])
-        self.sittings = list(saved[0].get("sittings", []))  # earlier versions kept none
+        self.loss_count = int(saved[0]["loss_count"])  # runs that are equally far have had the same lines
+        self._before = [  # earlier versions kept no sittings
+            {"seconds": float(one["seconds"]), "sittings": list(one.get("sittings", []))} for one in saved
+        ]
 
     def mean_losses(self) -> list[float]:
         """Give the mean loss of each run since the last line.
@@ -204,8 +213,8 @@ class TrainingRun(ABC):
 
     def _say_what_changed(self) -> None:
         """Say in what this sitting differs from the one before, as that may change the numbers."""
-        if self.sittings:
-            before, now = ({**one["provenance"], **one} for one in (self.sittings[-1], self.sitting))
+        if earlier := self._before[0]["sittings"]:
+            before, now = ({**one["provenance"], **one} for one in (earlier[-1], self.sitting))
             for name in ("commit", "torch", "device"):
                 if before.get(name) != now.get(name):
                     self._say(f"note: {name} was {before.get(name)} before, and is {now.get(name)} now")
@@ -282,7 +291,9 @@ def claimed(paths: Sequence[Path], advice: str) -> Iterator[None]:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 file = stack.enter_context(lock.open("ab"))
-            except PermissionError:
+            except OSError as error:
+                if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                    raise
                 continue
             finally:
                 stack.callback(_remove_if_empty, missing)
