@@ -27,7 +27,7 @@ from biml.episode_files import format_episode
 from biml.grammar import (
     CONCATENATION,
     INPUT_WORDS,
-    MINI_SCAN_FUNCTIONS,
+    MINI_SCAN,
     OUTPUT_WORDS,
     Interpretation,
     Interpreter,
@@ -99,33 +99,17 @@ def test_excluded_grammars_are_not_drawn():
     assert other == drawn(0, PILOT_SIZES, {episode.grammar.identifier})
 
 
-@pytest.fixture
-def mini_scan_first(monkeypatch):
-    """Has the sampler draw mini-SCAN, in changing orders and names, a number of times before anything else."""
-
-    def start(times):
-        real, left = episode_module.draw_grammar, iter(range(times))
-
-        def draw(dice, primitives, functions):
-            if next(left, None) is None:
-                return real(dice, primitives, functions)
-            text = "\n".join(dice.shuffled(MINI_SCAN_FUNCTIONS))
-            for old, new in zip(("thrice", "surround", "after"), dice.shuffled(INPUT_WORDS[4:]), strict=False):
-                text = text.replace(old, new)
-            return parse_grammar(["dax -> RED", *text.split("\n"), str(CONCATENATION)])
-
-        monkeypatch.setattr(episode_module, "draw_grammar", draw)
-
-    return start
-
-
-def test_mini_scan_is_never_drawn(mini_scan_first):
+def test_mini_scan_is_never_drawn(monkeypatch):
     """It is passed over like an excluded grammar; a hundred times in a row are an error, as there may be no other."""
-    mini_scan_first(MOST_REJECTED_GRAMMARS - 1)
-    assert not is_mini_scan(drawn(0).grammar)
-    mini_scan_first(MOST_REJECTED_GRAMMARS)
-    with pytest.raises(ValueError, match="100 grammars in a row were excluded; ask for fewer validation episodes"):
-        drawn(0)
+    real = episode_module.draw_grammar
+    for times in (MOST_REJECTED_GRAMMARS - 1, MOST_REJECTED_GRAMMARS):
+        first = iter([MINI_SCAN] * times)
+        monkeypatch.setattr(episode_module, "draw_grammar", lambda *how, first=first: next(first, None) or real(*how))
+        if times < MOST_REJECTED_GRAMMARS:
+            assert not is_mini_scan(drawn(0).grammar)
+        else:
+            with pytest.raises(ValueError, match="100 grammars in a row were excluded; ask for fewer validation"):
+                drawn(0)
 
 
 def test_words_that_no_rule_applies_to_are_refused():
