@@ -303,16 +303,6 @@ def test_answers_come_back_in_canonical_symbols(network):
     assert len(set(answers)) > 5 and any(UNDEFINED in answer for answer in answers)
 
 
-def test_greedy_answers_do_not_depend_on_the_size_of_batches(network, data):
-    """Also where some queries allow few symbols and others all."""
-    made = [one for pair in zip(views("probe_human", data), views("few_shot_gold"), strict=False) for one in pair]
-    made += views("algebraic", data)
-    alone = answer_views(network, made, 1, 8)
-    assert len({one.answer for episode in alone for one in episode.answered}) > 3
-    for batch_size in (2, 100):
-        assert answer_views(network, made, batch_size, 8) == alone
-
-
 def test_answers_are_made_of_the_pool_where_there_is_one(data):
     """Of a probe's two or six colours; an episode beside it may still use everything."""
     network = uniform()
