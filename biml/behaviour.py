@@ -133,11 +133,7 @@ class OpenEnded(NamedTuple):
 
 
 def analyse_open_ended(answers: Mapping[str, Words]) -> OpenEnded:
-    """Look at the answers to the seven open-ended instructions.
-
-    Raises:
-        UserError: if one of them has no answer.
-    """
+    """Look at the answers to the seven open-ended instructions; UserError if one of them has no answer."""
     missing = [query for query in OPEN_ENDED if query not in answers]
     if missing:
         raise UserError(f"expected an answer to each of {', '.join(OPEN_ENDED)}; found none to {missing[0]}")
@@ -168,11 +164,7 @@ def _is_iconic(answers: Mapping[str, Words]) -> bool:
 
 
 def with_roles(pairs: Sequence[tuple[Words, Words]]) -> dict[str, Words]:
-    """Find out which of a participant's words is p1 and so on, and list the answers by instruction.
-
-    Raises:
-        UserError: if these are not the seven open-ended instructions.
-    """
+    """Find out which word is p1 and so on, and list the answers by instruction; UserError if they are not the seven."""
     roles: dict[str, str] = {}
     for pattern in map(split, OPEN_ENDED):
         for query, _ in pairs:

@@ -10,32 +10,13 @@ from biml.episode import Episode, Example
 from biml.grammar import MINI_SCAN, Words
 
 GOLD_SUPPORT = (
-    "1",
-    "2",
-    "3",
-    "DAX",
-    "2 after 3",
-    "1 after 2",
-    "1 thrice",
-    "2 thrice",
-    "2 surround 3",
-    "3 surround 1",
-    "2 thrice after 3",
-    "2 after 3 thrice",
-    "3 after 1 surround 2",
-    "3 surround 1 after 2",
+    *("1", "2", "3", "DAX", "2 after 3", "1 after 2", "1 thrice", "2 thrice", "2 surround 3", "3 surround 1"),
+    *("2 thrice after 3", "2 after 3 thrice", "3 after 1 surround 2", "3 surround 1 after 2"),
 )
-GOLD_QUERIES = (  # the first five are the simple ones
-    "3 after DAX",
-    "DAX after 1",
-    "DAX thrice",
-    "1 surround DAX",
-    "DAX surround 2",
-    "2 after 3 surround DAX",
-    "DAX thrice after 2",
-    "3 after DAX thrice",
-    "DAX surround DAX after DAX thrice",
-    "DAX surround 3 after 1 thrice",
+GOLD_QUERIES = (
+    *("3 after DAX", "DAX after 1", "DAX thrice", "1 surround DAX", "DAX surround 2"),  # the simple ones
+    *("2 after 3 surround DAX", "DAX thrice after 2", "3 after DAX thrice"),
+    *("DAX surround DAX after DAX thrice", "DAX surround 3 after 1 thrice"),
 )
 OPEN_ENDED = ("p1", "p1 p1", "p1 p2", "p3 p1", "p1 p4 p5", "p1 p4 p1", "p5 p4 p1")
 """Instructions of the open-ended task, which has no study examples."""

@@ -35,11 +35,7 @@ def draw_training(figure: Figure, history: History, title: str) -> None:
 
 
 def save_training(path: Path, history: History, title: str, overwrite: bool) -> None:
-    """Write the picture as PNG, say so, and show it until it is closed where there is a display.
-
-    Raises:
-        UserError: if there is another picture under that name, and `overwrite` is not set.
-    """
+    """Write the picture as PNG, say so, and show it where there is a display; UserError if another one is there."""
     figure = plt.figure()
     try:
         draw_training(figure, history, title)

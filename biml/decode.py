@@ -69,11 +69,5 @@ def target_log_p(model: BIML, batch: QueryTensors) -> Tensor:
 
 
 def with_lapse(log_p: Tensor, lapse: float, n_choices: int) -> Tensor:
-    """Mix log-probabilities of words and EOS: with probability `lapse` a symbol is drawn uniformly from all of them.
-
-    Args:
-        log_p: any shape, nats.
-        lapse: from 0 to 1.
-        n_choices: words of the target vocabulary, and EOS.
-    """
+    """Mix log-probabilities, in nats: with probability `lapse` a symbol is one of `n_choices`, all words and EOS."""
     return log_p if lapse == 0 else ((1 - lapse) * log_p.exp() + lapse / n_choices).log()

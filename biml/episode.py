@@ -49,11 +49,7 @@ class Episode(NamedTuple):
 
 @dataclass(frozen=True)
 class EpisodeSizes:
-    """How large a random episode is.
-
-    Raises:
-        UserError: if there are not enough words or colours.
-    """
+    """How large a random episode is; UserError if there are not enough words or colours."""
 
     primitives: int = 4
     functions: int = 3
@@ -120,11 +116,7 @@ def draw_examples(
     is_wanted: Callable[[Words, Words], bool] = lambda words, output: True,
     most_vain: int = MOST_VAIN_DRAWS,
 ) -> list[Example]:
-    """Draw different examples; no output is too long or holds a word to which no rule applied.
-
-    Raises:
-        UserError: if there seem to be no more of them.
-    """
+    """Draw different examples, no output too long or with a word to which no rule applied; UserError if too few."""
     interpret, primitives, forms = Interpreter(grammar, longest_output), tuple(grammar.meanings), input_forms(grammar)
     examples: dict[Words, Words] = {}
     vain = 0
@@ -147,11 +139,7 @@ def draw_examples(
 def sample_episode(
     rng: np.random.Generator, excluded: Collection[str] = (), sizes: EpisodeSizes = PAPER_SIZES
 ) -> Episode:
-    """Draw an episode; its grammar is neither mini-SCAN nor one of `excluded` (identifiers).
-
-    Raises:
-        UserError: if there seem to be no such grammars, or not enough examples.
-    """
+    """Draw an episode; its grammar is neither mini-SCAN nor in `excluded` (identifiers); UserError if there is none."""
     dice = Dice(rng)
     for _ in range(MOST_REJECTED_GRAMMARS):
         grammar = draw_grammar(dice, sizes.primitives, sizes.functions)

@@ -103,11 +103,7 @@ def _grammar(path: Path, lines: Sequence[Line]) -> Grammar | None:
 
 
 def format_episode(episode: Episode) -> str:
-    """Write an episode as text.
-
-    Raises:
-        UserError: if it has a grammar and allowed outputs, which share one place in the format.
-    """
+    """Write an episode as text; UserError if it has a grammar and allowed outputs, which share one place."""
     if episode.grammar is not None and episode.allowed_outputs:
         raise UserError("a text file holds a grammar or allowed outputs, not both")
     last = [] if episode.grammar is None else format_grammar(episode.grammar)

@@ -55,11 +55,7 @@ class ViewSet:
 
 
 def load_random(data_dir: Path, split: str) -> PackedEpisodes:
-    """Load the packed episodes of random grammars, numbered like the vocabularies.
-
-    Raises:
-        UserError: if there are none, or if they are damaged or in other words.
-    """
+    """Load random episodes, numbered like the vocabularies; UserError if missing, damaged or in other words."""
     path = data_dir / "data_algebraic" / f"{split}.npz"
     packed = load_packed(path)
     if not len(packed):
@@ -71,11 +67,7 @@ def load_random(data_dir: Path, split: str) -> PackedEpisodes:
 
 
 def random_views(packed: PackedEpisodes, recipe: Recipe, bent: bool) -> ViewSet:
-    """Make views of random episodes by a recipe; `bent` says whether the dice decide anything.
-
-    Raises:
-        UserError: if the recipe asks for study examples alone and an episode has none.
-    """
+    """Make views of random episodes by a recipe; `bent` says whether the dice decide anything."""
     if not recipe.novel and not packed.num_support.all():
         raise UserError("some episodes have no study examples, which are all that `retrieve` asks for")
     return ViewSet(
@@ -99,20 +91,12 @@ def _people(data_dir: Path, folder: str) -> list[Episode]:
 
 
 def few_shot_answers(data_dir: Path) -> list[Episode]:
-    """Read people's answers to the gold queries, an episode a query.
-
-    Raises:
-        UserError: if they are missing or damaged.
-    """
+    """Read people's answers to the gold queries, an episode a query; UserError if they are missing or damaged."""
     return _people(data_dir, "few_shot/val_behavior")
 
 
 def participants(data_dir: Path) -> list[Episode]:
-    """Read people's answers to the open-ended instructions, an episode a participant.
-
-    Raises:
-        UserError: if they are missing or damaged.
-    """
+    """Read people's answers to the open-ended instructions, an episode a participant; UserError as above."""
     return _people(data_dir, "open_ended_all/train")
 
 
@@ -184,11 +168,15 @@ def _each(episodes: Sequence[Episode], make: Callable[[Episode, Dice], list[View
     return ViewSet(len(episodes), lambda index, dice: make(episodes[index], dice), note=note)
 
 
+def _of_others(fold: str, data_dir: Path) -> ViewSet:
+    """Draw the open-ended answers of the participants that a fold is not tested on."""
+    return _drawn(_fold(data_dir, fold, held_out=False), _open_ended)
+
+
 def _joint(fold: str, data_dir: Path) -> ViewSet:
     """Mix random episodes, the same with fewer study examples, and 100,000 draws of people's open-ended answers."""
     packed = load_random(data_dir, "train")
-    people = _drawn(_fold(data_dir, fold, held_out=False), _open_ended)
-    parts = (random_views(packed, FULL, bent=True), random_views(packed, FEWER_STUDY, bent=True), people)
+    parts = [random_views(packed, recipe, bent=True) for recipe in (FULL, FEWER_STUDY)] + [_of_others(fold, data_dir)]
 
     def make(index: int, dice: Dice) -> list[View]:
         for part in parts:
@@ -255,11 +243,6 @@ def _of_fold(fold: str, train: Callable[[Path], ViewSet]) -> Kind:
     return Kind(partial(tested, _one_by_one, ONE_BY_ONE), train, split)
 
 
-def _of_others(fold: str) -> Kind:
-    """Train on the open-ended answers of the participants that a fold is not tested on."""
-    return _of_fold(fold, lambda data_dir: _drawn(_fold(data_dir, fold, held_out=False), _open_ended))
-
-
 KINDS: dict[str, Kind] = {
     **{name: _of_random_grammars(recipe) for name, recipe in RECIPES.items()},
     "few_shot_vanilla": Kind(lambda _: _vanilla(False, 1), lambda _: _vanilla(True, VANILLA_REPEATS)),
@@ -267,7 +250,7 @@ KINDS: dict[str, Kind] = {
         lambda data_dir: _each(participants(data_dir), _one_by_one, ONE_BY_ONE),
         lambda data_dir: _drawn(participants(data_dir), _open_ended),
     ),
-    **{f"open_end_human_cross{fold}": _of_others(fold) for fold in HELD_OUT},
+    **{f"open_end_human_cross{fold}": _of_fold(fold, partial(_of_others, fold)) for fold in HELD_OUT},
     **{f"joint_cross{fold}": _of_fold(fold, partial(_joint, fold)) for fold in HELD_OUT},
     "probe_human_w_pool": Kind(
         lambda data_dir: _asked_ten_times(_people(data_dir, PROBES), _probe_with_pool),
@@ -287,33 +270,19 @@ EVALUATED_ONLY = tuple(name for name, kind in KINDS.items() if kind.train is Non
 
 
 def training_views(episode_type: str, data_dir: Path) -> ViewSet:
-    """Find what a type trains on.
-
-    Raises:
-        UserError: if it cannot be trained on, or if files are missing or damaged.
-    """
-    train = KINDS[episode_type].train if episode_type in KINDS else None
-    if train is None:
-        raise UserError(f"--episode_type {episode_type} cannot be trained; choose one of {', '.join(TRAINED)}")
+    """Find what a type of TRAINED trains on; UserError if files are missing or damaged."""
+    train = KINDS[episode_type].train
+    assert train is not None, f"{episode_type} is for evaluation only"
     return train(data_dir)
 
 
 def validation_views(episode_type: str, data_dir: Path) -> ViewSet:
-    """Find what a type that can be trained is validated on.
-
-    Raises:
-        UserError: as evaluation_views.
-    """
-    validate = KINDS[episode_type].validate if episode_type in KINDS else None
-    return evaluation_views(episode_type, data_dir) if validate is None else validate(data_dir)
+    """Find what a type that can be trained is validated on; UserError as evaluation_views."""
+    return (KINDS[episode_type].validate or KINDS[episode_type].evaluate)(data_dir)
 
 
 def evaluation_views(episode_type: str, data_dir: Path) -> ViewSet:
-    """Find what a type is evaluated on.
-
-    Raises:
-        UserError: if there is no such type, or if files are missing or damaged.
-    """
-    if episode_type not in KINDS:
+    """Find what a type is evaluated on; UserError if there is no such type, or if files are missing or damaged."""
+    if episode_type not in KINDS:  # a checkpoint may name one of other code
         raise UserError(f"no --episode_type {episode_type}; choose one of {', '.join(KINDS)}")
     return KINDS[episode_type].evaluate(data_dir)

@@ -10,7 +10,6 @@ human these are people's answers.
 """
 
 import argparse
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ from biml.episode_types import EVALUATED_ONLY, TRAINED, ViewSet, evaluation_view
 from biml.network_file import TrainedNetwork, load_network
 from biml.pages import answers_page, kinds_table, listing
 from biml.sampled_files import FEW_SHOT, LISTED, OPEN_ENDED, AnswerFile
-from biml.stream import fingerprint_of_views, views_of
+from biml.stream import checksum, fingerprint_of_views, views_of
 from common.command_line import (
     OneLineParser,
     add_model_folder,
@@ -106,7 +105,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def check_together(parser: OneLineParser, args: argparse.Namespace) -> None:
     """Refuse options that have no effect beside the others."""
-    asks = any(getattr(args, mode) for mode in ANSWERING)
+    asks, length = any(getattr(args, mode) for mode in ANSWERING), args.max_length_eval
     mistakes = {
         f"nothing to do; pass one or more of {', '.join(f'--{mode}' for mode in MODES)}": not (asks or args.dashboard),
         "--fit_lapse needs several repetitions; pass --ll_nrep, 100 for example": args.fit_lapse and args.ll_nrep == 1,
@@ -114,28 +113,20 @@ def check_together(parser: OneLineParser, args: argparse.Namespace) -> None:
         "--ll_p_lapse goes with --ll": args.ll_p_lapse > 0 and not args.ll,
         "--verbose goes with --max and --sample": args.verbose and not (args.max or args.sample),
         "--fn_out_results has nothing to hold; --dashboard writes a picture": args.fn_out_results and not asks,
-        f"--max_length_eval: expected at most {LONGEST_ANSWER}, found {args.max_length_eval}": (
-            args.max_length_eval > LONGEST_ANSWER
-        ),
+        f"--max_length_eval: expected at most {LONGEST_ANSWER}, found {length}": length > LONGEST_ANSWER,
     }
-    for message, is_made in mistakes.items():
-        if is_made:
-            parser.error(message)
+    for message in (message for message, is_made in mistakes.items() if is_made):
+        parser.error(message)
 
 
 def find_views(args: argparse.Namespace, trained: TrainedNetwork) -> ViewSet:
-    """Find what to evaluate on.
-
-    Raises:
-        UserError: if it does not go with the network or with what is to be done.
-    """
+    """Find what to evaluate on; UserError if it does not go with the network or with what is to be done."""
     episode_type = args.episode_type
     if episode_type is None:
         raise UserError(f"{args.fn_in_model} does not tell what it was trained on; pass --episode_type")
-    if args.sample_html and episode_type not in FEW_SHOT:
-        raise UserError(f"--sample_html needs one of the types {', '.join(FEW_SHOT)}; found {episode_type}")
-    if args.sample_iterative and episode_type != OPEN_ENDED:
-        raise UserError(f"--sample_iterative needs the type {OPEN_ENDED}; found {episode_type}")
+    for mode, types in (("sample_html", FEW_SHOT), ("sample_iterative", (OPEN_ENDED,))):
+        if getattr(args, mode) and episode_type not in types:
+            raise UserError(f"--{mode} needs the type {' or '.join(types)}; found {episode_type}")
     if episode_type == OPEN_ENDED and any(getattr(args, mode) for mode in ANSWERING if mode != "sample_iterative"):
         raise UserError(f"{OPEN_ENDED} has no right answers; only --sample_iterative goes with it")
     views = evaluation_views(episode_type, args.data_dir)
@@ -200,15 +191,9 @@ def write_answers(path: Path, about: dict[str, Any], episodes: Sequence[Answered
 
 
 def refuse_other(path: Path, about: dict[str, Any], names: Sequence[str], option: str) -> None:
-    """Keep the file of another evaluation from being replaced.
-
-    Raises:
-        UserError: if a file is there and differs in one of the entries named.
-    """
-    if not path.exists():
-        return
+    """Keep a file of another evaluation, one that differs in the entries named, from being replaced."""
+    earlier = read_json_object(path) if path.exists() else about
     advice = f"name another {option}, or pass --overwrite"
-    earlier = read_json_object(path)
     if earlier is None:
         raise UserError(f"{path} holds something else; {advice}")
     if differing := [name for name in names if earlier.get(name) != about[name]]:
@@ -216,11 +201,7 @@ def refuse_other(path: Path, about: dict[str, Any], names: Sequence[str], option
 
 
 def answer(args: argparse.Namespace, trained: TrainedNetwork, views: ViewSet, about: dict[str, Any]) -> dict[str, Any]:
-    """Have the queries answered in the ways asked for, print, write the answers; returns what was found.
-
-    Raises:
-        UserError: if some right answers would be cut off.
-    """
+    """Have the queries answered in the ways asked for, print, write the answers; returns what was found."""
     chance = torch.Generator(next(trained.model.parameters()).device).manual_seed(args.seed)
     asked, length, path = list(views_of(views, args.seed)), args.max_length_eval, answers_path(args, trained)
     report: dict[str, Any] = {}
@@ -240,14 +221,6 @@ def answer(args: argparse.Namespace, trained: TrainedNetwork, views: ViewSet, ab
     return report
 
 
-def checksum(trained: TrainedNetwork) -> int:
-    """Make a number that other weights would hardly share."""
-    total = 0
-    for weight in trained.model.state_dict().values():
-        total = zlib.crc32(weight.cpu().contiguous().numpy().tobytes(), total)
-    return total
-
-
 def evaluate(args: argparse.Namespace, trained: TrainedNetwork, views: ViewSet) -> None:
     """Evaluate a network on episodes of one type, print, write; nothing is replaced that is of something else."""
     described = f"{args.episode_type}, {args.batch_size} episodes at a time"
@@ -256,7 +229,7 @@ def evaluate(args: argparse.Namespace, trained: TrainedNetwork, views: ViewSet) 
         "file": args.fn_in_model,
         "episode_type": args.episode_type,
         "epoch": trained.epoch,
-        "weights": checksum(trained),
+        "weights": checksum(weight.cpu().numpy().tobytes() for weight in trained.model.state_dict().values()),
         "data": fingerprint_of_views(views_of(views, args.seed)),
         "asked": {name: getattr(args, name) for name in (*ANSWERING, "ll_nrep", "ll_p_lapse")},
         "seed": args.seed,

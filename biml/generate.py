@@ -82,11 +82,7 @@ class EpisodeSet:
     excluded: frozenset[str] = field(default=frozenset(), repr=False)  # identifiers of grammars
 
     def episode(self, index: int) -> Episode:
-        """Draw the episode of this number.
-
-        Raises:
-            UserError: if there seem to be no episodes of these sizes.
-        """
+        """Draw the episode of this number; UserError if there seem to be no episodes of these sizes."""
         stream = np.random.SeedSequence(self.seed, spawn_key=(STREAMS[self.split], index))
         return sample_episode(np.random.default_rng(stream), self.excluded, self.sizes)
 
@@ -94,7 +90,6 @@ class EpisodeSet:
         """Draw the first `count` episodes in their order, in `jobs` processes.
 
         Raises:
-            UserError: if there seem to be no episodes of these sizes.
             OSError: if one of the processes is ended from outside.
         """
         if jobs == 1:
@@ -124,63 +119,31 @@ def reported(episodes: Iterable[Episode], split: str, count: int) -> Iterator[Ep
             print(f"{split}: {done} of {count} episodes, {time.monotonic() - started:.0f} s", flush=True)
 
 
-def packed_path(folder: Path, name: str) -> Path:
-    """Name the packed file of a split."""
-    return folder / f"{name}.npz"
-
-
-def text_path(folder: Path, split: str, index: int) -> Path:
-    """Name the text file of an episode; they are counted from 1."""
-    return folder / split / f"{index + 1:06d}.txt"
-
-
 def check_absent(paths: Collection[Path], overwrite: bool) -> None:
-    """Refuse to replace files.
-
-    Raises:
-        UserError: if one exists and may not be replaced.
-    """
+    """Refuse to replace files, unless told to."""
     existing = [path for path in paths if path.exists()]
     if existing and not overwrite:
         raise UserError(f"{existing[0]} is there already; name another folder with --dir_out, or pass --overwrite")
 
 
-def check_text_folder(folder: Path, split: str, count: int, overwrite: bool) -> None:
-    """Refuse to replace text files, or to write among others.
-
-    Raises:
-        UserError: if there are files that may not be replaced, or would not be.
-    """
-    existing = episode_paths(folder / split)
+def text_paths(folder: Path, count: int, overwrite: bool) -> list[Path]:
+    """Name the text files of a split, counted from 1; refuse to replace any, or to write them among others."""
+    existing, paths = episode_paths(folder), [folder / f"{number:06d}.txt" for number in range(1, count + 1)]
     check_absent(existing, overwrite)
-    others = set(existing) - {text_path(folder, split, index) for index in range(count)}
-    if others:
+    if others := {*existing} - {*paths}:
         raise UserError(f"{min(others)} would stay among the new files; move it, or name another folder")
-
-
-def write_texts(folder: Path, split: str, packed: PackedEpisodes) -> None:
-    """Write one text file per episode."""
-    (folder / split).mkdir(parents=True, exist_ok=True)
-    for index in range(len(packed)):
-        path = text_path(folder, split, index)
-        with failure_named(path):
-            path.write_text(format_episode(packed.episode(index)), encoding="utf-8")
+    return paths
 
 
 def generate_files(args: argparse.Namespace) -> dict[Path, PackedEpisodes]:
     """Draw both splits and write their text files, if asked; gives what is to be packed where.
 
     No training episode has the grammar of a validation episode, in any order of rules.
-
-    Raises:
-        UserError: if a file exists already, or there are no episodes of these sizes.
     """
     folder, counts = args.dir_out, {"val": args.num_val, "train": args.num_train}
     sizes = EpisodeSizes(**{name: getattr(args, name) for name in SIZES_HELP})
-    check_absent([packed_path(folder, split) for split in counts], args.overwrite)
-    for split, count in counts.items():
-        if args.text:
-            check_text_folder(folder, split, count, args.overwrite)
+    check_absent([folder / f"{split}.npz" for split in counts], args.overwrite)
+    texts = {split: text_paths(folder / split, counts[split], args.overwrite) for split in counts if args.text}
     folder.mkdir(parents=True, exist_ok=True)  # before the work, should this not be possible
     packed: dict[str, PackedEpisodes] = {}
     excluded: frozenset[str] = frozenset()
@@ -190,36 +153,30 @@ def generate_files(args: argparse.Namespace) -> dict[Path, PackedEpisodes]:
         if split == "val":
             grammars = map(packed[split].grammar, range(count))
             excluded = frozenset(grammar.identifier for grammar in grammars if grammar is not None)
-    for split in packed if args.text else ():
-        write_texts(folder, split, packed[split])
-    return {packed_path(folder, split): packed[split] for split in packed}
+    for split, paths in texts.items():
+        (folder / split).mkdir(exist_ok=True)
+        for index, path in enumerate(paths):
+            with failure_named(path):
+                path.write_text(format_episode(packed[split].episode(index)), encoding="utf-8")
+    return {folder / f"{split}.npz": episodes for split, episodes in packed.items()}
 
 
 def pack_folders(source: Path, target: Path, overwrite: bool) -> dict[Path, PackedEpisodes]:
-    """Pack the text files of a folder, or of each folder in it; gives what is to be written where.
-
-    Raises:
-        UserError: if there are none, one is not as expected, or a packed file exists already.
-    """
+    """Pack the text files of a folder, or of each folder in it; gives what is to be written where."""
     candidates = [source] if episode_paths(source) else sorted(source.glob("*/"))
-    folders = [folder for folder in candidates if episode_paths(folder)]
-    if not folders:
+    texts = {folder: found for folder in candidates if (found := episode_paths(folder))}
+    if not texts:
         raise UserError(f"{source}: expected *.txt files, or folders that hold some; found none")
-    paths = {folder: packed_path(target, folder.resolve().name) for folder in folders}
+    paths = {folder: target / f"{folder.resolve().name}.npz" for folder in texts}
     check_absent(paths.values(), overwrite)
     packed = {}
-    for folder, path in paths.items():
-        texts = episode_paths(folder)
-        packed[path] = pack(map(packable, texts), {"from_text": str(folder), "count": len(texts)})
+    for folder, found in texts.items():
+        packed[paths[folder]] = pack(map(packable, found), {"from_text": str(folder), "count": len(found)})
     return packed
 
 
 def packable(path: Path) -> Episode:
-    """Read an episode that a packed file can hold.
-
-    Raises:
-        UserError: if it is a probe, whose answers may be made of some outputs only, or not as expected.
-    """
+    """Read an episode that a packed file can hold: no probe, whose answers may be made of some outputs only."""
     episode = read_episode(path)
     if episode.allowed_outputs:
         raise UserError(f"{path}: has allowed outputs, which a packed file does not hold; probes stay text files")

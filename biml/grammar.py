@@ -34,11 +34,7 @@ LONGEST_RIGHT = 8  # items of a random right-hand side
 
 @dataclass(frozen=True)
 class Rule:
-    """One rewrite rule.
-
-    Raises:
-        UserError: if the sides are not as the description of this file says.
-    """
+    """One rewrite rule; UserError if the sides are not as the description of this file says."""
 
     left: Words
     right: Words
@@ -136,11 +132,7 @@ def _bind(left: Words, words: Words, input_words: Collection[str]) -> dict[str, 
 
 
 def parse_rule(text: str) -> Rule:
-    """Read a rule; blanks around and between its words do not matter.
-
-    Raises:
-        UserError: if the text is no rule.
-    """
+    """Read a rule, whatever blanks are around and between its words; UserError if the text is no rule."""
     left, arrow, right = text.partition(ARROW)
     if not arrow:
         raise UserError(f"expected a rule '<words> {ARROW} <words>', found {text.strip()!r} without an arrow")
@@ -156,11 +148,7 @@ class Interpretation(NamedTuple):
 
 @dataclass(frozen=True)
 class Grammar:
-    """Rules in the order in which they are tried.
-
-    Raises:
-        UserError: if there are none.
-    """
+    """Rules in the order in which they are tried; UserError if there are none."""
 
     rules: tuple[Rule, ...]
 
@@ -192,12 +180,7 @@ class Grammar:
 
 
 class Interpreter:
-    """Translates by a grammar and remembers its translations.
-
-    Args:
-        grammar: the rules.
-        longest_output: words after which it gives up (default: never; outputs can be very long).
-    """
+    """Translates by a grammar, remembers its translations, and gives up outputs of more than `longest_output` words."""
 
     def __init__(self, grammar: Grammar, longest_output: int | None = None) -> None:
         self._rules = grammar.rules
@@ -237,11 +220,7 @@ class Interpreter:
 
 
 def parse_grammar(lines: Iterable[str]) -> Grammar:
-    """Read a grammar, one rule a line.
-
-    Raises:
-        UserError: if a line is no rule, or there are no lines.
-    """
+    """Read a grammar, one rule a line; UserError if a line is no rule, or there are no lines."""
     return Grammar(tuple(parse_rule(line) for line in lines))
 
 
@@ -282,16 +261,11 @@ def draw_grammar(dice: Dice, primitives: int, functions: int) -> Grammar:
 
 
 def _draw_function(dice: Dice, name: str) -> Rule:
-    """Draw a function of one or two arguments, each of which it uses."""
-    arguments = _draw_arguments(dice)
+    """Draw a function of one or two arguments, each of which it uses: u1 is the first u, and x1 the first x."""
+    u_left, x_left = list(WORD_VARIABLES), list(SEQUENCE_VARIABLES)
+    n_arguments = 2 if dice.fraction() < TWO_ARGUMENTS else 1
+    arguments = [(u_left if dice.fraction() < 0.5 else x_left).pop(0) for _ in range(n_arguments)]
     right = [f"[{argument}]" for argument in arguments]
     while len(right) < 2 or (len(right) < LONGEST_RIGHT and dice.fraction() < GROW):
         right.append(f"[{dice.choice(arguments)}]")
     return Rule((arguments[0], name, *arguments[1:]), tuple(dice.shuffled(right)))
-
-
-def _draw_arguments(dice: Dice) -> list[str]:
-    """Draw one or two variables: u1 is the first u, and x1 the first x."""
-    u_left, x_left = list(WORD_VARIABLES), list(SEQUENCE_VARIABLES)
-    n_arguments = 2 if dice.fraction() < TWO_ARGUMENTS else 1
-    return [(u_left if dice.fraction() < 0.5 else x_left).pop(0) for _ in range(n_arguments)]

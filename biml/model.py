@@ -36,11 +36,7 @@ class ModelConfig:
 
 
 def check_config(config: ModelConfig) -> None:
-    """Make sure that the sizes fit together.
-
-    Raises:
-        UserError: if the heads cannot share the width, or if there is no such activation; the message names the flag.
-    """
+    """Make sure that the heads can share the width and that there is such an activation; UserError names the flag."""
     if config.emb_size % config.nheads:
         raise UserError(f"--emb_size {config.emb_size} is no multiple of the {config.nheads} attention heads")
     if config.act not in ACTIVATIONS:
@@ -64,11 +60,7 @@ class PositionalEncoding(nn.Module):
         self.register_buffer("pos_embedding", table[:, None])
 
     def forward(self, embedded: Tensor, start: int = 0) -> Tensor:
-        """Encode T positions from `start` on.
-
-        Raises:
-            UserError: if the table is too short.
-        """
+        """Encode T positions from `start` on; UserError if the table is too short."""
         table: Tensor = self.get_buffer("pos_embedding")
         if start + embedded.shape[1] > LONGEST:
             raise UserError(f"expected sequences of up to {LONGEST} symbols, found {start + embedded.shape[1]}")

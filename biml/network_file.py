@@ -48,11 +48,7 @@ class TrainedNetwork:
 def save_network(
     path: Path, model: BIML, epoch: int, arguments: Mapping[str, Any], for_training: Mapping[str, Any]
 ) -> None:
-    """Save a network, whole or not at all, with whatever else training needs to resume.
-
-    Raises:
-        UserError: if some weights are infinite or NaN.
-    """
+    """Save a network whole, with what else training needs to resume; UserError if weights are infinite or NaN."""
     check_finite(path, model.state_dict(), DIVERGED)
     own = {
         "format": FORMAT,
@@ -66,11 +62,7 @@ def save_network(
 
 
 def load_network(path: Path, device: torch.device) -> TrainedNetwork:
-    """Load a network, of this project or a published one.
-
-    Raises:
-        UserError: if the file is missing, damaged, or something else; nothing in it is run.
-    """
+    """Load a network, of this project or published, and run nothing in it; UserError if it is missing or damaged."""
     saved = load_plain(path, "train one with `python -m biml.train` or look at --dir_model")
     with read_from(path):
         is_own = saved.get("format") == FORMAT
@@ -93,11 +85,7 @@ def load_network(path: Path, device: torch.device) -> TrainedNetwork:
 
 
 def _from_own(path: Path, saved: Mapping[str, Any]) -> tuple[ModelConfig, State, dict[str, Any]]:
-    """Read the sizes, weights and arguments of a file of this project.
-
-    Raises:
-        UserError: if it has another version.
-    """
+    """Read the sizes, weights and arguments of a file of this project; UserError if it has another version."""
     check_format(path, saved, FORMAT, FORMAT_VERSION)
     return ModelConfig(**saved["model_config"]), saved["model_state"], dict(saved["arguments"])
 
@@ -106,9 +94,6 @@ def _from_published(path: Path, saved: Mapping[str, Any]) -> tuple[ModelConfig, 
     """Read the sizes, weights and arguments of a published file, wherever in it they are.
 
     What the file says of itself counts; what it does not say follows from its training command, and sizes from shapes.
-
-    Raises:
-        UserError: if there are no weights.
     """
     held = [value for value in saved.values() if isinstance(value, dict)]
     nested = [inner for value in held for inner in value.values() if isinstance(inner, dict)]
@@ -139,11 +124,7 @@ def _from_published(path: Path, saved: Mapping[str, Any]) -> tuple[ModelConfig, 
 
 
 def _check_numbers(path: Path, saved: Mapping[str, Any], language: Language) -> None:
-    """Compare the vocabularies that a published file has with those here.
-
-    Raises:
-        UserError: if one of them has another number for a symbol.
-    """
+    """Compare the vocabularies of a published file with those here; UserError if a symbol has another number."""
     nested = [inner for value in saved.values() if isinstance(value, dict) for inner in value.values()]
     objects = [getattr(value, "__dict__", {}) for value in (*saved.values(), *nested)]
     for table in (table for held in objects for table in held.values() if isinstance(table, dict)):

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from biml.episode import Episode, Example
-from biml.grammar import ARROW, INPUT_WORDS, INTERPRETED, OUTPUT_WORDS, VARIABLES, Grammar, Rule, Words, parse_rule
+from biml.grammar import ARROW, INPUT_WORDS, INTERPRETED, OUTPUT_WORDS, VARIABLES, Grammar, Words, parse_rule
 from biml.vocabulary import Language
 from common.command_line import in_one_line
 from common.errors import UserError
@@ -107,11 +107,7 @@ class PackedEpisodes:
         return Episode(examples[:n_support], examples[n_support:], self.grammar(index))
 
     def renumbered(self, language: Language) -> "PackedEpisodes":
-        """Number the words of inputs and outputs as the vocabularies of a language do.
-
-        Raises:
-            UserError: if these lack a word.
-        """
+        """Number inputs and outputs as the vocabularies of a language do; UserError if these lack a word."""
         words, arrays = {**self.words}, {**self.arrays}
         for kind, vocabulary in (("inputs", language.source), ("outputs", language.target)):
             numbers = np.frombuffer(vocabulary.encode(words[kind]), np.uint8)
@@ -119,19 +115,13 @@ class PackedEpisodes:
         return PackedEpisodes(words, arrays, self.about)
 
 
-@functools.cache  # there are far fewer rules than grammars
-def _rule(text: str) -> Rule:
-    return parse_rule(text)
+_rule = functools.cache(parse_rule)  # there are far fewer rules than grammars
 
 
 def pack(episodes: Iterable[Episode], about: Mapping[str, Any]) -> PackedEpisodes:
-    """Pack episodes.
+    """Pack episodes, read once, and what they were made with, anything that JSON can hold.
 
-    Args:
-        episodes: any number of them, read once.
-        about: what they were made with; anything that JSON can hold.
-    Raises:
-        UserError: if a sequence is too long, there are too many different words, or outputs are limited.
+    UserError if a sequence is too long, there are too many different words, or outputs are limited.
     """
     numbers = {kind: {word: number for number, word in enumerate(words)} for kind, words in KINDS.items()}
     arrays: dict[str, array[int]] = {name: array("B" if ARRAYS[name] is np.uint8 else "i") for name in ARRAYS}
@@ -164,11 +154,7 @@ def save_packed(path: Path, packed: PackedEpisodes) -> None:
 
 
 def load_packed(path: Path) -> PackedEpisodes:
-    """Load a packed file; nothing in it is run.
-
-    Raises:
-        UserError: if it is missing, damaged, or something else.
-    """
+    """Load a packed file, and run nothing in it; UserError if it is missing, damaged, or something else."""
     if not path.is_file():
         raise UserError(f"no packed episodes at {path}; make them with `python -m biml.generate`")
     path.open("rb").close()  # a file that may not be read is not damaged

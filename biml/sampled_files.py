@@ -56,14 +56,10 @@ class AnswerFile(NamedTuple):
 
 
 def read_answers(path: Path) -> AnswerFile:
-    """Read a file that `biml.eval --sample_html` or `--sample_iterative` has written.
-
-    Raises:
-        UserError: if it is another file.
-    """
+    """Read a file of `biml.eval --sample_html` or `--sample_iterative`; UserError if it is another file."""
     try:
         saved: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        episodes = [[_pair(*pair) for pair in episode] for episode in saved[LISTED]]
+        episodes = [[(split(query), split(answer)) for query, answer in episode] for episode in saved[LISTED]]
         answers = AnswerFile(str(saved["name"]), str(saved["episode_type"]), episodes)
         _check(answers)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -72,10 +68,6 @@ def read_answers(path: Path) -> AnswerFile:
             f"{path}: expected answers written by biml.eval --sample_html or --sample_iterative ({reason})"
         ) from None
     return answers
-
-
-def _pair(query: str, answer: str) -> tuple[Words, Words]:
-    return split(query), split(answer)
 
 
 def _check(answers: AnswerFile) -> None:
@@ -93,11 +85,7 @@ def _check(answers: AnswerFile) -> None:
 
 
 def people_few_shot(data_dir: Path) -> AnswerFile:
-    """Read people's answers to the gold queries.
-
-    Raises:
-        UserError: if they are missing, or are answers to other queries.
-    """
+    """Read people's answers to the gold queries; UserError if they are missing, or are answers to other queries."""
     episodes = [[(one.input, one.output) for one in episode.query] for episode in few_shot_answers(data_dir)]
     people = AnswerFile(PEOPLE, "few_shot_human", episodes)
     if strange := people.by_query().keys() - {*GOLD_QUERIES}:
@@ -106,11 +94,7 @@ def people_few_shot(data_dir: Path) -> AnswerFile:
 
 
 def people_open_ended(data_dir: Path) -> AnswerFile:
-    """Read people's answers to the open-ended instructions, an episode a participant, with roles for the words.
-
-    Raises:
-        UserError: if they are missing, or are answers to other instructions; the message tells whose.
-    """
+    """Read people's open-ended answers, with roles for the words; UserError tells whose are to other instructions."""
     episodes = []
     for number, participant in enumerate(participants(data_dir)):
         try:

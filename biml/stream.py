@@ -44,10 +44,7 @@ def epoch_order(size: int, seed: int, epoch: int) -> list[int]:
 class Batches(Dataset[QueryArrays]):
     """The training batches of all epochs by the number of the step, from 0; the last of an epoch may be smaller.
 
-    Args:
-        find_views: finds the episodes; must be picklable where other processes make batches.
-        batch_size: episodes of a batch.
-        seed: decides orders and dice.
+    `find_views` finds the episodes, and must be picklable where other processes make batches.
     """
 
     def __init__(self, find_views: Callable[[], ViewSet], batch_size: int, seed: int) -> None:
@@ -130,15 +127,14 @@ def evaluation_batches(views: ViewSet, batch_size: int, seed: int, repetition: i
 
 def fingerprint_of_views(views: Iterable[View]) -> int:
     """Make a number that other views would hardly share, whatever batches they are put into."""
-    total = 0
-    for view in views:
-        total = zlib.crc32(repr((view.support, view.query, view.allowed_outputs)).encode(), total)
-    return total
+    return checksum(repr((view.support, view.query, view.allowed_outputs)).encode() for view in views)
 
 
 def fingerprint(arrays: Iterable[QueryArrays]) -> int:
     """Make a number that other episodes would hardly share, of some batches."""
-    total = 0
-    for part in (part for batch in arrays for part in batch):
-        total = zlib.crc32(part.tobytes(), total)
-    return total
+    return checksum(part.tobytes() for batch in arrays for part in batch)
+
+
+def checksum(parts: Iterable[bytes]) -> int:
+    """Make a number that other bytes would hardly share."""
+    return functools.reduce(lambda total, part: zlib.crc32(part, total), parts, 0)

@@ -133,11 +133,7 @@ OPEN_ENDED_MODELS = {
 
 
 def round_log_p(biases: Biases, answers: Mapping[str, Words], lapse: float) -> float:
-    """Compute the log-probability of all answers of one participant together, in nats.
-
-    Raises:
-        UserError: if they are made of more colours than there are.
-    """
+    """Compute the log-probability of a participant's answers, in nats; UserError if they have too many colours."""
     seen = sorted({symbol for answer in answers.values() for symbol in answer})
     if len(seen) > N_COLOURS:
         raise UserError(f"expected answers of {N_COLOURS} colours, found {', '.join(seen)}")

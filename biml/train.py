@@ -88,11 +88,7 @@ def may_end_elsewhere(trained: TrainedNetwork, args: argparse.Namespace) -> bool
 
 
 def find_earlier_run(path: Path, args: argparse.Namespace, device: torch.device) -> TrainedNetwork | None:
-    """Load the checkpoint that this command resumes, if there is one.
-
-    Raises:
-        UserError: if the file, or one beside it, is something else, or was trained with other arguments.
-    """
+    """Load the checkpoint that this command resumes, if any; UserError if it, or a file beside it, is another run's."""
     if args.overwrite:
         return None
     if not path.exists():

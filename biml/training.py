@@ -53,20 +53,9 @@ class Row:
     avg_train_loss: float  # since the last line
     val_loss: float
 
-    def printed(self, steps: int, seconds_left: float | None) -> str:
-        """Write the row for people; a run has `steps`."""
-        left = "?" if seconds_left is None else f"{seconds_left:.0f} s"
-        times = f"{self.seconds:.0f} s (- {left})"
-        losses = f"TrainLoss: {self.avg_train_loss:.4f}, ValLoss: {self.val_loss:.4f}"
-        return f"{times} step {self.step} ({100 * self.step // steps}%), epoch {self.epoch}, lr {self.lr:.2e}, {losses}"
-
 
 def model_config(args: argparse.Namespace, views: ViewSet) -> ModelConfig:
-    """Take the sizes of the network from the command line and the vocabulary.
-
-    Raises:
-        UserError: if the heads cannot share the width.
-    """
+    """Take the network's sizes from command line and vocabulary; UserError if the heads cannot share the width."""
     given = {field.name: getattr(args, field.name) for field in fields(ModelConfig) if hasattr(args, field.name)}
     config = ModelConfig(len(views.language.source), len(views.language.target), **given)
     check_sizes(config)
@@ -82,11 +71,7 @@ class Training(TrainingRun):
     def __init__(
         self, args: argparse.Namespace, batches: Batches, validation: ViewSet, path: Path, device: torch.device
     ) -> None:
-        """Start from the seed.
-
-        Raises:
-            UserError: if the episodes are too long for a network.
-        """
+        """Start from the seed; UserError if the episodes are too long for a network."""
         super().__init__([path], Row, args.nepochs * batches.steps_an_epoch, device, same_command(args))
         self.args, self.batches, self.path = args, batches, path
         self.began, self.first = time.monotonic(), 0  # of this sitting: time and steps before
@@ -180,14 +165,13 @@ class Training(TrainingRun):
 
     def shown(self, run: int, row: Row) -> str:
         """Write a line for people."""
-        return row.printed(self.total, self.seconds_left)
+        left = "?" if self.seconds_left is None else f"{self.seconds_left:.0f} s"
+        place = f"step {row.step} ({100 * row.step // self.total}%), epoch {row.epoch}, lr {row.lr:.2e}"
+        losses = f"TrainLoss: {row.avg_train_loss:.4f}, ValLoss: {row.val_loss:.4f}"
+        return f"{row.seconds:.0f} s (- {left}) {place}, {losses}"
 
     def validate(self) -> float:
-        """Compute the mean loss per symbol of all validation queries, in nats; a GPU is waited for once.
-
-        Raises:
-            UserError: if it is infinite or NaN.
-        """
+        """Compute the mean loss per symbol of all validation queries, in nats; a GPU is waited for once."""
         self.model.eval()
         found = []
         with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.args.bf16):

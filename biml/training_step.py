@@ -55,10 +55,7 @@ def same_rates(epochs: int, nepochs: tuple[int, int], end_factor: float, has_war
 def total_loss(logits: Tensor, target_out: Tensor, pad: int) -> tuple[Tensor, Tensor]:
     """Sum the loss of all symbols except padding, in nats, and count them; two scalars.
 
-    Args:
-        logits: (N, U, V).
-        target_out: (N, U) int64, each ending with EOS and padding.
-        pad: number of the padding symbol.
+    Logits are (N, U, V), targets (N, U) int64, each ending with EOS and padding, the symbol `pad`.
     """
     loss = functional.cross_entropy(
         logits.flatten(0, 1).float(), target_out.flatten(), ignore_index=pad, reduction="sum"
@@ -75,12 +72,7 @@ def train_on_batch(
 ) -> Tensor:
     """Take one gradient step on the mean loss per symbol; returns it, a detached scalar in nats.
 
-    Args:
-        model: the network.
-        optimizer: of its weights.
-        batch: what to learn.
-        bf16: whether products are computed in bfloat16.
-        forward: the network's `forward`, compiled; None to call the model itself.
+    With `bf16` products are computed in bfloat16; `forward` is the network's own one, compiled.
     """
     model.train()
     optimizer.zero_grad()

@@ -55,11 +55,7 @@ class Recipe(NamedTuple):
 
 
 def random_episode_view(packed: PackedEpisodes, index: int, recipe: Recipe, dice: Dice | None) -> View:
-    """Make the view of a packed episode that is numbered like MAIN; without dice everything stays as it is stored.
-
-    Raises:
-        UserError: if a word is in none of the vocabularies.
-    """
+    """Make the view of a packed episode that is numbered like MAIN; without dice everything stays as it is stored."""
     inputs, outputs, num_support = packed.numbered(index)
     pairs = list(zip(inputs, outputs, strict=True))
     support, query = pairs[:num_support], pairs[num_support:]
@@ -132,11 +128,7 @@ def _noisy(target: bytes, chance: float, dice: Dice) -> bytes:
 
 
 def rename(episode: Episode, dice: Dice) -> tuple[Episode, Renaming]:
-    """Give the symbols of an episode random words and colours.
-
-    Raises:
-        UserError: if it has more different symbols than there are words or colours.
-    """
+    """Give the symbols of an episode random words and colours; UserError if there are not enough of these."""
     examples = (*episode.support, *episode.query)
     inputs = sorted({word for example in examples for word in example.input})
     shown = {word for example in examples for word in example.output}
@@ -163,11 +155,7 @@ def rename(episode: Episode, dice: Dice) -> tuple[Episode, Renaming]:
 
 
 def view_of(episode: Episode, language: Language, copies: bool = False, renaming: Renaming | None = None) -> View:
-    """Turn an episode in words of the language into a view of all its study examples and queries.
-
-    Raises:
-        UserError: if a word is not in the language.
-    """
+    """View all study examples and queries of an episode; UserError if a word is not in the language."""
     support, query = (
         [(language.source.encode(example.input), language.target.encode(example.output)) for example in examples]
         for examples in (episode.support, episode.query)

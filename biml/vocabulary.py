@@ -48,11 +48,7 @@ class Vocabulary:
         return len(self.words) + 3
 
     def encode(self, words: Iterable[str]) -> bytes:
-        """Turn words into numbers.
-
-        Raises:
-            UserError: for an unknown word; the message lists the known ones.
-        """
+        """Turn words into numbers; for an unknown one UserError lists the known ones."""
         try:
             return bytes([self.numbers[word] for word in words])
         except KeyError as error:
