@@ -27,9 +27,10 @@ from paper.comparison import (
     shown,
     summarize,
     t_interval,
+    t_quantile,
     verdict,
+    wilson_interval,
 )
-from paper.rates import t_quantile, wilson_interval
 from paper.run_results import CODE, EMPTY, TAKEN_OFF, Results, Run, read_results, take_off
 
 FIGURES = "figures"  # folder of the pictures, beside the report
@@ -220,7 +221,7 @@ def last_line(text: str) -> str:
 
 def show_compute(results: Results) -> list[str]:
     """Add up the time spent, by device, and name the code that spent it."""
-    spent: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    spent: dict[str, list[tuple[float, ...]]] = defaultdict(list)
     code: Counter[tuple[str, ...]] = Counter()
     for run in (run for runs in results.runs.values() for run in runs if run.error is None):
         spent[run.device].append(run.hours)

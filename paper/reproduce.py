@@ -160,7 +160,7 @@ def main(cells: Mapping[str, Cell] = CELLS) -> None:
             run_on_ray(runs, args, device, progress, folder, stop.check)
         elif runs:
             run_here(groups, args.jobs or 1, device, progress, folder, stop)
-    print(progress.summary())
+    print("".join(f"failed {run.name}: {error}\n" for run, error in progress.errors.items()) + progress.counts())
     if progress.errors:
         sys.exit(1)
 

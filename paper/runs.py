@@ -20,6 +20,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from common.errors import UserError
 from common.files import read_json_object, save_bytes, save_json
 from paper.cells import Cell, unlike_recipe
 
@@ -36,10 +37,6 @@ PR_SET_PDEATHSIG = 1  # prctl(2)
 Check = Callable[[], None]
 """Raises KeyboardInterrupt if everything is to stop."""
 Say = Callable[[str], None]
-
-
-class RunError(Exception):
-    """A run that cannot have a result, with a message for people."""
 
 
 class Run(NamedTuple):
@@ -151,7 +148,7 @@ def execute(command: Sequence[str], folder: Path, log: IO[bytes], check: Check) 
     """Run a script as a process that writes to the log; where everything is to stop, tell the process once and wait.
 
     Raises:
-        RunError: if it ends with an exit code other than 0.
+        UserError: if it ends with an exit code other than 0.
     """
     now = time.strftime("%Y-%m-%d %H:%M:%S")
     log.write(f"\n# {now} on {platform.node()}\n$ {recorded(command)}\n".encode())
@@ -178,7 +175,7 @@ def execute(command: Sequence[str], folder: Path, log: IO[bytes], check: Check) 
             process.wait()  # however long it takes to save what it has
     if code != 0:
         path = Path(log.name)
-        raise RunError(f"{command[0]} ended with exit code {code}; the end of {path}:\n{end_of_log(path)}")
+        raise UserError(f"{command[0]} ended with exit code {code}; the end of {path}:\n{end_of_log(path)}")
 
 
 def ending_with_us() -> Callable[[], object] | None:
@@ -234,7 +231,7 @@ def work_on(
                 with ThreadPoolExecutor(len(left)) as pool:
                     scored = pool.map(lambda run: score(run, command, device, folder, logs[run], check), left)
                     errors.update(zip(left, scored, strict=True))
-    except (RunError, OSError, ValueError) as problem:
+    except (OSError, ValueError) as problem:
         errors.update((run, write_error(run, problem, folder)) for run in left)
     return errors
 
@@ -249,7 +246,7 @@ def score(run: Run, training: Sequence[str], device: Sequence[str], folder: Path
         report = json.loads((folder / run.models / f"res_test_seed{run.seed}.json").read_text(encoding="utf-8"))
         problem = unlike(run, report)
         if problem:
-            raise RunError(f"what test.py wrote is no result of this run: {problem}")
+            raise UserError(f"what test.py wrote is no result of this run: {problem}")
         pictures = [folder / picture_of(run, number).with_suffix(".json") for number in range(1, len(commands))]
         copies = {path.name: path for path in pictures} | {f"seed{run.seed}.csv": folder / run.curve}
         for name, path in copies.items():
@@ -258,7 +255,7 @@ def score(run: Run, training: Sequence[str], device: Sequence[str], folder: Path
         spent = report["training_seconds"] + time.monotonic() - started  # of several sittings, perhaps
         added = {"wall_seconds": round(spent, 2), "command": [recorded(command) for command in (training, *commands)]}
         save_json(folder / run.result, {"cell": run.cell.name, "seed": run.seed, **report, **added})
-    except (RunError, OSError, ValueError) as problem:
+    except (OSError, ValueError) as problem:
         return write_error(run, problem, folder)
     return ""
 
@@ -268,7 +265,7 @@ def write_error(run: Run, problem: Exception, folder: Path) -> str:
 
     It is not if there is a result, which can only be another recipe's, or if it cannot be written.
     """
-    error = str(problem) if isinstance(problem, RunError) else f"{type(problem).__name__}: {problem}"
+    error = str(problem) if isinstance(problem, UserError) else f"{type(problem).__name__}: {problem}"
     for place in (HERE, folder):
         error = error.replace(f"{place}{os.sep}", "")
     try:
