@@ -67,18 +67,9 @@ class Run:
         """Whether it is of mutual exclusivity."""
         return self.arguments.get("episode_type") == "ME"
 
-    @property
-    def trained_seed(self) -> Any:
-        """The seed that it was trained with, whatever its file is called."""
-        return self.arguments.get("seed", self.seed)
-
 
 def take_off(curve: Sequence[CurvePoint]) -> int | None:
-    """Find the first log line from which the validation accuracy stays at `TAKEN_OFF` or above.
-
-    Returns:
-        Its episode; None if the curve ends below.
-    """
+    """Find the episode from which the validation accuracy stays at `TAKEN_OFF` or above; None if it ends below."""
     episode = None
     for point in curve:
         if point.generalize is None or point.generalize < TAKEN_OFF:
@@ -197,11 +188,10 @@ def unlike_cell(run: Run) -> str:
 
 
 def copied(run: Run, others: Sequence[Run]) -> str:
-    """Say of which run this is another copy, by seed and arguments; empty if of none."""
+    """Say of which run this is another copy, by arguments and the seed among them; empty if of none."""
     for other in others:
-        if other.trained_seed == run.trained_seed and not differing(
-            full_recipe(other.arguments), full_recipe(run.arguments)
-        ):
+        is_same_seed = run.arguments.get("seed", run.seed) == other.arguments.get("seed", other.seed)
+        if is_same_seed and not differing(full_recipe(other.arguments), full_recipe(run.arguments)):
             return f"trained with the seed and the arguments of seed{other.seed}.json"
     return ""
 

@@ -31,7 +31,7 @@ PICTURES = {  # the paper's example queries (Figures A.1 and A.2), by cell and s
     ("jump_perm", 1): ("walk left after run right thrice",),
 }
 TICK = 0.2  # seconds between two looks at what is in progress
-TAIL_LINES, TAIL_BYTES = 12, 20_000  # of a failed run's log
+TAIL_LINES = 12  # of a failed run's log
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
 Check = Callable[[], None]
@@ -188,32 +188,19 @@ def ending_with_us() -> Callable[[], object] | None:
 
 def end_of_log(path: Path) -> str:
     """Give the last lines that the last command printed, indented."""
-    with path.open("rb") as log:
-        log.seek(max(0, log.seek(0, os.SEEK_END) - TAIL_BYTES))
-        tail = log.read().decode(errors="replace")
-    lines = tail.rpartition("\n$ ")[2].partition("\n")[2].strip().splitlines()
+    lines = (
+        path.read_text(encoding="utf-8", errors="replace").rpartition("\n$ ")[2].partition("\n")[2].strip().splitlines()
+    )
     return "\n".join(f"    {line}" for line in lines[-TAIL_LINES:])
 
 
 def work_on(
-    runs: Sequence[Run],
-    device: Sequence[str],
-    folder: Path,
-    check: Check = lambda: None,
-    say: Say = lambda text: None,
+    runs: Sequence[Run], device: Sequence[str], folder: Path, check: Check = lambda: None, say: Say = lambda _: None
 ) -> dict[Run, str]:
     """Train runs of one cell in one process, score each, and write its result or its error.
 
-    Nothing is done for a run that has a result by the time no other process works on it.
-
-    Args:
-        runs: what to do.
-        device: options of both scripts.
-        folder: where the scripts run.
-        check: called now and then; what it raises ends the work.
-        say: told what people should know.
-    Returns:
-        What went wrong with each run, in a line or more; empty if nothing did.
+    Nothing is done for a run that has a result by the time no other process works on it. `check` is called now and
+    then, and what it raises ends the work. Returns what went wrong with each run, empty if nothing did.
     """
     errors, left = dict.fromkeys(runs, ""), list(runs)
     try:

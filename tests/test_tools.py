@@ -113,10 +113,10 @@ def test_bench_measures_and_writes(trained, tmp_path, what, options, times):
         assert all(row[name] > 0 for name in times)
 
 
-@pytest.mark.parametrize("other", [["--episode_types", "ME"], ["--lock_step", "1"]])
+@pytest.mark.parametrize("other", ["--episode_types=ME", "--lock_step=1"])
 def test_bench_is_asked_for_one_thing(other):
     """A trained network has an episode type of its own, and the ways to measure exclude one another."""
-    assert_one_line(run_file(ROOT / "tools/bench.py", "--checkpoint", "x.tar", *other), "bench.py", "--checkpoint")
+    assert_one_line(run_file(ROOT / "tools/bench.py", "--checkpoint", "x.tar", other), "bench.py", "--checkpoint")
 
 
 def test_wrong_answers_are_counted_by_kind(tmp_path):
