@@ -10,7 +10,7 @@ from typing import Any
 
 from common.errors import UserError
 from paper.progress import Progress
-from paper.runs import TICK, Check, Run, RunError, result_of, work_on, write_error
+from paper.runs import TICK, Check, Run, result_of, work_on, write_error
 
 NODE_DEATHS = 10  # that a run survives on a cluster
 PATIENCE = 10.0  # seconds that an address and a node get to answer
@@ -51,9 +51,9 @@ def run_on_ray(
         there = ray.cluster_resources()
         progress.say(f"{len(runs)} runs for {there.get('CPU', 0):g} CPUs and {there.get('GPU', 0):g} GPUs")
         demand = {"num_cpus": args.cpus_per_run or 1.0, "num_gpus": args.gpus_per_run or 0.0}
-        task = ray.remote(**demand, max_retries=NODE_DEATHS)(finish)
+        task = ray.remote(**demand, max_retries=NODE_DEATHS)(work_on)
         sizes = {run: log_size(run, folder) for run in runs}  # a log grows once its run has begun
-        tasks = {task.options(name=run.name).remote(run, device, folder): run for run in runs}
+        tasks = {task.options(name=run.name).remote([run], device, folder): run for run in runs}
         try:
             while tasks:
                 check()
@@ -72,11 +72,6 @@ def run_on_ray(
                 ray.wait(list(tasks), num_returns=len(tasks), timeout=PATIENCE)
 
 
-def finish(run: Run, device: Sequence[str], folder: Path) -> str:
-    """Do one run from its beginning to its end; this is what a node of the cluster does."""
-    return work_on([run], device, folder)[run]
-
-
 def log_size(run: Run, folder: Path) -> int:
     """Give the bytes of a run's log."""
     path = folder / run.log
@@ -86,7 +81,7 @@ def log_size(run: Run, folder: Path) -> int:
 def outcome(ray: Any, done: Any, run: Run, folder: Path) -> str:
     """Say what went wrong with a run that is over: what its node says, or what became of the node."""
     try:
-        return str(ray.get(done))
+        return str(ray.get(done)[run])
     except ray.exceptions.RayError as error:
-        problem = RunError(f"{type(error).__name__}: {error}")
+        problem = UserError(f"{type(error).__name__}: {error}")
         return "" if result_of(run, folder) else write_error(run, problem, folder)

@@ -15,21 +15,21 @@ from pathlib import Path
 
 from common.command_line import OneLineParser, folder_path, run_script
 from common.files import save_bytes
-from paper.cells import CELLS
+from paper.cells import CELLS, Cell
 from paper.comparison import (
     MARGIN,
     MIN_RUNS,
     PAPER_RUNS,
     TABLES,
-    PaperTable,
     Summary,
     paper_summary,
     shown,
     summarize,
     t_interval,
+    t_quantile,
     verdict,
+    wilson_interval,
 )
-from paper.rates import t_quantile, wilson_interval
 from paper.run_results import CODE, EMPTY, TAKEN_OFF, Results, Run, read_results, take_off
 
 FIGURES = "figures"  # folder of the pictures, beside the report
@@ -131,38 +131,26 @@ def compare_cells(results: Results) -> list[str]:
 
 def show_own_cells(results: Results) -> list[str]:
     """Show what cells gave that the paper does not have."""
-    rows = [
-        [
-            f"`{cell}`",
-            f"`{results.description(cell)}`",
-            shown_here(runs),
-            compared(summarize(results.accuracies(cell)), None)[0],
-        ]
-        for cell, runs in results.runs.items()
-        if cell not in CELLS
-    ]
+    rows = []
+    for cell, runs in results.runs.items():
+        if cell not in CELLS:
+            interval, _ = compared(summarize(results.accuracies(cell)), None)
+            rows.append([f"`{cell}`", f"`{results.description(cell)}`", shown_here(runs), interval])
     header = ("Cell", "Flags of train.py", "Here, % (SD, n)", "95 % interval of our mean")
     return [table_of(header, rows)] if rows else []
 
 
 def show_tables(results: Results) -> list[str]:
-    """Show the paper's tables."""
+    """Show the paper's tables, our mean behind each of its figures."""
+
+    def entry(cell: Cell) -> str:
+        ours = summarize(results.accuracies(cell.name))
+        here = f"{ours.mean:.2f}, n = {ours.n}" if ours else shown_here(results.runs[cell.name])
+        return f"{cell.paper_mean:.2f} / {here}"
+
+    entries = {name: entry(cell) for name, cell in CELLS.items() if cell.paper_mean is not None}
     quoted = "The figures for syntactic attention (Russin et al. 2019) are those that the paper quotes."
-    return [*(show_table(table, results) for table in TABLES), quoted]
-
-
-def show_table(table: PaperTable, results: Results) -> str:
-    """Show one of the paper's tables in its own shape."""
-
-    def entry(content: str | float | None) -> str:
-        if not isinstance(content, str):
-            return EMPTY if content is None else f"{content:.2f}"
-        ours = summarize(results.accuracies(content))
-        here = f"{ours.mean:.2f}, n = {ours.n}" if ours else shown_here(results.runs[content])
-        return f"{CELLS[content].paper_mean:.2f} / {here}"
-
-    rows = [[model, *(entry(content) for content in row)] for model, row in table.rows]
-    return f"{table.title} (% correct, paper / here)\n\n{table_of(['Model', *table.columns], rows)}"
+    return [TABLES.format_map(entries), quoted]
 
 
 def show_training_commands(results: Results) -> list[str]:
@@ -220,7 +208,7 @@ def last_line(text: str) -> str:
 
 def show_compute(results: Results) -> list[str]:
     """Add up the time spent, by device, and name the code that spent it."""
-    spent: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    spent: dict[str, list[tuple[float, ...]]] = defaultdict(list)
     code: Counter[tuple[str, ...]] = Counter()
     for run in (run for runs in results.runs.values() for run in runs if run.error is None):
         spent[run.device].append(run.hours)
@@ -259,8 +247,7 @@ def show_attention(results: Results) -> list[str]:
     for cell, title in ATTENTION.items():
         names = [name for name in results.attention if name.rpartition("_")[0] == cell]
         if names:
-            missing = "" if any(run.seed == 1 for run in results.runs[cell]) else " (its result is not here)"
-            parts.append(f"The paper's {title}, from seed 1 of `{cell}`{missing}:")
+            parts.append(f"The paper's {title}, from seed 1 of `{cell}`:")
             parts += [f"![{results.attention[name]['query']}]({FIGURES}/attention_{name}.png)" for name in names]
     return parts
 

@@ -61,9 +61,8 @@ def parse_arguments(cells: Mapping[str, Cell]) -> argparse.Namespace:
     help_text = "use GPU N for all runs; those of a cell are trained in lock step and count as one job"
     which.add_argument("--gpu", type=natural_int, metavar="N", help=help_text)
     which.add_argument("--cpu", action="store_true", help="use the CPU even where there is a GPU")
-    add = parser.add_argument_group(
-        "on a Ray cluster", "Its nodes share this folder; see docs/reproducing.md."
-    ).add_argument
+    group = parser.add_argument_group("on a Ray cluster", "Its nodes share this folder; see docs/reproducing.md.")
+    add = group.add_argument
     add("--ray", metavar="ADDRESS", help="send the runs there: HOST:PORT of the head node, or auto")
     add("--cpus_per_run", type=positive_float, metavar="C", help="cores for each run (default: 1)")
     help_text = "GPUs for each run; 0.25 puts four on one (default: none)"
@@ -104,16 +103,15 @@ def device_flags(args: argparse.Namespace) -> list[str]:
 class Stop:
     """Whether everything is to stop: a signal says so, and each thread ends the process that it has started."""
 
-    def __init__(self) -> None:
-        self._is_wanted = False
+    is_wanted = False
 
     def __call__(self, *_: object) -> None:
         """Handle a signal."""
-        self._is_wanted = True
+        self.is_wanted = True
 
     def check(self) -> None:
         """Raise KeyboardInterrupt if everything is to stop."""
-        if self._is_wanted:
+        if self.is_wanted:
             raise KeyboardInterrupt("interrupted; the same command resumes from the last checkpoints")
 
 
@@ -160,7 +158,7 @@ def main(cells: Mapping[str, Cell] = CELLS) -> None:
             run_on_ray(runs, args, device, progress, folder, stop.check)
         elif runs:
             run_here(groups, args.jobs or 1, device, progress, folder, stop)
-    print(progress.summary())
+    print("".join(f"failed {run.name}: {error}\n" for run, error in progress.errors.items()) + progress.counts())
     if progress.errors:
         sys.exit(1)
 

@@ -5,20 +5,19 @@ beside it as .csv. The runs of a folder are of one recipe and on the same data, 
 the cell and of SCAN, and none counts twice. Others are left out, and named.
 """
 
-import json
-import math
 import operator
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from common.command_line import in_one_line
 from common.errors import UserError
+from common.files import read_json_object
 from common.learning_curve import read_rows
 from paper.cells import CELLS, changed_flags, differing, full_recipe, recipe_of, unlike_recipe
 
@@ -52,7 +51,7 @@ class Run:
     accuracy: float = 0.0  # percent of the test commands answered right
     train_accuracy: float | None = None  # of the training commands, None where they were not scored
     other_data: dict[str, str] = field(default_factory=dict)  # digests of files that do not hold SCAN's published lines
-    hours: tuple[float, float] = (0.0, 0.0)  # of training and of scoring
+    hours: tuple[float, ...] = (0.0, 0.0)  # of training and of scoring
     device: str = ""  # that trained
     code: tuple[str, ...] = ()  # that trained
     command: tuple[str, ...] = ()
@@ -68,18 +67,9 @@ class Run:
         """Whether it is of mutual exclusivity."""
         return self.arguments.get("episode_type") == "ME"
 
-    @property
-    def trained_seed(self) -> Any:
-        """The seed that it was trained with, whatever its file is called."""
-        return self.arguments.get("seed", self.seed)
-
 
 def take_off(curve: Sequence[CurvePoint]) -> int | None:
-    """Find the first log line from which the validation accuracy stays at `TAKEN_OFF` or above.
-
-    Returns:
-        Its episode; None if the curve ends below.
-    """
+    """Find the episode from which the validation accuracy stays at `TAKEN_OFF` or above; None if it ends below."""
     episode = None
     for point in curve:
         if point.generalize is None or point.generalize < TAKEN_OFF:
@@ -90,25 +80,16 @@ def take_off(curve: Sequence[CurvePoint]) -> int | None:
 
 
 @contextmanager
-def refused_if_damaged(path: Path) -> Iterator[None]:
-    """Turn whatever a file leads to that no run leaves into a line about the file."""
+def read_object(path: Path) -> Iterator[dict[str, Any]]:
+    """Give the object in a JSON file; whatever it leads to that no run leaves becomes a line about the file."""
     try:
-        yield
+        contents = read_json_object(path)
+        if contents is None:
+            raise ValueError("it holds no JSON object")
+        yield contents
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         advice = "run the cell again or move the file away"
         raise UserError(f"{path}: not what a run leaves ({in_one_line(error)}); {advice}") from None
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """Read a JSON file that holds an object with finite numbers."""
-
-    def refuse(text: str) -> NoReturn:
-        raise ValueError(f"{text} is no finite number")
-
-    contents = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
-    if not isinstance(contents, dict):
-        raise TypeError(f"expected a JSON object, found {type(contents).__name__}")
-    return contents
 
 
 def percent(correct: int, total: int) -> float:
@@ -118,13 +99,6 @@ def percent(correct: int, total: int) -> float:
     return float(100 * correct / total)
 
 
-def hours(seconds: float | None) -> float:
-    """Turn a time into hours; one that was not recorded is none."""
-    if not math.isfinite(seconds or 0):
-        raise ValueError(f"{seconds} s is no time")
-    return (seconds or 0) / 3600
-
-
 def read_run(path: Path, cell: str, seed: int) -> Run:
     """Read what a run left; the cell and the seed are those of its path.
 
@@ -132,8 +106,7 @@ def read_run(path: Path, cell: str, seed: int) -> Run:
         UserError: if it is not what a run leaves behind, or another run's.
     """
     curve = read_curve(path.with_suffix(".csv")) if path.with_suffix(".csv").exists() else ()
-    with refused_if_damaged(path):
-        result = read_object(path)
+    with read_object(path) as result:
         if (result.get("cell", cell), result.get("seed", seed)) != (cell, seed):
             raise ValueError(f"it is of cell {result.get('cell')}, seed {result.get('seed')}")
         if "error" in result:
@@ -151,7 +124,7 @@ def read_run(path: Path, cell: str, seed: int) -> Run:
             if result.get("train_total")
             else None,
             other_data={one["name"]: one["sha256"] for one in data if one["difference"]},
-            hours=(hours(result.get("training_seconds")), hours(result.get("seconds"))),
+            hours=tuple((result.get(name) or 0) / 3600 for name in ("training_seconds", "seconds")),
             device=str(result.get("training_device") or result.get("device") or "not recorded"),
             code=tuple(str(code.get(name) or EMPTY) for name in CODE),
             command=tuple(map(str, result.get("command") or ())),
@@ -172,8 +145,8 @@ def read_curve(path: Path) -> tuple[CurvePoint, ...]:
 
 def read_attention(path: Path) -> dict[str, Any]:
     """Read the labelled attention weights of one query, as `test.py --plot_attention` writes them."""
-    with refused_if_damaged(path):
-        labelled = {"memory": None, "decoder": None, **read_object(path)}
+    with read_object(path) as contents:
+        labelled = {"memory": None, "decoder": None, **contents}
         panels = [labelled[name] for name in ("memory", "decoder") if labelled[name] is not None]
         if not panels or not all(isinstance(labelled[name], str) for name in ("query", "output")):
             raise ValueError("no text for a query and its output, or no weights under 'memory' or 'decoder'")
@@ -215,11 +188,10 @@ def unlike_cell(run: Run) -> str:
 
 
 def copied(run: Run, others: Sequence[Run]) -> str:
-    """Say of which run this is another copy, by seed and arguments; empty if of none."""
+    """Say of which run this is another copy, by arguments and the seed among them; empty if of none."""
     for other in others:
-        if other.trained_seed == run.trained_seed and not differing(
-            full_recipe(other.arguments), full_recipe(run.arguments)
-        ):
+        is_same_seed = run.arguments.get("seed", run.seed) == other.arguments.get("seed", other.seed)
+        if is_same_seed and not differing(full_recipe(other.arguments), full_recipe(run.arguments)):
             return f"trained with the seed and the arguments of seed{other.seed}.json"
     return ""
 

@@ -20,6 +20,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from common.errors import UserError
 from common.files import read_json_object, save_bytes, save_json
 from paper.cells import Cell, unlike_recipe
 
@@ -30,16 +31,12 @@ PICTURES = {  # the paper's example queries (Figures A.1 and A.2), by cell and s
     ("jump_perm", 1): ("walk left after run right thrice",),
 }
 TICK = 0.2  # seconds between two looks at what is in progress
-TAIL_LINES, TAIL_BYTES = 12, 20_000  # of a failed run's log
+TAIL_LINES = 12  # of a failed run's log
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
 Check = Callable[[], None]
 """Raises KeyboardInterrupt if everything is to stop."""
 Say = Callable[[str], None]
-
-
-class RunError(Exception):
-    """A run that cannot have a result, with a message for people."""
 
 
 class Run(NamedTuple):
@@ -151,7 +148,7 @@ def execute(command: Sequence[str], folder: Path, log: IO[bytes], check: Check) 
     """Run a script as a process that writes to the log; where everything is to stop, tell the process once and wait.
 
     Raises:
-        RunError: if it ends with an exit code other than 0.
+        UserError: if it ends with an exit code other than 0.
     """
     now = time.strftime("%Y-%m-%d %H:%M:%S")
     log.write(f"\n# {now} on {platform.node()}\n$ {recorded(command)}\n".encode())
@@ -178,7 +175,7 @@ def execute(command: Sequence[str], folder: Path, log: IO[bytes], check: Check) 
             process.wait()  # however long it takes to save what it has
     if code != 0:
         path = Path(log.name)
-        raise RunError(f"{command[0]} ended with exit code {code}; the end of {path}:\n{end_of_log(path)}")
+        raise UserError(f"{command[0]} ended with exit code {code}; the end of {path}:\n{end_of_log(path)}")
 
 
 def ending_with_us() -> Callable[[], object] | None:
@@ -191,32 +188,19 @@ def ending_with_us() -> Callable[[], object] | None:
 
 def end_of_log(path: Path) -> str:
     """Give the last lines that the last command printed, indented."""
-    with path.open("rb") as log:
-        log.seek(max(0, log.seek(0, os.SEEK_END) - TAIL_BYTES))
-        tail = log.read().decode(errors="replace")
-    lines = tail.rpartition("\n$ ")[2].partition("\n")[2].strip().splitlines()
+    lines = (
+        path.read_text(encoding="utf-8", errors="replace").rpartition("\n$ ")[2].partition("\n")[2].strip().splitlines()
+    )
     return "\n".join(f"    {line}" for line in lines[-TAIL_LINES:])
 
 
 def work_on(
-    runs: Sequence[Run],
-    device: Sequence[str],
-    folder: Path,
-    check: Check = lambda: None,
-    say: Say = lambda text: None,
+    runs: Sequence[Run], device: Sequence[str], folder: Path, check: Check = lambda: None, say: Say = lambda _: None
 ) -> dict[Run, str]:
     """Train runs of one cell in one process, score each, and write its result or its error.
 
-    Nothing is done for a run that has a result by the time no other process works on it.
-
-    Args:
-        runs: what to do.
-        device: options of both scripts.
-        folder: where the scripts run.
-        check: called now and then; what it raises ends the work.
-        say: told what people should know.
-    Returns:
-        What went wrong with each run, in a line or more; empty if nothing did.
+    Nothing is done for a run that has a result by the time no other process works on it. `check` is called now and
+    then, and what it raises ends the work. Returns what went wrong with each run, empty if nothing did.
     """
     errors, left = dict.fromkeys(runs, ""), list(runs)
     try:
@@ -234,7 +218,7 @@ def work_on(
                 with ThreadPoolExecutor(len(left)) as pool:
                     scored = pool.map(lambda run: score(run, command, device, folder, logs[run], check), left)
                     errors.update(zip(left, scored, strict=True))
-    except (RunError, OSError, ValueError) as problem:
+    except (OSError, ValueError) as problem:
         errors.update((run, write_error(run, problem, folder)) for run in left)
     return errors
 
@@ -249,7 +233,7 @@ def score(run: Run, training: Sequence[str], device: Sequence[str], folder: Path
         report = json.loads((folder / run.models / f"res_test_seed{run.seed}.json").read_text(encoding="utf-8"))
         problem = unlike(run, report)
         if problem:
-            raise RunError(f"what test.py wrote is no result of this run: {problem}")
+            raise UserError(f"what test.py wrote is no result of this run: {problem}")
         pictures = [folder / picture_of(run, number).with_suffix(".json") for number in range(1, len(commands))]
         copies = {path.name: path for path in pictures} | {f"seed{run.seed}.csv": folder / run.curve}
         for name, path in copies.items():
@@ -258,7 +242,7 @@ def score(run: Run, training: Sequence[str], device: Sequence[str], folder: Path
         spent = report["training_seconds"] + time.monotonic() - started  # of several sittings, perhaps
         added = {"wall_seconds": round(spent, 2), "command": [recorded(command) for command in (training, *commands)]}
         save_json(folder / run.result, {"cell": run.cell.name, "seed": run.seed, **report, **added})
-    except (RunError, OSError, ValueError) as problem:
+    except (OSError, ValueError) as problem:
         return write_error(run, problem, folder)
     return ""
 
@@ -268,7 +252,7 @@ def write_error(run: Run, problem: Exception, folder: Path) -> str:
 
     It is not if there is a result, which can only be another recipe's, or if it cannot be written.
     """
-    error = str(problem) if isinstance(problem, RunError) else f"{type(problem).__name__}: {problem}"
+    error = str(problem) if isinstance(problem, UserError) else f"{type(problem).__name__}: {problem}"
     for place in (HERE, folder):
         error = error.replace(f"{place}{os.sep}", "")
     try:

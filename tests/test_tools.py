@@ -15,18 +15,18 @@ from checkpoint import load_checkpoint, network_config
 from common.plain_files import save_plain
 from evaluate import Accuracy
 from model import ModelConfig, make_network
-from paper.rates import wilson_interval
+from paper.comparison import wilson_interval
 
 ROOT = Path(__file__).resolve().parent.parent
-CPU = torch.device("cpu")
+HEADER = "episode,seconds,lr,train_loss,retrieval,generalize\n"
+TINY = ["--emb_size", 8, "--cpu", "--max_length_eval", 8, "--fn_out_model", "net.tar"]
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A folder with a network of ME after an episode of training, its weights such as half precision can hold."""
     folder = tmp_path_factory.mktemp("models")
-    where = ["--emb_size", 8, "--cpu", "--max_length_eval", 8, "--dir_model", folder, "--fn_out_model", "net.tar"]
-    assert run_file(ROOT / "train.py", "--num_episodes", 1, *where).code == 0
+    assert run_file(ROOT / "train.py", "--num_episodes", 1, *TINY, "--dir_model", folder).code == 0
     saved = torch.load(folder / "net.tar", weights_only=True)
     saved["model_state"] = {name: weight.half().float() for name, weight in saved["model_state"].items()}
     torch.save(saved, folder / "net.tar")
@@ -41,8 +41,13 @@ def changed(trained, path, part, values):
     save_plain(path, saved)
 
 
+def run(script, folder, *arguments):
+    """Run a script on the network in a folder."""
+    return run_file(ROOT / script, *arguments, "--cpu", "--dir_model", folder, "--fn_in_model", "net.tar")
+
+
 def export(folder, out):
-    return run_file(ROOT / "tools/export.py", "--cpu", "--dir_model", folder, "--fn_in_model", "net.tar", "--out", out)
+    return run("tools/export.py", folder, "--out", out)
 
 
 def findings(what, *files):
@@ -56,17 +61,15 @@ def test_an_exported_network_answers_alike_and_cannot_be_trained_further(trained
     assert "of 100 right on the validation episodes; weights in half" in outcome.out
     slim = torch.load(tmp_path / "net.tar", weights_only=True)
     assert {weight.dtype for weight in slim["model_state"].values()} == {torch.float16}
-    assert "optimizer_state" not in slim
-    assert slim["arguments"]["seed"] == 1
+    assert "optimizer_state" not in slim and slim["arguments"]["seed"] == 1
     counts = []
     for folder in (trained, tmp_path):
-        assert run_file(ROOT / "test.py", "--cpu", "--dir_model", folder, "--fn_in_model", "net.tar").code == 0
+        assert run("test.py", folder).code == 0
         report = json.loads((folder / "res_test_net.tar.json").read_text())
         counts.append([report[name] for name in ("correct", "breakdown", "wrong", "training_seconds")])
     assert counts[0] == counts[1]
-    where = ["--cpu", "--emb_size", 8, "--max_length_eval", 8, "--dir_model", tmp_path, "--fn_out_model", "net.tar"]
-    outcome = run_file(ROOT / "train.py", "--num_episodes", 2, *where)
-    assert_one_line(outcome, "train.py", "net.tar", "without its training")
+    outcome = run_file(ROOT / "train.py", "--num_episodes", 2, *TINY, "--dir_model", tmp_path)
+    assert_one_line(outcome, "train.py", "net.tar", "without what resuming its training takes")
 
 
 def test_weights_stay_whole_where_half_precision_changes_an_answer(trained, tmp_path, monkeypatch):
@@ -74,7 +77,7 @@ def test_weights_stay_whole_where_half_precision_changes_an_answer(trained, tmp_
     answers = iter([["one"], ["another"]])
     monkeypatch.setattr(tools.export, "answer_episodes", lambda *_: next(answers))
     monkeypatch.setattr(tools.export, "count", lambda _: Accuracy())
-    checkpoint = load_checkpoint(trained / "net.tar", CPU)
+    checkpoint = load_checkpoint(trained / "net.tar", torch.device("cpu"))
     with torch.no_grad():
         before = {name: weight.add_(1e-5).clone() for name, weight in checkpoint.model.state_dict().items()}
     contents, said = tools.export.slim(checkpoint, tmp_path)
@@ -110,10 +113,10 @@ def test_bench_measures_and_writes(trained, tmp_path, what, options, times):
         assert all(row[name] > 0 for name in times)
 
 
-@pytest.mark.parametrize("other", [["--episode_types", "ME"], ["--lock_step", "1"]])
+@pytest.mark.parametrize("other", ["--episode_types=ME", "--lock_step=1"])
 def test_bench_is_asked_for_one_thing(other):
     """A trained network has an episode type of its own, and the ways to measure exclude one another."""
-    assert_one_line(run_file(ROOT / "tools/bench.py", "--checkpoint", "x.tar", *other), "bench.py", "--checkpoint")
+    assert_one_line(run_file(ROOT / "tools/bench.py", "--checkpoint", "x.tar", other), "bench.py", "--checkpoint")
 
 
 def test_wrong_answers_are_counted_by_kind(tmp_path):
@@ -165,19 +168,18 @@ def test_shown_and_withheld_words_of_long_queries_are_told_apart(trained, tmp_pa
     assert min(wrong.values()) > 0
 
 
-def write_run(path, *accuracies):
-    """A curve with these accuracies at episodes 2500, 5000 and so on."""
-    path.parent.mkdir(exist_ok=True)
-    lines = [f"{2500 * k},1.0,0.001,0.5,,{value}\n" for k, value in enumerate(accuracies, 1)]
-    path.write_text("".join(["episode,seconds,lr,train_loss,retrieval,generalize\n", *lines]))
-
-
 def test_runs_that_stay_up_are_counted_by_folder(tmp_path):
     """A run that comes down again has not taken off; those cut off earlier count as far as they go."""
-    write_run(tmp_path / "a/seed1.csv", 20.0, 99.0, 100.0)
-    write_run(tmp_path / "a/seed2.csv", 100.0, 95.0, 99.0)
-    write_run(tmp_path / "a/seed10.csv", 100.0, 94.0)
-    write_run(tmp_path / "b/seed1.csv", 0.0, 7.0, 7.0)
+    runs = {
+        "a/seed1": (20.0, 99.0, 100.0),
+        "a/seed2": (100.0, 95.0, 99.0),
+        "a/seed10": (100.0, 94.0),
+        "b/seed1": (0.0, 7.0, 7.0),
+    }
+    for name, accuracies in runs.items():
+        rows = [f"{2500 * k},1.0,0.001,0.5,,{accuracy}\n" for k, accuracy in enumerate(accuracies, 1)]
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.csv").write_text("".join([HEADER, *rows]))
     code, said, err = findings("take_off", *tmp_path.glob("*/*.csv"))
     assert (code, err) == (0, "")
     low, high = wilson_interval(2, 3)
@@ -194,7 +196,7 @@ def test_runs_that_stay_up_are_counted_by_folder(tmp_path):
         ("wrong_answers", "{}", "with its list of wrong answers"),
         ("wrong_answers", '{"split": "simple", "wrong": []}', "found simple"),
         ("take_off", "", "expected rows"),
-        ("take_off", "episode,seconds,lr,train_loss,retrieval,generalize\n", "expected rows"),
+        ("take_off", HEADER, "expected rows"),
         ("take_off", "# Title\n\nwords\n", "file:3: expected a number"),
         ("take_off", None, "No such file"),
         ("alignment", ("arguments", {}), "expected one symbol per word"),  # no symbol belongs to a word

@@ -139,8 +139,6 @@ def bench_training(episode_type: str, data_dir: Path, device: torch.device, repe
 
 def bench_lock_step(episode_type: str, n_runs: int, data_dir: Path, device: torch.device, steps: int) -> dict[str, Any]:
     """Measure a step of several runs in lock step."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
     sampler, batches, models = set_up(episode_type, n_runs, data_dir, device)
     lock_step = LockStep(models, shapes_of(sampler), LR)
 
@@ -150,8 +148,7 @@ def bench_lock_step(episode_type: str, n_runs: int, data_dir: Path, device: torc
 
     take(3)  # warm up; a GPU records the step as a graph
     ms = 1000 * seconds(lambda: take(steps), device) / steps
-    memory = {"peak_gb": peak_memory(device)} if device.type == "cuda" else {}
-    return {"episode_type": episode_type, "runs": n_runs, "ms_a_step": ms, "ms_an_episode": ms / n_runs, **memory}
+    return {"episode_type": episode_type, "runs": n_runs, "ms_a_step": ms, "ms_an_episode": ms / n_runs}
 
 
 def peak_memory(device: torch.device) -> float:

@@ -17,13 +17,8 @@ from common.errors import UserError
 from evaluate import QUERIES_AT_ONCE, answer_episodes, count, find_test
 from scan_util import add_data_folder
 
-KEPT = (
-    "provenance",
-    "seconds",
-    "device",
-    "dropout_stream_of_seeds",
-    "scan_files",
-)  # what a checkpoint says of its training
+# What a checkpoint says of its training.
+KEPT = ("provenance", "seconds", "device", "dropout_stream_of_seeds", "scan_files")
 
 
 def slim(checkpoint: Checkpoint, data_dir: Path) -> tuple[dict[str, Any], str]:

@@ -29,7 +29,7 @@ from common.errors import UserError
 from common.files import read_json_object
 from episode_batch import items_of
 from evaluate import explain, in_words
-from paper.rates import wilson_interval
+from paper.comparison import wilson_interval
 from paper.run_results import read_curve, take_off
 from scan_util import PRIMITIVES, TESTED_SPLITS
 
