@@ -19,7 +19,7 @@ from nonstationary.regret import (
     score,
     segment_ages,
 )
-from nonstationary.sources import SEGMENTS, Sequences, Source, sample
+from nonstationary.sources import SEGMENTS, Sequences, Source
 
 CPU = torch.device("cpu")
 EXACT_REGRETS = [  # source, T, mean cumulative regret in bits of KT that is told of the switches
@@ -43,13 +43,9 @@ def scores_of(names, source, sequences, batch_size=1000):
     return score({name: exact_predictor(name, source) for name in names}, sequences, batch_size, CPU)
 
 
-# The definition
-
-
 @pytest.mark.parametrize(
     ("truth", "q", "expected"),
     [
-        ((0.25, 0.75), (0.5, 0.5), 0.25 * math.log(0.5) + 0.75 * math.log(1.5)),
         ((0.75, 0.25), (0.25, 0.75), 0.5 * math.log(3)),
         ((0.3, 0.1, 0.6), (0.3, 0.1, 0.6), 0),
         ((0.0, 1.0), (0.25, 0.75), -math.log(0.75)),
@@ -63,15 +59,6 @@ def test_regret_is_the_divergence_from_the_truth(truth, q, expected):
     torch.testing.assert_close(regret(truth, q.log()), torch.tensor([[expected, 0.0]], dtype=torch.float64))
 
 
-def test_estimate_has_the_standard_error_of_the_mean():
-    """sqrt(sum (x - mean)^2 / (N - 1) / N), written as people read it."""
-    found = estimate(torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=torch.float64))
-    assert found.mean == pytest.approx(2.5)
-    assert found.error == pytest.approx(math.sqrt(5 / 3 / 4))
-    assert str(found) == "2.500 ± 0.645"
-    assert {"bits": math.log(2), "nats": 1} == NATS_IN
-
-
 @pytest.mark.parametrize(("num_symbols", "alpha", "expected"), [(2, 0.5, 0.386294), (2, 1.0, 0.5), (3, 0.5, None)])
 def test_expected_entropy(num_symbols, alpha, expected):
     """2 log 2 - 1 for two symbols and alpha = 1/2, and what sampled parameters have, whatever the source."""
@@ -81,27 +68,6 @@ def test_expected_entropy(num_symbols, alpha, expected):
         parameters = fixed_sequences(Source(name, alpha, num_symbols), 4000, 10, seed=5).parameters
         entropy = estimate(-torch.xlogy(parameters, parameters).sum(2).mean(1))
         assert abs(entropy.mean - found) < 4 * entropy.error
-
-
-def test_fixed_sequences_depend_on_their_arguments_alone():
-    """They are drawn from a generator of their own, on the CPU."""
-    expected = sample(Source("lin"), 10, 20, torch.Generator().manual_seed(7))
-    for part, again in zip(fixed_sequences(Source("lin"), 10, 20, seed=7), expected, strict=True):
-        assert part.equal(again) and part.device == CPU
-
-
-# Scores
-
-
-@pytest.mark.parametrize("name", PREDICTORS)
-def test_the_first_symbol_is_not_scored(name):
-    """An exact predictor has the source's prior and PTW's depth; its first row is dropped, as a network has none."""
-    source = Source("lin", 0.7, 3)
-    sequences = fixed_sequences(source, 5, 20, seed=0)
-    for depth in (None, 8):
-        found = exact_predictor(name, source, depth)(sequences)
-        assert found.shape == (5, 19, 3)
-        assert found.equal(predict(name, sequences, source, depth)[:, 1:])
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 10, 64])
@@ -119,9 +85,6 @@ def test_scores_are_sums_over_steps_and_means_over_sequences(batch_size):
         torch.testing.assert_close(by_step, values.mean(0))
         assert gap == pytest.approx((log_q.exp() - reference).abs().mean().item())
     assert found[last].gap == 0
-
-
-# Numbers
 
 
 @pytest.mark.parametrize(("name", "length", "expected"), EXACT_REGRETS)
