@@ -6,24 +6,21 @@ import pickle
 import subprocess
 import sys
 import tarfile
-import textwrap
 import zipfile
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from script_runs import same_contents, save_untrained
 
 import checkpoint
-from checkpoint import FORMAT, load_checkpoint
+from checkpoint import FORMAT, checkpoint_contents, load_checkpoint
 from common.errors import UserError
 from common.plain_files import load_plain, save_plain
-from episode_batch import encode, items_of, vocabularies_of
+from episode_batch import encode, vocabularies_of
 from evaluate import answer, remember
-from generate_episode import EpisodeSampler, find_experiment
-from model import MetaSeq2Seq, ModelConfig
-from train import random_streams
+from generate_episode import find_experiment
+from model import ModelConfig
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).resolve().parent.parent
@@ -44,12 +41,9 @@ def test_a_loaded_network_is_the_saved_one(tmp_path, config):
     assert not loaded.model.training
     assert (loaded.episode, loaded.num_episodes, loaded.max_length_eval) == (5, 5, 50)
     assert loaded.vocabularies == vocabularies_of(find_experiment("ME"))
-    sampler = EpisodeSampler(find_experiment("ME"), tmp_path, True)
-    for before, after in zip(sampler.validation_episodes(np.random.default_rng(0)), loaded.validation, strict=True):
-        assert after.mapping == before.mapping
-        assert after.is_support.tolist() == before.is_support.tolist()
-        for one, other in ((before.support, after.support), (before.query, after.query)):
-            assert items_of(one, *loaded.vocabularies) == items_of(other, *loaded.vocabularies)
+    assert all(one.is_support.tolist() == [False] * 20 + [True] * 3 for one in loaded.validation)
+    again = checkpoint_contents(loaded.model, loaded.experiment, loaded.validation, 5, loaded.arguments)
+    assert same_contents(again, contents)
     assert torch.load(tmp_path / "net.tar", weights_only=True).keys() == contents.keys()
 
 
@@ -60,13 +54,6 @@ def test_the_vocabulary_comes_from_the_file_and_the_mask_from_the_caller(tmp_pat
     assert load_checkpoint(tmp_path / "net.tar", CPU).input_vocabulary.words == ("zup", "wif", "lug", "dax")
     found = [load_checkpoint(tmp_path / "net.tar", CPU, mask).model.config.mask_padding for mask in (None, False)]
     assert found == [True, False]
-
-
-def test_validation_does_not_change_what_training_draws():
-    """Each has a stream of its own."""
-    training, validation = random_streams(1)
-    validation.integers(10**9, size=7)
-    assert training.integers(10**9, size=5).tolist() == random_streams(1)[0].integers(10**9, size=5).tolist()
 
 
 class Malicious:
@@ -89,11 +76,25 @@ def plain_tar(path):
         archive.add(__file__, "net.py")
 
 
+def filled(content):
+    return lambda path: path.write_bytes(content)
+
+
+def cut(n):
+    return lambda path: path.write_bytes(path.read_bytes()[:n])
+
+
+def bare(thing, **how):
+    """Save something in the place of a checkpoint; a class is made for the file's folder."""
+    return lambda path: torch.save(thing(path.parent / "ran") if thing is Malicious else thing, path, **how)
+
+
 def changed(**entries):
     """Save a checkpoint with other entries; None takes one away."""
 
     def change(path):
         saved = {**torch.load(path, weights_only=True), **entries}
+        saved = {name: Malicious(path.parent / "ran") if value is Malicious else value for name, value in saved.items()}
         torch.save({name: value for name, value in saved.items() if value is not None}, path)
 
     return change
@@ -105,31 +106,22 @@ def infinite_weights(path):
     torch.save(saved, path)
 
 
-def malicious(save):
-    return lambda path: save(Malicious(path.parent / "ran"), path)
-
-
-def bare(thing):
-    """Save something in the place of a checkpoint."""
-    return lambda path: torch.save(thing, path)
-
-
 WRONG_FILES = {  # each turns a checkpoint into something else
     "missing": Path.unlink,
-    "text": lambda path: path.write_text("this is no checkpoint\n"),
-    "empty": lambda path: path.write_bytes(b""),
-    "zeros": lambda path: path.write_bytes(bytes(5000)),
-    "first half": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
-    "all but the last byte": lambda path: path.write_bytes(path.read_bytes()[:-1]),
-    "all but the last 200 bytes": lambda path: path.write_bytes(path.read_bytes()[:-200]),
+    "text": filled(b"this is no checkpoint\n"),
+    "empty": filled(b""),
+    "zeros": filled(bytes(5000)),
+    "first half": cut(5000),
+    "all but the last byte": cut(-1),
+    "all but the last 200 bytes": cut(-200),
     "tar archive": plain_tar,
     "zip archive": zip_of_text,
-    "picture": lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100)),
+    "picture": filled(b"\x89PNG\r\n\x1a\n" + bytes(100)),
     "another project's": bare({"state_dict": {"w": torch.zeros(2)}, "epoch": 3}),
     "list": bare([1, 2, 3]),
     "tensor": bare(torch.zeros(3)),
     "pickled network": bare(torch.nn.Linear(2, 2)),
-    "pickle": lambda path: path.write_bytes(pickle.dumps({"format": FORMAT})),
+    "pickle": filled(pickle.dumps({"format": FORMAT})),
     "later version": changed(format_version=2),
     "bare format": bare({"format": FORMAT, "format_version": 1}),
     "almost an original": bare({"encoder_state_dict": {}}),
@@ -141,10 +133,10 @@ WRONG_FILES = {  # each turns a checkpoint into something else
     "weights of another size": changed(model_state={"input_encoder.embedding.weight": torch.zeros(1)}),
     "another size": changed(model_config={"input_size": 6, "output_size": 6, "padded_length": 7, "emb_size": 5}),
     "infinite weights": infinite_weights,
-    "malicious": malicious(torch.save),
-    "malicious legacy": malicious(lambda thing, path: torch.save(thing, path, _use_new_zipfile_serialization=False)),
-    "malicious entry": malicious(lambda thing, path: changed(arguments=thing)(path)),
-    "malicious pickle": malicious(lambda thing, path: path.write_bytes(pickle.dumps(thing, protocol=2))),
+    "malicious": bare(Malicious),
+    "malicious legacy": bare(Malicious, _use_new_zipfile_serialization=False),
+    "malicious entry": changed(arguments=Malicious),
+    "malicious pickle": lambda path: path.write_bytes(pickle.dumps(Malicious(path.parent / "ran"), protocol=2)),
 }
 
 
@@ -188,7 +180,7 @@ def test_a_flipped_byte_is_refused_or_changes_nothing(tmp_path):
 @pytest.mark.slow
 def test_killed_while_saving_leaves_a_whole_file(tmp_path):
     """A process that saves all the time is killed at any moment: the name always holds all of one content."""
-    script = """
+    script = """if True:
         import sys
         from pathlib import Path
         from common.files import save_bytes
@@ -198,7 +190,7 @@ def test_killed_while_saving_leaves_a_whole_file(tmp_path):
     """
     path = tmp_path / "net.tar"
     for delay in (0.01, 0.021, 0.037):
-        command = [sys.executable, "-c", textwrap.dedent(script), str(path)]
+        command = [sys.executable, "-c", script, str(path)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as process:
             process.stdout.readline()
             with pytest.raises(subprocess.TimeoutExpired):
@@ -221,34 +213,30 @@ def save_original(path, monkeypatch, disable_memory=False, disable_attention=Fal
     """Save a network as the original release does; returns the network and its validation episodes."""
     monkeypatch.setattr(Lang, "__module__", "__main__")
     monkeypatch.setattr(sys.modules["__main__"], "Lang", Lang, raising=False)
-    torch.manual_seed(3)
     flags = {"disable_memory": disable_memory, "disable_attention": disable_attention}
-    model = MetaSeq2Seq(ModelConfig(6, 6, 7, emb_size=6, **flags)).eval()
-    vocabularies = vocabularies_of(find_experiment("ME"))
-    validation = EpisodeSampler(find_experiment("ME"), path.parent, True).validation_episodes(np.random.default_rng(0))
-    prefixes = {"input_encoder.": ["suppport_embedding.", "query_embedding."]}
-    if disable_memory:
-        prefixes = {"input_encoder.": [""]}
+    contents = save_untrained(path, seed=3, **flags)
+    model, validation = load_checkpoint(path, CPU).model, load_checkpoint(path, CPU).validation
+    prefixes = {"input_encoder.": [""] if disable_memory else ["suppport_embedding.", "query_embedding."]}
     prefixes |= {"output_encoder.": ["output_embedding."], "context_layer.": ["hidden."]}
     layers = {"lstm": "rnn", "attention_layer": "concat", "output_layer": "out"}
     encoder, decoder, episodes = {}, {}, []
     for name, weight in model.state_dict().items():
-        for prefix, originals in prefixes.items():
-            if name.startswith(prefix):
-                encoder |= {original + name.removeprefix(prefix): weight for original in originals}
-        if name.startswith("decoder."):
-            layer, rest = name.removeprefix("decoder.").split(".", 1)
+        part, rest = name.split(".", 1)
+        if part == "decoder":
+            layer, rest = rest.split(".", 1)
             decoder[f"{layers.get(layer, layer)}.{rest}"] = weight
-    for one in validation:
-        episodes.append({"identifier": one.mapping.replace(", ", "\n"), "xs_padded": torch.zeros(3, 2), "grammar": ""})
-        for pairs, names in ((one.support, ("xs", "ys")), (one.query, ("xq", "yq"))):
-            sides = zip(*items_of(pairs, *vocabularies), strict=True)
-            episodes[-1] |= {name: [list(words) for words in side] for name, side in zip(names, sides, strict=True)}
+        else:
+            encoder |= {original + rest: weight for original in prefixes[f"{part}."]}
+    for one in contents["validation_episodes"]:
+        episodes.append({"identifier": one["mapping"].replace(", ", "\n"), "xs_padded": torch.zeros(3, 2)})
+        for part, names in (("support", ("xs", "ys")), ("query", ("xq", "yq"))):
+            sides = zip(*one[part], strict=True)
+            episodes[-1] |= {name: [words.split() for words in side] for name, side in zip(names, sides, strict=True)}
     contents = {
         "encoder_state_dict": encoder,
         "decoder_state_dict": decoder,
-        "input_lang": Lang(list(vocabularies[0].words)),
-        "output_lang": Lang(list(vocabularies[1].words)),
+        "input_lang": Lang(contents["input_words"]),
+        "output_lang": Lang(contents["output_words"]),
         "episodes_validation": episodes,
         "use_attention": not disable_attention,
         "args": argparse.Namespace(num_episodes=7, max_length_eval=9, episode_type="ME", gpu=0),

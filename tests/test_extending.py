@@ -1,19 +1,21 @@
 """The Python of docs/extending.md does what the page says, copied to where the page says."""
 
+import itertools
 import re
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
 import pytest
-import test_generate_episode
 import torch
 from script_runs import run_file
+from test_generate_episode import Drawn, pairs_of
+from test_generate_episode import test_every_row_keeps_its_word as assert_row_keeps_its_word
 
 import generate_episode
 import model
 from checkpoint import network_config
-from episode_batch import encode, items_of, vocabularies_of
+from episode_batch import encode, vocabularies_of
 from evaluate import answer, remember
 from generate_episode import EXPERIMENTS, EpisodeSampler, find_experiment
 from scan_util import load_split, split_path, write_items
@@ -51,24 +53,18 @@ def test_attention_weights_are_five_lines_away(monkeypatch, capsys):
 def test_rows_with_interpreted_meanings_are_drawn(rows, data_dir, row):
     """Every word has every meaning in some episode, and every output is what the interpreter makes of them."""
     experiment = rows[row]
-    test_generate_episode.test_every_row_keeps_its_word(data_dir, row, support_loss=True)
-    sampler, rng = EpisodeSampler(experiment, data_dir, True), np.random.default_rng(0)
-    assert sampler.longest(experiment.training.query_pool) == ((9, 48) if row == "repetitions" else (6, 12))
+    assert_row_keeps_its_word(data_dir, row, support_loss=True)
+    found = Drawn(experiment, data_dir, 60)
+    assert found.sampler.longest(experiment.training.query_pool) == ((9, 48) if row == "repetitions" else (6, 12))
     assert experiment.output_words == experiment.language.output_words
-    changing, seen = {*experiment.slots, *experiment.further_words}, set()
-    for _ in range(60):
-        episode = sampler.training_episode(rng, ())
-        meanings = test_generate_episode.pairs_of(episode.mapping)
-        seen.update(meanings.items())
-        for part in (episode.support, episode.query):
-            for given, produced in items_of(part, *vocabularies_of(experiment)):
-                assert changing.intersection(given) <= meanings.keys()
-                if row == "colours":
-                    assert " ".join(produced) == " ".join(meanings[word] for word in given)
-                elif len(given) == 2 and given[1] in meanings and given[0] != "turn":
-                    assert len(produced) == {"twice": 2, "thrice": 3}[meanings[given[1]]]
-                assert produced == experiment.interpreter(given, meanings)
-    assert seen == {(word, meaning) for word in changing for meaning in experiment.slots.values()}
+    changing = {*experiment.slots, *experiment.further_words}
+    seen = {pair for mapping in found.mappings for pair in pairs_of(mapping).items()}
+    assert seen == {*itertools.product(changing, experiment.slots.values())}
+    asked, meanings, said = {
+        "repetitions": ("jump often", {"often": "thrice"}, "I_JUMP I_JUMP I_JUMP"),
+        "colours": ("lug dax", {"dax": "RED RED", "lug": "BLUE"}, "BLUE RED RED"),
+    }[row]
+    assert experiment.interpreter(asked.split(), meanings) == tuple(said.split())
 
 
 def test_a_row_is_trained_scored_and_asked(rows, data_dir, tmp_path):

@@ -2,8 +2,8 @@
 
 import hashlib
 import multiprocessing
+import re
 from collections import Counter
-from functools import cache
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +13,6 @@ import scan_util
 from scan_util import (
     PRIMITIVES,
     SPLITS,
-    Item,
     all_items,
     describe_split,
     interpret,
@@ -35,15 +34,9 @@ PUBLISHED = [  # part, split, lines, SHA-256 of the bytewise sorted lines
     ("train", "template_around_right", 15225, "f2b91818e1216d5c95bf050c8d328ade7f773664fdc87e67d07f945e2134ebdc"),
     ("test", "template_around_right", 4476, "8e1297eb61d98ff61ef480e9d4641d1d8596fe21c20131a57411a3fbdfd653a9"),
 ]
-SMALL = [Item(("jump",), ("I_JUMP",)), Item(("walk", "twice"), ("I_WALK", "I_WALK"))]
+LINES = b"IN: jump OUT: I_JUMP\nIN: walk twice OUT: I_WALK I_WALK\n"
+SOME_ITEMS = all_items()[::97]
 FORM = "expected 'IN: <command> OUT: <actions>'"
-
-
-@pytest.fixture
-def small(tmp_path):
-    """A file of two items."""
-    write_items(tmp_path / "items.txt", SMALL)
-    return tmp_path / "items.txt"
 
 
 # The language
@@ -96,28 +89,24 @@ def test_a_file_equals_the_published_one(data_dir, part, split, lines, digest):
 
 
 @pytest.mark.parametrize(
-    ("split", "fillers", "slotless"),
-    [
-        ("template_jump_around_right", ("jump",), "around right"),
-        ("template_opposite_right", PRIMITIVES, "opposite right"),
-        ("template_right", PRIMITIVES, "right"),
-    ],
+    ("split", "fillers"), [("jump_around_right", ("jump",)), ("opposite_right", PRIMITIVES), ("right", PRIMITIVES)]
 )
-def test_a_template_with_a_primitive_is_never_trained(split, fillers, slotless):
+def test_a_template_with_a_primitive_is_never_trained(split, fillers):
     """Every test command and no training command has the filled template; those with `turn` in it are dropped."""
-    parts = split_items(split)
-    filled = [f" {filler} {slotless} " for filler in fillers]
-    texts = {part: [f" {' '.join(item.input)} " for item in items] for part, items in parts.items()}
-    assert all(any(phrase in text for phrase in filled) for text in texts["test"])
-    assert not any(phrase in text for phrase in filled for text in texts["train"])
-    assert not any(f" turn {slotless} " in text for text in texts["train"] + texts["test"])
-    dropped = [item for item in all_items() if f" turn {slotless} " in f" {' '.join(item.input)} "]
+    slotless = split.removeprefix("jump_").replace("_", " ")
+    parts = split_items(f"template_{split}")
+
+    def has(item, fillers):
+        return any(f" {filler} {slotless} " in f" {' '.join(item.input)} " for filler in fillers)
+
+    assert all(has(item, fillers) for item in parts["test"])
+    assert not any(has(item, [*fillers, "turn"]) for item in parts["train"])
+    dropped = [item for item in all_items() if has(item, ["turn"])]
     assert dropped
     assert Counter(parts["train"] + parts["test"] + dropped) == Counter(all_items())
 
 
 def test_an_unknown_split_is_named():
-    """The message has the name that was given and those there are."""
     with pytest.raises(ValueError, match=r"'lenght'.*addprim_jump.*length"):
         split_items("lenght")
 
@@ -126,15 +115,14 @@ def test_the_script_writes_every_file(tmp_path, monkeypatch, capsys):
     """`scan_util.py` writes the parts of each split under their published names and says so; existing files stay."""
     assert {name for _, name, _, _ in PUBLISHED} < set(SPLITS)
     monkeypatch.setattr(scan_util, "SPLITS", ("all", "template_right"))
-    monkeypatch.setattr("sys.argv", ["scan_util.py", "--data_dir", str(tmp_path / "new" / "folder")])
+    monkeypatch.setattr("sys.argv", ["scan_util.py", "--data_dir", str(tmp_path / "new")])
+    mine = split_path(tmp_path / "new", "test", "template_right")
+    mine.parent.mkdir()
+    mine.write_text("IN: mine OUT: MINE\n")
     scan_util.main()
+    assert mine.read_text() == "IN: mine OUT: MINE\n"
     names = ["tasks_test_template_right.txt", "tasks_train_all.txt", "tasks_train_template_right.txt"]
-    assert sorted(path.name for path in (tmp_path / "new" / "folder").iterdir()) == names
-    assert "tasks_train_all.txt: 20910 lines" in capsys.readouterr().out
-    (tmp_path / "new" / "folder" / names[0]).write_text("IN: mine OUT: MINE\n")
-    (tmp_path / "new" / "folder" / names[1]).unlink()
-    scan_util.main()
-    assert (tmp_path / "new" / "folder" / names[0]).read_text() == "IN: mine OUT: MINE\n"
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == names
     out = capsys.readouterr().out
     assert "tasks_test_template_right.txt: there already" in out and "tasks_train_all.txt: 20910 lines" in out
 
@@ -142,97 +130,75 @@ def test_the_script_writes_every_file(tmp_path, monkeypatch, capsys):
 # The files
 
 
-@cache
-def some_items():
-    return all_items()[::97]
-
-
 @settings(max_examples=30)
-@given(st.data())
-def test_reading_undoes_writing(tmp_path_factory, data):
-    """Items come back as they were, in their order, repeated ones too."""
-    path = tmp_path_factory.mktemp("round") / "items.txt"
-    items = data.draw(st.lists(st.sampled_from(some_items()), min_size=1, max_size=40))
-    write_items(path, items)
-    assert read_items(path) == items
-
-
-@pytest.mark.parametrize("end", ["\n", "\r\n", " \n", "  \t \r\n"], ids=["none", "carriage return", "blank", "both"])
-def test_the_format_is_the_published_one(small, end):
+@given(st.lists(st.sampled_from(SOME_ITEMS), min_size=1, max_size=40), st.sampled_from(["", "\r", " ", "  \t \r"]))
+def test_reading_undoes_writing(tmp_path_factory, items, end):
     """One `IN: <command> OUT: <actions>` line an item; blanks and a carriage return at its end change nothing."""
-    assert small.read_bytes() == b"IN: jump OUT: I_JUMP\nIN: walk twice OUT: I_WALK I_WALK\n"
-    small.write_bytes(small.read_bytes().replace(b"\n", end.encode()))
-    assert read_items(small) == SMALL
+    path = tmp_path_factory.mktemp("round") / "items.txt"
+    write_items(path, items)
+    lines = [f"IN: {' '.join(item.input)} OUT: {' '.join(item.output)}\n" for item in items]
+    assert path.read_bytes() == "".join(lines).encode()
+    path.write_bytes(path.read_bytes().replace(b"\n", f"{end}\n".encode()))
+    assert read_items(path) == items
 
 
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [
         (b"IN: jump", f"{FORM}, found 'IN: jump'"),
-        *(
-            (line, FORM)
-            for line in (
-                b"IN: jump OUT:",
-                b"IN: OUT: I_JUMP",
-                b"IN:  OUT: I_JUMP",
-                b"jump OUT: I_JUMP",
-                b"\x00\x01\x02",
-            )
-        ),
-        *((line, FORM) for line in (b"jump\tI_JUMP", b"OUT: I_JUMP IN: jump", b"")),
+        *((line, FORM) for line in (b"IN: jump OUT:", b"IN: OUT: I_JUMP", b"IN:  OUT: I_JUMP", b"jump OUT: I_JUMP")),
+        *((line, FORM) for line in (b"jump\tI_JUMP", b"OUT: I_JUMP IN: jump", b"", b"\x00\x01\x02")),
         (b"IN: hop OUT: I_JUMP", "'hop' is no word of SCAN"),
         (b"IN: jump OUT: JUMP", "'JUMP' is no word of SCAN"),
         (b"IN: Jump OUT: I_JUMP", "'Jump' is no word of SCAN"),
         (b"IN: I_JUMP OUT: jump", "'I_JUMP' is no word of SCAN"),
         (b"IN: jump OUT: I_JUMP OUT: I_JUMP", "'OUT:' is no word of SCAN"),
-        (b"IN: jump OUT: I_JU", "'I_JU' is no word of SCAN"),
         (b"IN: jump\xff OUT: I_JUMP", "is no word of SCAN"),
     ],
 )
-def test_a_malformed_line_is_reported_where_it_stands(small, line, complaint):
+def test_a_malformed_line_is_reported_where_it_stands(tmp_path, line, complaint):
     """The message has the file, the line number and what is wrong."""
-    small.write_bytes(small.read_bytes() + line + b"\nIN: run OUT: I_RUN\n")
-    with pytest.raises(ValueError) as error:
-        read_items(small)
-    assert str(error.value).startswith(f"{small}:3: ")
-    assert complaint in str(error.value)
+    path = tmp_path / "items.txt"
+    path.write_bytes(LINES + line + b"\nIN: run OUT: I_RUN\n")
+    with pytest.raises(ValueError, match=f"{re.escape(str(path))}:3: .*{re.escape(complaint)}"):
+        read_items(path)
 
 
 @pytest.mark.parametrize(
-    ("n_cut", "complaint"), [(len(b" I_WALK\n"), ":2: the file ends within a line"), (None, ": the file is empty")]
+    ("content", "complaint"),
+    [(LINES.removesuffix(b" I_WALK\n"), ":2: the file ends within a line"), (b"", ": the file is empty")],
 )
-def test_a_file_that_was_cut_is_reported(small, n_cut, complaint):
+def test_a_file_that_was_cut_is_reported(tmp_path, content, complaint):
     """A copy that broke off may end in a line that reads like a command of its own, or be empty."""
-    small.write_bytes(small.read_bytes()[:-n_cut] if n_cut else b"")
-    with pytest.raises(ValueError) as error:
-        read_items(small)
-    assert str(error.value).startswith(f"{small}{complaint}")
+    (tmp_path / "items.txt").write_bytes(content)
+    with pytest.raises(ValueError, match=f"items.txt{complaint}"):
+        read_items(tmp_path / "items.txt")
 
 
 def test_a_missing_file_is_written_and_announced_once(tmp_path, capsys):
-    """Whoever mistypes a folder sees that data were made there, folders included; the next use reads the file."""
-    folder = tmp_path / "not" / "there"
+    """Whoever mistypes a folder sees that data were made there; the next use reads the file, also one of the user's."""
+    folder, path = tmp_path / "not" / "there", split_path(tmp_path / "not" / "there", "test", "length")
     items = load_split(folder, "test", "length")
-    printed = capsys.readouterr().out
-    assert f"{folder}/tasks_test_length.txt was not there; its 3920 lines are generated" in printed
-    assert printed.count("\n") == 1
-    assert items == load_split(folder, "test", "length") == split_items("length")["test"]
-    assert items == read_items(folder / "tasks_test_length.txt")
-    assert capsys.readouterr().out == ""
+    note = f"note: {path} was not there; its 3920 lines are generated from SCAN's grammar\n"
+    assert capsys.readouterr().out == note
+    assert items == load_split(folder, "test", "length") == read_items(path) == split_items("length")["test"]
+    path.write_bytes(LINES)
+    assert load_split(folder, "test", "length") == [(("jump",), ("I_JUMP",)), (("walk", "twice"), ("I_WALK", "I_WALK"))]
+    assert (capsys.readouterr().out, path.read_bytes(), list(folder.iterdir())) == ("", LINES, [path])
 
 
-SPOILT = {  # what becomes of the published lines, and how many are missing and further then
-    "half": (lambda lines: lines[: len(lines) // 2], 1960, 0),
-    "another meaning": (lambda lines: [lines[0].replace("OUT: ", "OUT: I_RUN "), *lines[1:]], 1, 1),
-    "twice": (lambda lines: lines * 2, 0, 3920),
-    "another order": (lambda lines: lines[::-1], 0, 0),
-}
-
-
-@pytest.mark.parametrize("kind", SPOILT)
-def test_other_lines_than_the_published_are_named(tmp_path, kind):
+@pytest.mark.parametrize(
+    ("change", "missing", "further"),
+    [
+        (lambda lines: lines[: len(lines) // 2], 1960, 0),
+        (lambda lines: [lines[0].replace("OUT: ", "OUT: I_RUN "), *lines[1:]], 1, 1),
+        (lambda lines: lines * 2, 0, 3920),
+        (lambda lines: lines[::-1], 0, 0),
+    ],
+    ids=["half", "another meaning", "twice", "another order"],
+)
+def test_other_lines_than_the_published_are_named(tmp_path, change, missing, further):
     """Half a file, lines that contradict the grammar, lines twice; the order is no difference, but in the hash."""
-    change, missing, further = SPOILT[kind]
     whole = describe_split(tmp_path, "test", "length")
     path = split_path(tmp_path, "test", "length")
     path.write_text("".join(change(path.read_text().splitlines(keepends=True))))
@@ -245,26 +211,18 @@ def test_other_lines_than_the_published_are_named(tmp_path, kind):
     assert found.note.startswith("note: tasks_test_length.txt does not hold the published lines" * differs)
 
 
-def test_a_file_that_is_there_is_read_and_kept(tmp_path):
-    """A file dropped in by the user counts, and stays as it is."""
-    path = split_path(tmp_path, "test", "length")
-    path.write_bytes(b"IN: jump OUT: I_JUMP \r\n")
-    assert load_split(tmp_path, "test", "length") == SMALL[:1]
-    assert path.read_bytes() == b"IN: jump OUT: I_JUMP \r\n"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_processes_that_share_a_file_see_whole_ones_only(tmp_path, small):
+def test_processes_that_share_a_file_see_whole_ones_only(tmp_path):
     """Several may write what they miss at once, each then reads it all; whoever reads meanwhile gets a whole file."""
-    folder, contents = tmp_path / "data", [some_items()[start : start + 70] for start in (0, 70, 140)]
-    write_items(small, contents[0])
+    folder, shared = tmp_path / "data", tmp_path / "items.txt"
+    contents = [SOME_ITEMS[start : start + 70] for start in (0, 70, 140)]
+    write_items(shared, contents[0])
     with multiprocessing.get_context("spawn").Pool(2) as workers:
         loaded = workers.starmap(load_split, [(folder, "test", "addprim_turn_left")] * 2, chunksize=1)
-        writing = workers.starmap_async(write_items, [(small, contents[n % 3]) for n in range(60)], chunksize=1)
+        writing = workers.starmap_async(write_items, [(shared, contents[n % 3]) for n in range(60)], chunksize=1)
         while not writing.ready():
-            assert read_items(small) in contents
+            assert read_items(shared) in contents
         writing.get()
     assert loaded == [split_items("addprim_turn_left")["test"]] * 2
     assert list(folder.iterdir()) == [split_path(folder, "test", "addprim_turn_left")]
-    assert read_items(small) in contents
-    assert set(tmp_path.iterdir()) == {small, folder}
+    assert read_items(shared) in contents
+    assert set(tmp_path.iterdir()) == {shared, folder}
