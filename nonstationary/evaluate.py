@@ -23,6 +23,7 @@ from common.command_line import (
     checkpoint_name,
     folder_path,
     json_path,
+    natural_int,
     positive_int,
     run_script,
 )
@@ -33,7 +34,7 @@ from common.provenance import provenance
 from nonstationary.network_config import check_length
 from nonstationary.networks import TrainedNetwork, load_network
 from nonstationary.options import (
-    add_evaluation_set,
+    EVAL_SEED,
     add_source_options,
     competitors,
     depth_int,
@@ -69,7 +70,9 @@ def parse_arguments() -> argparse.Namespace:
     help_text = "symbols that the network reads at a time (default: all); recurrent networks pass their state on"
     group.add_argument("--chunk_length", type=positive_int, metavar="N", help=help_text)
     add_source_options(parser, None)
-    add_evaluation_set(parser, n_eval=10000)
+    add = parser.add_argument_group("evaluation").add_argument
+    add("--n_eval", type=two_or_more, default=10000, metavar="N", help="sequences, the same ones every time")
+    add("--eval_seed", type=natural_int, default=EVAL_SEED, metavar="SEED", help="of these sequences")
     group = parser.add_argument_group("what to compare, and where")
     add = group.add_argument
     add("--seq_length", type=two_or_more, metavar="T", help="symbols of a sequence (default: as in training, or 256)")

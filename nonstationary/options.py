@@ -89,15 +89,6 @@ def add_source_options(parser: argparse.ArgumentParser, defaults: Source | None)
     add("--max_segment", type=positive_int, default=default.max_segment, metavar="N", help=help_text)
 
 
-def add_evaluation_set(parser: argparse.ArgumentParser, n_eval: int) -> argparse._ArgumentGroup:
-    """Add the size and seed of the evaluation set; gives the group of options about evaluation."""
-    group = parser.add_argument_group("evaluation")
-    add = group.add_argument
-    add("--n_eval", type=two_or_more, default=n_eval, metavar="N", help="sequences, the same ones every time")
-    add("--eval_seed", type=natural_int, default=EVAL_SEED, metavar="SEED", help="of these sequences")
-    return group
-
-
 NETWORK_OPTIONS: dict[str, tuple[tuple[str, ...], dict[str, tuple[Callable[[str], Any], str, str]]]] = {
     "recurrent networks": (
         RECURRENT,

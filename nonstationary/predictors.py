@@ -179,16 +179,15 @@ def predict(name: str, sequences: Sequences, source: Source, depth: int | None =
     Returns:
         (B, T, K) float64 log probabilities.
     """
-    symbols, num_symbols, alpha = sequences.symbols, source.num_symbols, source.alpha
+    symbols, prior = sequences.symbols, (source.num_symbols, source.alpha)
     match name:
         case "kt":
-            return kt(symbols, num_symbols, alpha)
+            return kt(symbols, *prior)
         case "kt_oracle":
-            return kt_oracle(symbols, sequences.segments, num_symbols, alpha)
+            return kt_oracle(symbols, sequences.segments, *prior)
         case "ptw":
-            return ptw(symbols, num_symbols, alpha, depth)
+            return ptw(symbols, *prior, depth)
         case "lin":
-            return lin(symbols, num_symbols, alpha)
-        case "random_uniform":
-            return random_uniform(symbols, num_symbols, alpha, source.max_segment)
-    raise UserError(f"expected one of {', '.join(PREDICTORS)}, found {name!r}")
+            return lin(symbols, *prior)
+    assert name == "random_uniform"
+    return random_uniform(symbols, *prior, source.max_segment)

@@ -1,8 +1,6 @@
 """Read what evaluate.py has written, name the predictors in it, and average over networks."""
 
-import functools
 import json
-import operator
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -12,6 +10,7 @@ import numpy as np
 
 from common.errors import UserError
 from nonstationary.predictors import PREDICTORS
+from nonstationary.regret import NATS_IN
 from nonstationary.sources import USERS, Source, check_source, ptw_depth
 
 Result = dict[str, Any]
@@ -27,22 +26,6 @@ LOGS = (
 """Arguments of the training command that change no network."""
 OF_DEPTH = " of depth "
 
-FIELDS: dict[Any, tuple[str, ...]] = {  # what a result file must hold, by type; of a network only if there is one
-    dict | None: ("network",),
-    dict: ("source", "example.predictions"),
-    list: ("predictors", "example.symbols", "example.segments", "example.parameters"),
-    str: (
-        "unit",
-        "reference",
-        "network.file",
-        "network.config.model",
-        "network.config.pos_enc",
-        "network.trained_on.name",
-    ),
-    int: ("seq_length", "n_eval", "eval_seed", "ptw_depth", "network.step", "network.arguments.seq_length"),
-    int | None: ("chunk_length",),
-    float | int | None: ("network.training_seconds",),
-}
 ROW = ("regret", "regret_error", "difference", "difference_error", "gap")
 
 
@@ -63,29 +46,28 @@ def read_results(paths: Sequence[Path]) -> list[Result]:
         try:
             check(result)
         except (LookupError, TypeError, ValueError) as error:
-            raise UserError(
-                f"{path} is no result file of `python -m nonstationary.evaluate`, or damaged: {error}"
-            ) from None
+            reason = f"{path} is no result file of `python -m nonstationary.evaluate`, or damaged"
+            raise UserError(f"{reason}: {error}") from None
         results.append({**result, "path": str(path)})
     return results
 
 
 def check(result: Any) -> None:
     """Raise an error that says what is wrong if this is not what evaluate.py writes."""
-    for kind, name in ((kind, name) for kind, names in FIELDS.items() for name in names):
-        if name.startswith("network.") and result["network"] is None:
-            continue
-        try:
-            value = functools.reduce(operator.getitem, name.split("."), result)
-        except (LookupError, TypeError):
-            raise UserError(f"it has no {name}") from None
-        if not isinstance(value, kind):
-            raise UserError(f"its {name} is {value!r:.50}")
-    source, length, example = Source(**result["source"]), result["seq_length"], result["example"]
+    source, network, example = Source(**result["source"]), result["network"], result["example"]
     check_source(source)
-    if result["unit"] not in ("bits", "nats"):
+    counts = [result[name] for name in ("seq_length", "n_eval", "eval_seed", "ptw_depth")]
+    counts.append(result["chunk_length"] or 1)
+    texts = [result["reference"]]
+    if network is not None:
+        config, trained_on = network["config"], network["trained_on"]
+        counts += [network["step"], network["arguments"]["seq_length"], round(network["training_seconds"] or 0)]
+        texts += [network["file"], config["model"], config["pos_enc"], trained_on["name"]]
+    if any(type(count) is not int for count in counts) or any(type(text) is not str for text in texts):
+        raise UserError(f"expected whole numbers and texts, found {counts} and {texts}")
+    if result["unit"] not in NATS_IN:
         raise UserError(f"its unit is {result['unit']!r}")
-    rows = {row["predictor"]: row for row in result["predictors"]}
+    rows, length = {row["predictor"]: row for row in result["predictors"]}, result["seq_length"]
     strange = {name for name in rows if name not in PREDICTORS and not is_network(result, name)}
     if strange or result["reference"] not in rows or len(rows) < len(result["predictors"]):
         raise UserError("its predictors are not those known here, each once, the reference among them")
@@ -209,6 +191,13 @@ class Mean(NamedTuple):
     error: float  # standard error: over networks where there are several, else over sequences
     n: int  # networks that differ in their seeds alone
 
+    @classmethod
+    def of(cls, found: Sequence[tuple[float, float]]) -> "Mean":
+        """Average regrets, given with their standard errors over sequences."""
+        regrets = [regret for regret, _ in found]
+        error = found[0][1] if len(found) == 1 else statistics.stdev(regrets) / len(regrets) ** 0.5
+        return cls(statistics.mean(regrets), error, len(regrets))
+
     def __str__(self) -> str:
         """Write it into a table."""
         return f"{self.regret:.2f} ± {self.error:.2f}" + (f" (n = {self.n})" if self.n > 1 else "")
@@ -224,11 +213,6 @@ def pooled(results: Iterable[Result], column: Callable[[Result], str]) -> dict[s
             there = found.setdefault(column(one), {}).setdefault(name, {})
             there[which] = row["regret"], row["regret_error"]
     return {
-        title: {name: _mean([*networks.values()]) for name, networks in names.items()} for title, names in found.items()
+        title: {name: Mean.of([*networks.values()]) for name, networks in names.items()}
+        for title, names in found.items()
     }
-
-
-def _mean(found: Sequence[tuple[float, float]]) -> Mean:
-    regrets = [regret for regret, _ in found]
-    error = found[0][1] if len(found) == 1 else statistics.stdev(regrets) / len(regrets) ** 0.5
-    return Mean(statistics.mean(regrets), error, len(regrets))

@@ -9,7 +9,6 @@ Willems and Krom 1997 (LIN).
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -64,17 +63,7 @@ def ptw_depth(length: int) -> int:
     return (length - 1).bit_length()
 
 
-def static_segments(source: Source, n: int, length: int, generator: torch.Generator) -> Tensor:
-    """Never switch; (B, T) segment numbers."""
-    return torch.zeros(n, length, dtype=torch.int64)
-
-
-def regular_segments(source: Source, n: int, length: int, generator: torch.Generator) -> Tensor:
-    """Switch every `shift_period` steps; (B, T) segment numbers."""
-    return (torch.arange(length) // source.shift_period).expand(n, length)
-
-
-def ptw_segments(source: Source, n: int, length: int, generator: torch.Generator) -> Tensor:
+def ptw_segments(n: int, length: int, generator: torch.Generator) -> Tensor:
     """Draw a partition from the PTW prior for each sequence; (B, T) segment numbers.
 
     A block of two or more steps is split in the middle with probability 1/2, and so are its halves in turn; what is
@@ -91,7 +80,7 @@ def ptw_segments(source: Source, n: int, length: int, generator: torch.Generator
     return is_switch[:, :length].cumsum(1)
 
 
-def lin_segments(source: Source, n: int, length: int, generator: torch.Generator) -> Tensor:
+def lin_segments(n: int, length: int, generator: torch.Generator) -> Tensor:
     """Draw a partition from the LIN prior for each sequence; (B, T) segment numbers.
 
     A segment that has lasted k steps ends with probability 1/(2k), so it lasts more than k steps with probability
@@ -104,11 +93,6 @@ def lin_segments(source: Source, n: int, length: int, generator: torch.Generator
     return _from_lengths(lasted + 1, length)
 
 
-def random_uniform_segments(source: Source, n: int, length: int, generator: torch.Generator) -> Tensor:
-    """Draw every segment's length uniformly from 1 to `max_segment`; (B, T) segment numbers."""
-    return _from_lengths(torch.randint(1, source.max_segment + 1, (n, length), generator=generator), length)
-
-
 def _from_lengths(lengths: Tensor, length: int) -> Tensor:
     """Turn the lengths of consecutive segments, (B, at least as many as fit), into (B, T) segment numbers."""
     first_of_next = lengths.cumsum(1)
@@ -116,13 +100,27 @@ def _from_lengths(lengths: Tensor, length: int) -> Tensor:
     return torch.searchsorted(first_of_next, steps, right=True)
 
 
-SEGMENTS: dict[str, Callable[[Source, int, int, torch.Generator], Tensor]] = {
-    "static": static_segments,
-    "ptw": ptw_segments,
-    "lin": lin_segments,
-    "regular": regular_segments,
-    "random_uniform": random_uniform_segments,
-}
+SEGMENTS = ("static", "ptw", "lin", "regular", "random_uniform")
+"""Names of the sources."""
+
+
+def draw_segments(source: Source, n: int, length: int, generator: torch.Generator) -> Tensor:
+    """Draw where n sequences switch; (B, T) segment numbers.
+
+    `static` never does, `regular` every `shift_period` steps; the lengths in `random_uniform` are uniform from 1 to
+    `max_segment`; `ptw` and `lin` have priors of their own.
+    """
+    match source.name:
+        case "static":
+            return torch.zeros(n, length, dtype=torch.int64)
+        case "regular":
+            return (torch.arange(length) // source.shift_period).expand(n, length)
+        case "ptw":
+            return ptw_segments(n, length, generator)
+        case "lin":
+            return lin_segments(n, length, generator)
+    assert source.name == "random_uniform"
+    return _from_lengths(torch.randint(1, source.max_segment + 1, (n, length), generator=generator), length)
 
 
 def sample(source: Source, n: int, length: int, generator: torch.Generator) -> Sequences:
@@ -135,7 +133,7 @@ def sample(source: Source, n: int, length: int, generator: torch.Generator) -> S
         generator: of the CPU; all randomness comes from it.
     Source: Genewein et al. 2023, Section 3.
     """
-    segments = SEGMENTS[source.name](source, n, length, generator)
+    segments = draw_segments(source, n, length, generator)
     ends = (segments[:, -1] + 1).cumsum(0)  # segments of this sequence and those before it
     size = int(ends[-1]), source.num_symbols
     drawn = _dirichlet(torch.full(size, source.alpha, dtype=torch.float64), generator)

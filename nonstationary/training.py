@@ -52,12 +52,6 @@ class Row:
     difference: float  # of the network's regret from the exact predictor's
     difference_error: float
 
-    def printed(self, exact: str) -> str:
-        """Write the row for people."""
-        text = f"step {self.step}  symbols {self.symbols}  loss {self.loss:.4f} (optimum {self.optimal_loss:.4f})"
-        text += f"  gradient {self.gradient_norm:.2f}  regret {self.regret:.2f} bits ({exact} {self.exact_regret:.2f},"
-        return f"{text} difference {Estimate(self.difference, self.difference_error)})  {self.seconds:.0f} s"
-
 
 class Yardstick:
     """What a network in training is compared with: exact predictors on fixed sequences, and the least loss to expect.
@@ -204,4 +198,7 @@ class Training(TrainingRun):
 
     def shown(self, run: int, row: Row) -> str:
         """Write a line for people."""
-        return row.printed(self.yardstick.reference)
+        exact, difference = self.yardstick.reference, Estimate(row.difference, row.difference_error)
+        text = f"step {row.step}  symbols {row.symbols}  loss {row.loss:.4f} (optimum {row.optimal_loss:.4f})"
+        text += f"  gradient {row.gradient_norm:.2f}  regret {row.regret:.2f} bits ({exact} {row.exact_regret:.2f},"
+        return f"{text} difference {difference})  {row.seconds:.0f} s"

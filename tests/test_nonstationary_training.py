@@ -2,8 +2,7 @@
 
 import itertools
 import math
-import os
-import signal
+from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
 from unittest import mock
@@ -19,10 +18,9 @@ import nonstationary.training
 import nonstationary.training_step
 from common.devices import N_WARM_UP
 from nonstationary.network_config import RECURRENT, NetworkConfig
-from nonstationary.networks import load_network, make_network
-from nonstationary.predictors import OWN_MIXTURE
+from nonstationary.networks import load_network, log_probs, make_network
 from nonstationary.regret import estimate, exact_predictor, expected_entropy, fixed_sequences, network_predictor, score
-from nonstationary.sources import SEGMENTS, Source, sample
+from nonstationary.sources import Source, sample
 from nonstationary.training_step import GraphedStep, learning_rate, sequence_loss, train_on_batch
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -64,9 +62,6 @@ def plain_truncated_loss(network, symbols, chunk_length):
     return torch.stack(losses).mean()
 
 
-# Loss and gradients
-
-
 @pytest.mark.parametrize("name", VARIANTS)
 def test_the_gradient_is_that_of_the_mean_log_loss(name):
     """Every network: the loss of the symbols from the second on, and its gradient in every trained weight."""
@@ -88,9 +83,13 @@ def test_gradients_stop_at_the_borders_of_chunks(name, length, chunk_length):
     )
     with torch.inference_mode():
         _, last = network(symbols)
+        followed = network(symbols.flip(1), last)[0][:, :-1].transpose(1, 2)
     for part, whole in zip(state, last, strict=True):
         torch.testing.assert_close(part, whole, rtol=0, atol=1e-5)
     assert not any(part.requires_grad for part in state)
+    loss, _ = sequence_loss(network, symbols.flip(1), state, chunk_length)  # a batch may start from a state
+    torch.testing.assert_close(loss, functional.cross_entropy(followed, symbols.flip(1)[:, 1:]))
+    torch.testing.assert_close(log_probs(network, symbols, chunk_length), log_probs(network, symbols))
 
 
 @pytest.mark.parametrize("name", WHOLE)
@@ -100,19 +99,7 @@ def test_chunks_of_a_transformer_are_sequences_of_their_own(name):
     logits = torch.cat([network(part)[0] for part in symbols.split(5, dim=1)], dim=1)
     loss = functional.cross_entropy(logits[:, :-1].transpose(1, 2), symbols[:, 1:])
     assert_loss_and_gradient(network, symbols, 5, loss)
-
-
-@pytest.mark.parametrize("chunk_length", [None, 5])
-@pytest.mark.parametrize("name", WITH_STATE)
-def test_a_batch_may_start_from_a_state(name, chunk_length):
-    """Its loss is then that of what follows what led to the state."""
-    network, first, second = shaken(WITH_STATE[name]), drawn(), drawn().flip(1)
-    _, state = sequence_loss(network, first, None, chunk_length)
-    with torch.inference_mode():
-        logits = network(second, network(first)[1])[0][:, :-1]
-    loss, _ = sequence_loss(network, second, state, chunk_length)
-    torch.testing.assert_close(loss, functional.cross_entropy(logits.transpose(1, 2), second[:, 1:]))
-    assert abs(loss - sequence_loss(network, second, None, chunk_length)[0]) > 1e-4
+    torch.testing.assert_close(log_probs(network, symbols, 5), logits[:, :-1].double().log_softmax(2))
 
 
 # The step of a GPU
@@ -156,10 +143,18 @@ def steps_taken(config, device, has_moments, take):
     return torch.tensor(found), parameters_to_vector(network.parameters()).detach().cpu()
 
 
-def check_recorded_steps(monkeypatch, config, chunk_length, has_moments, device):
-    """Take the same steps both ways: bit for bit alike on a CPU, within rounding on a GPU."""
-    if device == "cpu":
+@pytest.mark.parametrize("device", ["cpu", on_a_gpu])
+@pytest.mark.parametrize(("name", "chunk_length"), CASES)
+def test_a_recorded_step_is_a_step(monkeypatch, name, chunk_length, device):
+    """Replays do what steps do that are taken one by one, bit for bit on a CPU, within rounding on a GPU.
+
+    With carried states, Adam's moments, rates, and a recording for every length. On a CPU, where random numbers are the
+    same, a replay has the dropout that the step would have had.
+    """
+    is_cpu = device == "cpu"
+    if is_cpu:
         monkeypatch.setattr(nonstationary.training_step, "recorded", StandIn)
+    config = DROPOUT if name == "sincos" and is_cpu else GRAPHED[name]
 
     def eager(network, optimizer):
         return lambda symbols, state: train_on_batch(network, optimizer, symbols, state, chunk_length)
@@ -167,23 +162,10 @@ def check_recorded_steps(monkeypatch, config, chunk_length, has_moments, device)
     def graphed(network, optimizer):
         return GraphedStep(network, optimizer, chunk_length, carries_state=config.model in RECURRENT)
 
-    tolerance = {"rtol": 0, "atol": 0} if device == "cpu" else {"rtol": 1e-4, "atol": 1e-5}
-    expected = steps_taken(config, device, has_moments, eager)
-    for found, wanted in zip(steps_taken(config, device, has_moments, graphed), expected, strict=True):
-        torch.testing.assert_close(found, wanted, **tolerance)
-
-
-@pytest.mark.parametrize("device", ["cpu", on_a_gpu])
-@pytest.mark.parametrize(("name", "chunk_length"), CASES)
-def test_a_recorded_step_is_a_step(monkeypatch, name, chunk_length, device):
-    """Replays do what steps do that are taken one by one, whatever was done to record them.
-
-    With carried states, Adam's moments, rates, and a recording for every length. On a CPU, where random numbers are the
-    same, a replay has the dropout that the step would have had.
-    """
-    config = DROPOUT if (name, device) == ("sincos", "cpu") else GRAPHED[name]
-    for has_moments in (False, True) if device == "cuda" else (chunk_length is not None or name in WHOLE,):
-        check_recorded_steps(monkeypatch, config, chunk_length, has_moments, device)
+    for has_moments in (chunk_length is not None or name in WHOLE,) if is_cpu else (False, True):
+        both = (steps_taken(config, device, has_moments, take) for take in (graphed, eager))
+        for found, wanted in zip(*both, strict=True):
+            torch.testing.assert_close(found, wanted, rtol=0 if is_cpu else 1e-4, atol=0 if is_cpu else 1e-5)
 
 
 @pytest.mark.gpu
@@ -195,9 +177,6 @@ def test_every_replay_draws_dropout():
     take = GraphedStep(network, torch.optim.Adam(trained_parameters(network), rate, fused=True, capturable=True))
     symbols = drawn(3, 12).to("cuda")
     assert len({take(symbols).loss.item() for _ in range(4)}) > 1
-
-
-# The step
 
 
 @pytest.mark.parametrize("clip", [0.0, 0.01, 100.0])
@@ -251,9 +230,6 @@ def test_a_short_run_beats_kt_and_not_the_exact_mixture():
     assert above_ptw.mean > 3 * above_ptw.error
 
 
-# The script
-
-
 def run_module(name, *arguments):
     """Run a script of nonstationary/ in this process."""
     return run_file(ROOT / "nonstationary" / f"{name}.py", *arguments)
@@ -280,7 +256,7 @@ def train(tmp_path):
         coming = iter(steps)
         with (
             mock.patch.object(nonstationary.training, "train_on_batch", lambda *given: next(coming)(*given)),
-            mock.patch.object(nonstationary.training, "provenance", dict),
+            mock.patch("common.run_loop.provenance", dict),
         ):
             path = tmp_path / f"{name}.tar"
             return run_module("train", *tiny("--dir_model", path.parent, "--fn_out_model", path.name, *arguments))
@@ -288,24 +264,16 @@ def train(tmp_path):
     return run
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """The file of a finished run of two steps."""
-    folder = tmp_path_factory.mktemp("finished")
-    arguments = tiny("--train_steps", 2, "--dir_model", folder, "--fn_out_model", "net.tar")
-    assert run_module("train", *arguments).code == 0
-    return (folder / "net.tar").read_bytes()
-
-
 @pytest.fixture
-def net(tmp_path, finished):
+def net(train, tmp_path):
     """A finished run of two steps as net.tar."""
-    tmp_path.joinpath("net.tar").write_bytes(finished)
+    assert train("net", "--train_steps", 2).code == 0
     return tmp_path / "net.tar"
 
 
 def assert_same_run(folder, one, other):
-    assert same_contents(*(torch.load(folder / f"{name}.tar", weights_only=True) for name in (one, other)))
+    saved = (torch.load(folder / f"{name}.tar", weights_only=True) for name in (one, other))
+    assert same_contents(*saved, {"seconds", "sittings"})
     assert rows(folder / f"{one}.csv") == rows(folder / f"{other}.csv")
 
 
@@ -325,7 +293,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(train, tmp_path, kind):
     """
     assert train("whole", *RUNS[kind]).code == 0
     arguments = ("broken", *RUNS[kind], "--save_every", 3)
-    for stop_in, saved in ((2, 0), (5, 3)):  # nothing saved, then saved between two log lines
+    for stop_in, saved in ((2, 1), (5, 3)):  # saved at the first step, then between two log lines
         stopped = train(*arguments, stop_in=stop_in)
         assert (stopped.code, stopped.err.count("\n")) == (130, 1)
         assert f"the same command resumes from step {saved}\n" in stopped.err
@@ -334,7 +302,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(train, tmp_path, kind):
         (tmp_path / f"broken.{ending}").rename(tmp_path / "moved" / f"two.{ending}")
     resumed = train("moved/two", *RUNS[kind], "--save_every", 1)
     assert (resumed.code, resumed.err) == (0, "")
-    assert "resuming from step 3" in resumed.out and "resuming" not in stopped.out
+    assert "resuming from step 3" in resumed.out
     assert_same_run(tmp_path, "whole", "moved/two")
 
 
@@ -370,46 +338,13 @@ def test_a_finished_run_is_left_alone_or_trained_longer(train, tmp_path):
 
 
 def test_overwriting_starts_anew(train, tmp_path, net):
-    """Whatever is there; stopped in its first step it leaves the new run's beginning."""
+    """Whatever is there; stopped in its second step it leaves the new run's first."""
     assert train("whole").code == 0
     stopped = train("net", "--overwrite", stop_in=2)
-    assert stopped.code == 130 and "the same command without --overwrite resumes from step 0\n" in stopped.err
-    assert load_network(net, CPU).step == 0
+    assert stopped.code == 130 and "the same command without --overwrite resumes from step 1\n" in stopped.err
+    assert load_network(net, CPU).step == 1
     outcome = train("net", "--overwrite")
     assert outcome.code == 0 and "resuming" not in outcome.out
-    assert_same_run(tmp_path, "whole", "net")
-
-
-def test_what_another_process_trains_is_left_alone(train, tmp_path, finished):
-    """A second run is refused before it looks at what is there, which may be another run's by the time it begins."""
-    assert_left_alone_while_claimed(train, tmp_path / "net.tar", finished)
-
-
-def test_overwriting_loses_nothing_if_the_new_run_cannot_be_saved(train, tmp_path, net):
-    """The old network stays until the first file of the new run is there."""
-    before = contents(tmp_path)
-    full = OSError(28, "No space left on device", str(net))
-    with mock.patch("nonstationary.networks.save_plain", side_effect=full):
-        assert_one_line(train("net", "--overwrite"), "train.py", "net.tar: No space left")
-    assert contents(tmp_path) == before
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_waits_for_the_end_of_the_step_and_saves(train, tmp_path, number):
-    """Between two checkpoints no step is lost."""
-    taken = []
-
-    def step(*given):
-        taken.append(given)
-        if len(taken) == 3:
-            os.kill(os.getpid(), number)
-        return train_on_batch(*given)
-
-    assert train("whole").code == 0
-    stopped = train("net", step=step)
-    assert stopped.code == 130 and "the same command resumes from step 3\n" in stopped.err
-    assert load_network(tmp_path / "net.tar", CPU).step == 3
-    assert train("net").code == 0
     assert_same_run(tmp_path, "whole", "net")
 
 
@@ -431,14 +366,19 @@ def test_other_arguments_do_not_resume_a_network(train, tmp_path, net, argument)
     assert contents(tmp_path) == before
 
 
-def test_the_number_of_steps_grows_only(train, tmp_path, net):
+def test_what_another_process_trains_is_left_alone(train, net):
+    """A second run is refused before it looks at what is there, which may be another run's by the time it begins."""
+    finished = net.read_bytes()
+    net.unlink()
+    assert_left_alone_while_claimed(train, net, finished)
+
+
+def test_the_number_of_steps_grows_only(train, net):
     """A network of two steps does not become one of one; with a falling rate every step depends on their number."""
     assert_one_line(train("net", "--train_steps", 1), "train.py", "2 steps", "--train_steps 1")
     falling = ("other", "--final_lr_fraction", 0.5)
     assert train(*falling).code == 0
-    before = contents(tmp_path)
     assert_one_line(train(*falling, "--train_steps", 13), "train.py", "--train_steps 9 (now 13)")
-    assert contents(tmp_path) == before
 
 
 def with_arguments(path, **changes):
@@ -489,11 +429,9 @@ def spied(train):
 
 def test_random_lengths_are_powers_of_two(spied):
     """From 2 up to the longest that fits, each about as often; never 1, which has nothing to predict."""
-    outcome, steps = spied("--random_length", "--seq_length", 20, "--train_steps", 60, "--log_every", 60)
-    assert outcome.code == 0
-    lengths = [symbols.shape[1] for symbols, *_ in steps]
-    assert set(lengths) == {2, 4, 8, 16}
-    assert min(lengths.count(length) for length in (2, 4, 8, 16)) >= 5
+    _, steps = spied("--random_length", "--seq_length", 20, "--train_steps", 60, "--log_every", 60)
+    lengths = Counter(symbols.shape[1] for symbols, *_ in steps)
+    assert set(lengths) == {2, 4, 8, 16} and min(lengths.values()) >= 5
 
 
 @pytest.mark.parametrize("carried", [True, False])
@@ -561,34 +499,29 @@ def test_a_network_in_training_is_evaluated_on_what_one_asks_for(train, tmp_path
     assert last["optimal_loss"] == before["optimal_loss"]
 
 
-def test_a_mixture_off_its_source_has_the_longest_segment_that_one_asks_for(train, tmp_path):
-    """As a competitor in training too, whose own source has no use for it."""
-    shown = ("--competitors", "random_uniform", "--train_steps", 1)
-    for name, longest in (("usual", ()), ("short", ("--max_segment", 2))):
-        assert train(name, *shown, *longest).code == 0
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("--data_distribution static", "of static, in bits: kt "),
+        ("--data_distribution lin --eval_data_distribution regular", "of regular, in bits: kt_oracle "),
+    ],
+)
+def test_a_network_in_training_is_compared_with_the_own_mixture_of_what_it_is_evaluated_on(train, arguments, said):
+    """Unless other predictors are asked for."""
+    assert said in train("net", *arguments.split(), "--train_steps", 1).out
+
+
+def test_seed_and_longest_segment_arrive(train, tmp_path):
+    """First weights have a seed of their own; a mixture off its source has the longest segment that is asked for."""
+    given = ("--lr", 1e-30, "--model_init_seed", 5, "--competitors", "random_uniform", "--train_steps", 1)
+    for name, further in (("usual", ()), ("short", ("--max_segment", 2)), ("other", ("--seed", 2))):
+        assert train(name, *given, *further).code == 0
     usual, short = (rows(tmp_path / f"{name}.csv")[-1] for name in ("usual", "short"))
     assert usual["exact_regret"] != short["exact_regret"] and usual["regret"] == short["regret"]
-    saved = torch.load(tmp_path / "short.tar", weights_only=True)
-    assert saved["source"] == asdict(Source("ptw"))
-
-
-@pytest.mark.parametrize("source", SEGMENTS)
-def test_a_network_in_training_is_compared_with_the_own_mixture_of_what_it_is_evaluated_on(train, source):
-    """Unless other predictors are asked for."""
-    for number, option in enumerate(("--data_distribution", "--eval_data_distribution")):
-        outcome = train(f"net{number}", option, source, "--train_steps", 1)
-        assert f"of {source}, in bits: {OWN_MIXTURE[source]} " in outcome.out
-
-
-def test_first_weights_come_from_their_own_seed(train, tmp_path):
-    """With a rate of next to nothing the file holds the first weights: --seed does not change them."""
+    saved = [torch.load(tmp_path / f"{name}.tar", weights_only=True) for name in ("short", "other")]
+    assert saved[0]["source"] == asdict(Source("ptw"))
     expected = make_network(NetworkConfig(hidden_size=4), 5).state_dict()
-    for seed in (1, 2):
-        arguments = ("--lr", 1e-30, "--seed", seed, "--model_init_seed", 5, "--train_steps", 1)
-        assert train(f"net{seed}", *arguments).code == 0
-        saved = torch.load(tmp_path / f"net{seed}.tar", weights_only=True)["network_state"]
-        for name, weight in expected.items():
-            torch.testing.assert_close(saved[name], weight)
+    assert all(one["network_state"][name].allclose(expected[name]) for one in saved for name in expected)
 
 
 @pytest.mark.parametrize("arguments", ["--lr 1e38 --clip_grad_norm 0 --model rnn", "--lr 1e38 --save_every 1"])
