@@ -123,12 +123,8 @@ def save_checkpoint(path: Path, contents: Mapping[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path, device: torch.device, mask_padding: bool | None = None) -> Checkpoint:
-    """Load a checkpoint of this project or of the original release.
+    """Load a checkpoint of this project or of the original release; `mask_padding` None means as in training.
 
-    Args:
-        path: the file.
-        device: where the network goes.
-        mask_padding: whether the decoder ignores padded steps; None: as in training.
     Raises:
         UserError: if the file is no such checkpoint; the message says what is wrong with it.
     """

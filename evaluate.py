@@ -137,29 +137,22 @@ def judge(answers: Sequence[Sequence[int]], targets: Sequences) -> list[bool]:
 
 def evaluate_episodes(model: MetaSeq2Seq, batches: Iterable[EpisodeBatch], max_length: int) -> Accuracy:
     """Answer the queries of whole episodes, all in one decoding, and count."""
-    batches, accuracy = list(batches), Accuracy()
+    batches = list(batches)
     with torch.inference_mode():
         contexts = [
             model.recall(remember(model, batch), batch.query_in.symbols, batch.query_in.lengths) for batch in batches
         ]
         answers = iter(decode(model, Context.joined(contexts), max_length))
+    outcomes: list[bool] = []
     for batch in batches:
-        own = list(itertools.islice(answers, len(batch.query_in.lengths)))
-        accuracy = accuracy.plus(judge(own, batch.query_out), batch.is_support.tolist())
-    return accuracy
+        outcomes += judge(list(itertools.islice(answers, len(batch.query_in.lengths))), batch.query_out)
+    return Accuracy().plus(outcomes, [among for batch in batches for among in batch.is_support.tolist()])
 
 
 def ask(checkpoint: Checkpoint, support: Sequence[tuple[str, str]], queries: Sequence[str]) -> list[str]:
     """Answer queries of your own: `ask(checkpoint, [("dax", "RED"), ("lug", "BLUE")], ["lug dax"])`.
 
-    Args:
-        checkpoint: a loaded network.
-        support: input and output of each support item, words joined by blanks; none for a network without memory.
-        queries: inputs, words joined by blanks.
-    Returns:
-        The outputs, words joined by blanks.
-    Raises:
-        UserError: as `asked`.
+    Inputs and outputs are words joined by blanks; a network without memory takes no support items. Raises as `asked`.
     """
     if not queries:
         return []
@@ -175,9 +168,7 @@ def explain(checkpoint: Checkpoint, support: Sequence[tuple[str, str]], query: s
         Plain data: "query", "output", and under "memory" and "decoder" the labels of "rows" and "columns" and the
         "weights", one list per row; None for an attention that the network does not have. The memory's rows are the
         steps of the query, its columns the support items. The decoder's rows are the steps of the output, its columns
-        the steps of the query and a last one for all padded steps together.
-    Raises:
-        UserError: as `asked`.
+        the steps of the query and a last one for all padded steps together. Raises as `asked`.
     """
     batch, model = asked(checkpoint, support, [query]), checkpoint.model
     memory = remember(model, batch)
@@ -236,14 +227,10 @@ def one_word(item: Item) -> str:
 
 
 def find_supports(checkpoint: Checkpoint) -> list[list[Item]]:
-    """List the support sets of a checkpoint's test: the experiment's own, or one per validation episode.
-
-    Standard seq2seq has a single empty one: the training commands that its validation also asks for are no support set.
-    """
-    if checkpoint.experiment.is_standard:
-        return [[]]
-    if checkpoint.experiment.test_support:
-        return [list(checkpoint.experiment.test_support)]
+    """List the support sets of a test: the experiment's own, an empty one for standard seq2seq, or validation's."""
+    experiment = checkpoint.experiment
+    if experiment.is_standard or experiment.test_support:
+        return [list(experiment.test_support)]
     return [items_of(episode.support, *checkpoint.vocabularies) for episode in checkpoint.validation]
 
 

@@ -24,17 +24,7 @@ import numpy.typing as npt
 
 import scan_util
 from common.errors import UserError
-from scan_util import (
-    ACTION_OF,
-    SCAN_ADVICE,
-    TESTED_SPLITS,
-    TURN_OF,
-    DataFile,
-    Item,
-    describe_file,
-    interpret,
-    typed_items,
-)
+from scan_util import ACTION_OF, SCAN_ADVICE, TESTED_SPLITS, TURN_OF, DataFile, Item, interpret, typed_items
 
 IntArray = npt.NDArray[np.int64]
 Meanings = dict[str, str]
@@ -108,9 +98,8 @@ def word_sequences(meanings: Meanings, lengths: Iterable[int]) -> list[Item]:
     return [Item(words, tuple(meanings[word] for word in words)) for words in sequences]
 
 
-JUMP_AND_TEMPLATES = (
-    "jump_and_templates"  # the pool whose commands get other primitives each time, see `EpisodeSampler._filled`
-)
+JUMP_AND_TEMPLATES = "jump_and_templates"
+"""The pool whose commands get other primitives each time, see `EpisodeSampler._filled`."""
 POOLS: dict[str, Pool] = {
     "me_words": lambda _: word_sequences(ME_MEANINGS, [1]),
     "me_sequences": lambda _: word_sequences(ME_MEANINGS, range(2, 7)),
@@ -208,14 +197,6 @@ def _with_further(row: Experiment, word: str, meaning: str, count: int) -> Exper
     return replace(row, further_words=words, further_meanings=meanings)
 
 
-def _with_primitives(row: Experiment) -> Experiment:
-    return _with_further(row, "Primitive", "Action", 20)
-
-
-def _with_directions(row: Experiment, count: int) -> Experiment:
-    return _with_further(row, "Direction", "I_TURN_DIRECTION", count)
-
-
 def _standard(name: str, split: str, trained: str | None = None) -> Experiment:
     """Make a row of standard seq2seq training on a split or another pool; validation asks for training items too."""
     lines, distinct = trained or f"{split}_lines", trained or f"{split}_distinct"
@@ -239,7 +220,9 @@ _JUMP_SPLIT = Experiment(
     test_split="addprim_jump",
     test_support=tuple(typed_items("walk -> I_WALK; look -> I_LOOK; run -> I_RUN; jump -> I_JUMP")),
 )
-_AUGMENTED = _with_primitives(_JUMP_SPLIT)
+_PRIMITIVES = ("Primitive", "Action", 20)
+_DIRECTIONS = ("Direction", "I_TURN_DIRECTION")
+_AUGMENTED = _with_further(_JUMP_SPLIT, *_PRIMITIVES)
 _AROUND_RIGHT = replace(
     _JUMP_SPLIT,
     name="scan_around_right",
@@ -261,7 +244,7 @@ EXPERIMENTS = {
         ),
         _JUMP_SPLIT,
         replace(_AUGMENTED, name="scan_prim_augmentation", held_out={"jump": "I_JUMP"}),
-        _with_directions(_AROUND_RIGHT, EXTRA_DIRECTIONS),
+        _with_further(_AROUND_RIGHT, *_DIRECTIONS, EXTRA_DIRECTIONS),
         replace(
             _AUGMENTED,
             name="scan_length",
@@ -271,7 +254,9 @@ EXPERIMENTS = {
             test_support=(),
         ),
         _standard("standard_addprim_jump", "addprim_jump"),
-        _with_primitives(_standard("standard_addprim_jump_augmentation", "addprim_jump", trained=JUMP_AND_TEMPLATES)),
+        _with_further(
+            _standard("standard_addprim_jump_augmentation", "addprim_jump", trained=JUMP_AND_TEMPLATES), *_PRIMITIVES
+        ),
         _standard("standard_around_right", "template_around_right"),
         _standard("standard_length", "length"),
     )
@@ -291,7 +276,7 @@ def find_experiment(episode_type: str, extra_directions: int | None = None) -> E
         return experiment
     if experiment.slots != TURN_OF:
         raise UserError(f"--extra_directions goes with scan_around_right only, not with {episode_type}")
-    return _with_directions(experiment, extra_directions)
+    return _with_further(experiment, *_DIRECTIONS, extra_directions)
 
 
 def experiment_on_files(
@@ -324,7 +309,7 @@ def find_own_experiment(train_path: Path, test_path: Path) -> Experiment:
         UserError: if a line is not as expected (the message has the file and the line number).
         OSError: if a file cannot be read.
     """
-    train, test = describe_file(train_path), describe_file(test_path)
+    train, test = scan_util.describe_file(train_path), scan_util.describe_file(test_path)
     inputs, outputs = zip(*train.items(), *test.items(), strict=True)
     words = [sorted(set(itertools.chain.from_iterable(side))) for side in (inputs, outputs)]
     return experiment_on_files(train, test, *words)
@@ -350,10 +335,10 @@ def scan_files(experiment: Experiment, of_test: bool, data_dir: Path) -> list[sc
 def number_sequences(
     sequences: Sequence[Sequence[str]], words: Sequence[str], width: int | None = None
 ) -> tuple[IntArray, IntArray]:
-    """Write sequences of words as positions in `words`.
+    """Write sequences of words as positions in `words`: numbers, (N, width) filled up with zeros, and lengths, (N,).
 
-    Returns:
-        The numbers, (N, width) filled up with zeros, and the lengths, (N,). By default the longest sequence just fits.
+    By default the longest sequence just fits.
+
     Raises:
         UserError: if a word is not among `words`, or a sequence is longer than `width`.
     """
@@ -408,12 +393,9 @@ def _template(command: Sequence[str]) -> Item:
 
 
 class EpisodeSampler:
-    """Draws the episodes of one experiment.
+    """Draws the episodes of one experiment from the SCAN files in a folder; missing ones are written there.
 
-    Args:
-        experiment: a row of the table.
-        data_dir: folder of the SCAN files; missing ones are written there.
-        support_loss: whether the support items are also queries (Lake 2019, Section 3, "Meta-training").
+    With `support_loss` the support items are also queries (Lake 2019, Section 3, "Meta-training").
     """
 
     def __init__(self, experiment: Experiment, data_dir: Path, support_loss: bool) -> None:

@@ -57,9 +57,6 @@ SCAN_ADVICE = "in another --data_dir SCAN is generated anew; your own data go to
 def interpret(command: Sequence[str], action_of: Mapping[str, str] = MappingProxyType(ACTION_OF)) -> tuple[str, ...]:
     """Translate a command of the grammar into its actions: SCAN's interpretation function.
 
-    Args:
-        command: the words.
-        action_of: the primitives and their actions.
     Raises:
         UserError: if the words are no SCAN command.
     """
@@ -197,9 +194,8 @@ def describe_split(data_dir: Path, part: str, split: str) -> SplitFile:
 def read_items(path: Path, known: Words | None = SCAN_WORDS) -> list[Item]:
     """Read a file of `IN: <command> OUT: <actions>` lines; blanks and a carriage return at a line's end are allowed.
 
-    Args:
-        path: the file.
-        known: the words it may contain; None: any.
+    Words must be `known`; None: any may occur.
+
     Raises:
         UserError: if a line is not as expected (the message has the file and the line number).
         OSError: if the file cannot be read.

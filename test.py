@@ -156,13 +156,8 @@ def training_commands(checkpoint: Checkpoint, data_dir: Path) -> list[Episode]:
 def report_of(
     checkpoint: Checkpoint, split: str, answered: Sequence[Answer], trained: Sequence[Answer]
 ) -> dict[str, Any]:
-    """Gather what was counted, and what is known of the network and the machine.
+    """Gather what was counted, `trained` on training commands, and what is known of the network and the machine.
 
-    Args:
-        checkpoint: the network.
-        split: the name of the test.
-        answered: the answers to the test.
-        trained: those to training commands, for standard seq2seq.
     Raises:
         UserError: if every query is a support item, so that none is new.
     """

@@ -113,56 +113,58 @@ def assert_refused(world, line, *said):
 
 NEW = "--fn_out_model new.tar --episode_type"
 MISTAKES = [  # the command line and what the message must say
-    # options out of their range
+    # options out of their range, among them empty values, as of a shell variable that is not set
     ("train.py --episode_type scan", "--episode_type", "'scan'", "scan_prim_permutation"),
     ("train.py --speed 3", "--speed"),
-    ("train.py --num_episodes 0", "--num_episodes", "at least 1, found 0"),
-    ("train.py --num_episodes -5", "--num_episodes", "at least 1, found -5"),
-    ("train.py --num_episodes ten", "--num_episodes", "ten"),
-    ("train.py --num_episodes 0.5", "--num_episodes", "0.5"),
-    *((f"train.py --{name} 0", f"--{name}", "at least 1") for name in ("emb_size", "nlayers", "threads")),
-    *((f"train.py --{name} 0", f"--{name}", "at least 1") for name in ("lr_decay_schedule", "max_length_eval")),
-    ("train.py --seed -1", "--seed", "at least 0"),
-    ("train.py --seeds 1,2,1", "--seeds", "found 1 more often"),
-    ("train.py --seeds 1,-1", "--seeds", "at least 0"),
-    ("train.py --seeds 1,9223372036854775808", "--seeds", "below 2^63"),
+    *(
+        (f"train.py --{name} {value}", f"--{name}", said)
+        for name, value, said in (
+            ("num_episodes", 0, "at least 1, found 0"),
+            ("num_episodes", -5, "at least 1, found -5"),
+            ("num_episodes", "ten", "ten"),
+            ("num_episodes", 0.5, "0.5"),
+            *((name, 0, "at least 1") for name in ("emb_size", "nlayers", "threads")),
+            *((name, 0, "at least 1") for name in ("lr_decay_schedule", "max_length_eval")),
+            ("seed", -1, "at least 0"),
+            ("seeds", "1,2,1", "found 1 more often"),
+            ("seeds", "1,-1", "at least 0"),
+            ("seeds", "1,9223372036854775808", "below 2^63"),
+            *(("lr", value, "above 0") for value in ("0", "-0.1", "nan", "inf")),
+            ("dropout", 1, "below 1"),
+            ("dropout", -0.5, "at least 0"),
+            *((name, "''", "an empty one") for name in ("fn_out_model", "data_dir", "dir_model", "seeds", "seed")),
+            *((name, "''", "an empty one") for name in ("episode_type", "gpu")),
+            ("fn_out_model", "' '", "an empty one"),
+            ("gpu", -1, "at least 0"),
+            ("fn_out_model", "net", "NAME.tar, found 'net'"),
+            ("fn_out_model", "net.csv", "NAME.tar, found 'net.csv'"),
+            ("fn_out_model", "a/net.tar", "--dir_model"),
+        )
+    ),
+    ("train.py --seeds=", "--seeds", "an empty one"),
     ("train.py --seed 1 --seeds 1,2", "--seed", "--seeds"),
     ("train.py --seeds 1,2", "--fn_out_model", "net_seed{seed}.tar"),
-    *((f"train.py --lr {value}", "--lr", "above 0") for value in ("0", "-0.1", "nan", "inf")),
-    ("train.py --dropout 1", "--dropout", "below 1"),
-    ("train.py --dropout -0.5", "--dropout", "at least 0"),
     (f"train.py {NEW} scan_around_right --extra_directions -1", "at least 0"),
     ("train.py --extra_directions 2", "--extra_directions", "scan_around_right", "ME"),
     (f"train.py {NEW} scan_prim_augmentation --extra_directions 20", "scan_around_right", "scan_prim_augmentation"),
     ("test.py --episode_type scan", "--episode_type", "'scan'", "scan_prim_permutation"),
     ("test.py --threads 0", "--threads", "at least 1"),
     ("test.py --max_length_eval 0", "--max_length_eval", "at least 1"),
+    ("test.py --data_dir ''", "--data_dir", "an empty one"),
     ("test.py --fn_out_plot x.png", "--fn_out_plot", "--plot_attention"),
     ("test.py --fn_out_plot x.tar --plot_attention dax", "--fn_out_plot", "PATH.png"),
     # answers that are cut off before they can be right
     ("train.py --fn_out_model new.tar --max_length_eval 6", "--max_length_eval 6", "--max_length_eval 7"),
     (f"train.py {NEW} scan_prim_permutation --max_length_eval 48", "--max_length_eval 48", "--max_length_eval 49"),
     ("test.py --max_length_eval 3", "7 symbols", "cut off after 3", "--max_length_eval 7"),
-    # values that are empty, as of a shell variable that is not set
-    *((f"train.py --{name} ''", f"--{name}", "an empty one") for name in ("fn_out_model", "data_dir", "dir_model")),
-    *((f"train.py --{name} ''", f"--{name}", "an empty one") for name in ("seeds", "seed", "episode_type", "gpu")),
-    ("train.py --fn_out_model ' '", "--fn_out_model", "an empty one"),
-    ("train.py --seeds=", "--seeds", "an empty one"),
-    ("test.py --data_dir ''", "--data_dir", "an empty one"),
-    # names of files
-    ("train.py --fn_out_model net", "--fn_out_model", "NAME.tar", "'net'"),
-    ("train.py --fn_out_model net.csv", "--fn_out_model", "NAME.tar", "'net.csv'"),
-    ("train.py --fn_out_model a/net.tar", "--fn_out_model", "--dir_model"),
+    # names of files, devices, data
     ("test.py --fn_in_model net_ME", "--fn_in_model", "NAME.tar"),
     ("test.py --fn_in_model models/net_ME.tar", "--fn_in_model", "--dir_model"),
     ("test.py --fn_in_model net_x.tar", "no checkpoint at", "net_x.tar", "train.py"),
     ("test.py --dir_model {world}/nowhere", "no checkpoint at", "nowhere/net_ME.tar"),
-    # devices
     ("train.py --gpu 99", "GPU 99", "usable GPU", "--cpu"),
-    ("train.py --gpu -1", "--gpu", "at least 0"),
     ("train.py --gpu 0 --cpu", "--cpu", "--gpu"),
     ("test.py --gpu 99", "GPU 99", "usable GPU", "--cpu"),
-    # data
     (f"train.py {NEW} scan_around_right --data_dir {{world}}/file/data", "file"),
     (f"train.py {NEW} scan_prim_permutation", "tasks_train_all.txt:2: ", "'I_HOP'"),
     (f"train.py {NEW} scan_length", "tasks_train_length.txt: ", "empty"),
@@ -189,32 +191,38 @@ def test_a_mistake_is_one_line_and_changes_nothing(world, line, said):
 
 def test_a_mistake_is_one_line_as_a_process(world):
     """The same of a real process: nothing else reaches stderr, from Python or any library."""
+    assert_one_line(run_file(ROOT / "test.py", "--cpu"), "test.py", "--fn_in_model")  # has no default
     script, *arguments = complete(world, "test.py --plot_attention 'dax jump'")
     done = subprocess.run(command(script, *arguments), capture_output=True, text=True, timeout=300)
     assert_one_line(Outcome(done.returncode, done.stdout, done.stderr), script, "'jump'")
 
 
-def test_a_checkpoint_must_be_named():
-    """test.py has no default for --fn_in_model."""
-    assert_one_line(run_file(ROOT / "test.py", "--cpu"), "test.py", "--fn_in_model")
+def without(*entries):
+    """Take entries out of a checkpoint."""
+
+    def change(path):
+        saved = torch.load(path, weights_only=True)
+        torch.save({name: value for name, value in saved.items() if name not in entries}, path)
+
+    return change
 
 
-@pytest.mark.parametrize("script", ["train.py", "test.py"])
-@pytest.mark.parametrize("kind", ["first half", "another size", "infinite weights", "almost an original", "malicious"])
-def test_what_is_no_checkpoint_is_refused(world, script, kind):
-    """What loading raises is one line with the file's name."""
+WRONG_KINDS = ("first half", "another size", "infinite weights", "almost an original", "malicious")
+RESUMING = ("optimizer_state", "random_states", "loss_sum", "seconds")
+
+
+@pytest.mark.parametrize(
+    ("line", "change"),
+    [
+        *((line, WRONG_FILES[kind]) for line in ("train.py", "test.py") for kind in WRONG_KINDS),
+        *(("train.py --num_episodes 3", without(entry)) for entry in RESUMING),
+    ],
+)
+def test_what_is_no_checkpoint_is_refused(world, line, change):
+    """What loading raises is one line with the file's name; so is that weights alone can be scored, not resumed."""
     path = world / "models" / "net_ME.tar"
-    WRONG_FILES[kind](path)
-    assert_refused(world, script, str(path))
-
-
-@pytest.mark.parametrize("entry", ["optimizer_state", "random_states", "loss_sum", "seconds"])
-def test_a_checkpoint_without_what_resuming_takes_is_refused(world, entry):
-    """A file of ours with weights only, say, can be scored; train.py says in one line that it cannot resume it."""
-    path = world / "models" / "net_ME.tar"
-    saved = torch.load(path, weights_only=True)
-    torch.save({name: value for name, value in saved.items() if name != entry}, path)
-    assert_refused(world, "train.py --num_episodes 3", str(path))
+    change(path)
+    assert_refused(world, line, str(path))
 
 
 def test_a_file_of_the_original_release_is_not_resumed(world, monkeypatch):
@@ -233,11 +241,7 @@ def test_a_result_that_cannot_be_written_leaves_nothing_half_done(world, line, n
     assert_refused(world, line, name)
 
 
-@pytest.mark.parametrize(
-    "items",
-    [all_items()[:30], [*all_items()[:50], Item(("jump",), ("I_JUMP",) * 60)]],
-    ids=["too few commands", "too many actions"],
-)
+@pytest.mark.parametrize("items", [all_items()[:30], [*all_items()[:50], Item(("jump",), ("I_JUMP",) * 60)]])
 def test_data_that_no_episode_can_use_is_reported(world, items):
     """Well-formed lines, but too few for an episode or longer than any of SCAN: a mistake like others."""
     write_items(world / "data" / "tasks_train_all.txt", items)

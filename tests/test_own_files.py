@@ -12,7 +12,7 @@ from script_runs import assert_one_line, contents, rows, run_file, same_contents
 
 from checkpoint import load_checkpoint
 from episode_batch import items_of, vocabularies_of
-from evaluate import ask, explain
+from evaluate import explain
 from generate_episode import EXPERIMENTS, OWN_FILES, EpisodeSampler, find_own_experiment
 from scan_util import load_split, split_path, write_items
 
@@ -30,12 +30,6 @@ def write_files(folder):
     lines = [f"IN: {v} {t} OUT: {' '.join([act] * n)}" for v, act in verbs.items() for t, n in times.items()]
     (folder / "mine.txt").write_text("\n".join([*lines[:-1], "IN: crawl OUT: CRAWL", ""]))
     (folder / "asked.txt").write_text(f"{lines[-1]}\n{lines[0]}\n{lines[-1]}\n")
-
-
-@pytest.fixture
-def world(tmp_path):
-    write_files(tmp_path)
-    return tmp_path
 
 
 def run(world, script, *arguments):
@@ -57,7 +51,7 @@ def result(world, name=RESULT):
 
 @pytest.fixture(scope="module")
 def trained_once(tmp_path_factory):
-    """A network of three episodes on the two files, and a result, with the paths of `trained`."""
+    """A network of three episodes on the two files, and a result."""
     world = tmp_path_factory.mktemp("own")
     write_files(world)
     for outcome in (train(world, "--num_episodes", 3), score(world)):
@@ -85,15 +79,13 @@ def test_two_files_are_trained_on_scored_and_asked(trained):
     report = result(trained)
     assert (report["total"], report["train_total"], report["episode_type"]) == (3, 6, OWN_FILES)
     assert report["split"] == report["data_files"][1]["path"] == str(trained / "asked.txt")
-    query = ("--cpu", "--fn_in_model", NAME)
-    assert run(trained, "query.py", *query, "hop often").code == 0
+    query = ("--cpu", "--fn_in_model", NAME, "hop often")
+    assert run(trained, "query.py", *query).code == 0
     assert not (trained / "data").exists()
-    refused = run(trained, "query.py", *query, "--support", "hop -> HOP", "hop")
-    assert_one_line(refused, "query.py", "no memory")
+    assert_one_line(run(trained, "query.py", *query, "--support", "hop -> HOP"), "query.py", "no memory")
     assert_one_line(score(trained, "--support", "hop -> HOP"), "test.py", "no memory")
-    for asked in (lambda: ask(network, [("hop", "HOP")], ["skip"]), lambda: explain(network, [("hop", "HOP")], "skip")):
-        with pytest.raises(ValueError, match="no memory"):
-            asked()
+    with pytest.raises(ValueError, match="no memory"):
+        explain(network, [("hop", "HOP")], "skip")
 
 
 def test_files_of_scan_give_the_batches_of_its_experiment(data_dir):
@@ -113,33 +105,36 @@ def test_files_of_scan_give_the_batches_of_its_experiment(data_dir):
 
 def test_a_moved_file_is_found_and_a_changed_one_is_refused(trained):
     """The contents count, not where they lie; what is trained then is what an unbroken run trains."""
-    whole = ("--num_episodes", 5)
-    assert train(trained, *whole, "--fn_out_model", "whole.tar").code == 0
-    (trained / "elsewhere").mkdir()
-    shutil.move(trained / "mine.txt", trained / "elsewhere" / "mine.txt")
-    assert train(trained, *whole, "--train_file", trained / "elsewhere" / "mine.txt").code == 0
+    mine, moved = trained / "mine.txt", trained / "moved.txt"
+    assert train(trained, "--num_episodes", 5, "--fn_out_model", "whole.tar").code == 0
+    mine.rename(moved)
+    assert train(trained, "--num_episodes", 5, "--train_file", moved).code == 0
     one, other = (torch.load(trained / "models" / name, weights_only=True) for name in ("whole.tar", NAME))
-    assert same_contents(one, other, frozenset({"seconds", "arguments", "data_files"}))
+    assert same_contents(one, other, frozenset({"seconds", "sittings", "arguments", "data_files"}))
     assert rows(trained / "models" / "whole.csv")[-1] == rows(trained / "models" / CURVE)[-1]
-    shutil.move(trained / "elsewhere" / "mine.txt", trained / "mine.txt")
-    for name in ("mine.txt", "asked.txt"):
-        kept = (trained / name).read_text()
-        (trained / name).write_text(kept + "IN: hop OUT: HOP\n")
+    moved.rename(mine)
+    for path in (mine, trained / "asked.txt"):
+        kept = path.read_text()
+        path.write_text(kept + "IN: hop OUT: HOP\n")
         before = contents(trained)
         assert_one_line(train(trained, "--num_episodes", 7), "train.py", NAME, "other contents", "--overwrite")
         assert contents(trained) == before
-        (trained / name).write_text(kept)
+        path.write_text(kept)
 
 
-def test_lines_may_stand_in_both_files(world):
-    """What counts as retrieval is the same before and after an interruption, and at test nothing is left out."""
-    shutil.copy(world / "mine.txt", world / "asked.txt")
-    assert train(world, "--num_episodes", 4, "--fn_out_model", "whole.tar").code == 0
-    assert train(world, "--num_episodes", 2).code == 0
-    assert train(world, "--num_episodes", 4).code == 0
-    assert rows(world / "models" / "whole.csv")[-1] == rows(world / "models" / CURVE)[-1]
-    assert score(world).code == 0
-    assert result(world)["total"] == 6
+def test_lines_may_stand_in_both_files_and_one_is_enough(tmp_path):
+    """Nothing is left out at test, retrieval is the same after a break, and the file's name is the network's."""
+    for name in ("mine.txt", "asked.txt"):
+        (tmp_path / name).write_text("IN: hop OUT: HOP\n")
+    for n_episodes, name in ((4, "whole.tar"), (2, NAME), (4, NAME)):
+        assert train(tmp_path, "--num_episodes", n_episodes, "--fn_out_model", name).code == 0
+    assert rows(tmp_path / "models" / "whole.csv")[-1] == rows(tmp_path / "models" / CURVE)[-1]
+    assert score(tmp_path).code == 0
+    assert result(tmp_path)["total"] == 1
+    files = ("--train_file", tmp_path / "mine.txt", "--test_file", tmp_path / "asked.txt")
+    outcome = run(tmp_path, "train.py", *TINY, *files, "--num_episodes", 2)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "net_standard_files_mine_emb_size4_nlayers1.tar" in contents(tmp_path / "models")
 
 
 @pytest.mark.parametrize("change", ["gone", "changed"])
@@ -172,51 +167,54 @@ def test_the_test_is_scored_without_the_training_file(trained, change):
     assert "train_total" in before and "train_total" not in after
 
 
-def test_one_line_is_enough_to_train_on(world):
-    """Batches and validation are then smaller than those of SCAN; by default the file's name is in the network's."""
-    (world / "mine.txt").write_text("IN: hop OUT: HOP\n")
-    files = ("--train_file", world / "mine.txt", "--test_file", world / "asked.txt")
-    outcome = run(world, "train.py", *TINY, *files, "--num_episodes", 2)
-    assert (outcome.code, outcome.err) == (0, "")
-    assert "net_standard_files_mine_emb_size4_nlayers1.tar" in contents(world / "models")
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (b"hop HOP", ("mine.txt:7: ", "expected 'IN: <command> OUT: <actions>'")),
+        (b"IN: hop OUT:", ("mine.txt:7: ",)),
+        (b"IN: hop OUT: HOP OUT: HOP", ("mine.txt:7: ", "one 'OUT:'")),
+        (b"IN: h\xff OUT: HOP", ("mine.txt:7: ", "UTF-8")),
+        (b"IN: hop OUT:" + 50 * b" HOP", ("51 symbols", "--max_length_eval 51")),
+    ],
+)
+def test_a_bad_line_is_reported_where_it_stands(tmp_path, line, said):
+    write_files(tmp_path)
+    (tmp_path / "mine.txt").write_bytes((tmp_path / "mine.txt").read_bytes() + line + b"\n")
+    before = contents(tmp_path)
+    assert_one_line(train(tmp_path), "train.py", *said)
+    assert contents(tmp_path) == before
+
+
+BOTH = "--train_file {world}/mine.txt --test_file {world}/asked.txt"
 
 
 @pytest.mark.parametrize(
-    ("line", "arguments", "said"),
+    ("arguments", "said"),
     [
-        ("hop HOP", "", ("mine.txt:7: ", "expected 'IN: <command> OUT: <actions>'")),
-        ("IN: hop OUT:", "", ("mine.txt:7: ",)),
-        ("IN: hop OUT: HOP OUT: HOP", "", ("mine.txt:7: ", "one 'OUT:'")),
-        (b"IN: h\xff OUT: HOP", "", ("mine.txt:7: ", "UTF-8")),
-        ("IN: hop OUT:" + 50 * " HOP", "", ("51 symbols", "--max_length_eval 51")),
-        ("", "--episode_type ME", ("--episode_type", "--train_file", "standard seq2seq")),
-        ("", "--extra_directions 2", ("--extra_directions", "--train_file")),
-        ("", "--disable_recon_loss", ("--disable_recon_loss",)),
-        ("", "--train_file {world}/nowhere.txt", ("nowhere.txt", "No such file")),
-        ("", "--train_file {world}", ("{world}",)),
-        ("", "--train_file {world}/empty.txt", ("empty.txt", "empty")),
-        ("only", "--train_file {world}/mine.txt", ("--train_file and --test_file go together",)),
-        ("only", "--test_file {world}/mine.txt", ("--train_file and --test_file go together",)),
-        ("only", "--episode_type scan_prim_permutation", ("all.txt:1: 'hop' is no word of SCAN", "--train_file")),
+        (f"{BOTH} --episode_type ME", ("--episode_type", "--train_file", "standard seq2seq")),
+        (f"{BOTH} --extra_directions 2", ("--extra_directions", "--train_file")),
+        (f"{BOTH} --disable_recon_loss", ("--disable_recon_loss",)),
+        (f"{BOTH} --train_file {{world}}/nowhere.txt", ("nowhere.txt", "No such file")),
+        (f"{BOTH} --train_file {{world}}", ("{world}",)),
+        (f"{BOTH} --train_file {{world}}/empty.txt", ("empty.txt", "empty")),
+        ("--train_file {world}/mine.txt", ("--train_file and --test_file go together",)),
+        ("--test_file {world}/mine.txt", ("--train_file and --test_file go together",)),
+        ("--episode_type scan_prim_permutation", ("all.txt:1: 'hop' is no word of SCAN", "--train_file")),
     ],
 )
-def test_a_mistake_is_one_line_and_no_data_are_lost(world, line, arguments, said):
-    """The line says where and what is wrong; every file stays, and nobody is told to delete one.
-
-    So do your own words in the folder of SCAN: the message says where they go.
-    """
-    (world / "empty.txt").touch()
-    (world / "data").mkdir()
-    shutil.copy(world / "mine.txt", world / "data" / "tasks_train_all.txt")
-    if line != "only":
-        with (world / "mine.txt").open("ab") as file:
-            file.write(line if isinstance(line, bytes) else f"{line}\n".encode() if line else b"")
-    before, given = contents(world), [one.format(world=world) for one in arguments.split()]
-    is_alone = line == "only"  # without the two files that `train` names
-    outcome = run(world, "train.py", *TINY, "--data_dir", world / "data", *given) if is_alone else train(world, *given)
-    assert_one_line(outcome, "train.py", *(one.format(world=world) for one in said))
+def test_a_mistake_is_one_line_and_no_data_are_lost(tmp_path, arguments, said):
+    """Every file stays, and nobody is told to delete one, such as one's own words in the folder of SCAN."""
+    write_files(tmp_path)
+    (tmp_path / "empty.txt").touch()
+    (tmp_path / "data").mkdir()
+    shutil.copy(tmp_path / "mine.txt", tmp_path / "data" / "tasks_train_all.txt")
+    before = contents(tmp_path)
+    outcome = run(
+        tmp_path, "train.py", *TINY, "--data_dir", tmp_path / "data", *arguments.format(world=tmp_path).split()
+    )
+    assert_one_line(outcome, "train.py", *(one.format(world=tmp_path) for one in said))
     assert "delete" not in outcome.err
-    assert contents(world) == before
+    assert contents(tmp_path) == before
 
 
 # Another split, another support set

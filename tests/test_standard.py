@@ -9,7 +9,6 @@ import pytest
 import torch
 from script_runs import assert_one_line, run_file
 
-import evaluate
 from checkpoint import load_checkpoint
 from episode_batch import items_of, vocabularies_of
 from generate_episode import EXPERIMENTS, EpisodeSampler
@@ -87,11 +86,14 @@ def test_training_commands_are_validated_and_listed_once_each(batches, data_dir,
 
 def test_a_network_is_trained_without_memory_and_scored_on_training_commands_too(data_dir, tmp_path, monkeypatch):
     """--disable_memory is implied; train_correct of train_total stand beside the test's counts, and are percent."""
-    monkeypatch.setattr(evaluate, "AUGMENTED_TRAINING_COMMANDS", 30)
+    drawn = EpisodeSampler.training_commands
+    monkeypatch.setattr(EpisodeSampler, "training_commands", lambda self, rng, at_most: drawn(self, rng, 30))
     write_items(split_path(tmp_path, "test", "addprim_jump"), load_split(data_dir, "test", "addprim_jump")[:120])
     common = ("--cpu", "--data_dir", tmp_path, "--dir_model", tmp_path)
     tiny = ("--emb_size", 4, "--nlayers", 1, "--num_episodes", 1, "--max_length_eval", 49)
     tiny += ("--fn_out_model", f"net_{AUGMENTED}.tar")
+    refused = run_file(ROOT / "train.py", "--episode_type", AUGMENTED, "--disable_recon_loss", *tiny, *common)
+    assert_one_line(refused, "train.py", "--disable_recon_loss")  # there are no support items to leave out
     outcome = run_file(ROOT / "train.py", "--episode_type", AUGMENTED, *tiny, *common)
     assert (outcome.code, outcome.err) == (0, "")
     assert load_checkpoint(tmp_path / f"net_{AUGMENTED}.tar", torch.device("cpu")).model.config.disable_memory
@@ -101,10 +103,3 @@ def test_a_network_is_trained_without_memory_and_scored_on_training_commands_too
     assert (report["total"], report["train_total"]) == (120, 30)
     assert report["train_accuracy"] == 100 * report["train_correct"] / 30
     assert "of 30 training commands)" in outcome.out
-
-
-def test_a_support_loss_without_support_items_is_refused(tmp_path):
-    """There is none to leave out, so asking for it is a mistake; nothing is written."""
-    flags = ("--episode_type", AUGMENTED, "--disable_recon_loss", "--cpu", "--dir_model", tmp_path / "models")
-    assert_one_line(run_file(ROOT / "train.py", *flags), "train.py", "--disable_recon_loss")
-    assert not (tmp_path / "models").exists()
