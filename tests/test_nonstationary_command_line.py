@@ -82,7 +82,7 @@ AT_LEAST = {  # the least value of options, and those that have it
 }
 BAD_VALUES = [  # of options, each refused by its name
     *("--fn_out_model net", "--fn_out_model a/net.tar", "--competitors ptw,ctw", "--competitors ''", "--model gru"),
-    *("--data_distribution coins", "--eval_data_distribution coins", "--pos_enc rotary", "--before_mlp 3,0"),
+    *("--data_distribution coins", "--eval_data_distribution coins", "--before_mlp 3,0"),
     *("--after_mlp 3,x", "--after_mlp 3,,4", "--after_mlp ''", "--alpha 0", "--alpha 0.001", "--alpha 1001"),
     *("--stack_size 0", "--stack_size many", "--dropout 1", "--lr 0", "--lr nan", "--dir_model ''"),
 ]
@@ -94,6 +94,7 @@ MISTAKES = [  # a command line and what the message must say
     *((f"train {flag} {n - 1}", flag, f"at least {n}") for n, flags in AT_LEAST.items() for flag in flags.split()),
     *((f"train {given}", f"argument {given.split()[0]}: ") for given in BAD_VALUES),
     *((f"{BAYES} {given}", f"argument {given.split()[0]}: ") for given in BAD_VALUES_IN_EVALUATION),
+    (f"{TRANSFORMER} --pos_enc rotary", "--pos_enc"),
     # options that contradict one another
     (f"{TRANSFORMER} --emb_size 10 --nheads 4", "--emb_size 10", "--nheads 4"),
     (f"{TRANSFORMER} --emb_size 9 --nheads 3 --pos_enc sincos", "--pos_enc sincos", "--emb_size"),
@@ -121,7 +122,7 @@ MISTAKES = [  # a command line and what the message must say
     # places
     ("train --speed 3", "--speed"),
     ("train --fn_out_model=", "--fn_out_model"),
-    ("train --gpu 99", "--gpu", "--cpu"),
+    ("train --gpu 99", "GPU 99"),
     ("train --threads 100000", "100000 threads"),
     ("train --dir_model file/models", "file/models"),
     ("train --fn_out_model lstm.tar", "lstm.tar was trained with", "--overwrite"),
@@ -145,7 +146,7 @@ MISTAKES = [  # a command line and what the message must say
     (f"{BAYES} --chunk_length 4", "--chunk_length", "--bayes_only"),
     (f"{BAYES} --seq_length 9 --ptw_depth 3", "depth 3", "8 symbols", "not 9"),
     (f"{BAYES} --competitors kt --ptw_depth 9", "--ptw_depth", "--competitors"),
-    (f"{BAYES} --gpu 99", "--gpu", "--cpu"),
+    (f"{BAYES} --gpu 99", "GPU 99"),
     (f"{BAYES} --results_dir there", "--fn_out_results", "--results_dir"),
     (f"{BAYES} --seq_length 4 --fn_out_results models", "models"),
     (f"{BAYES} --seq_length 4 --fn_out_results file/a.json", "file"),

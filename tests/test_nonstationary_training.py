@@ -530,5 +530,4 @@ def test_a_run_that_diverges_ends_in_one_line_and_saves_nothing(train, tmp_path,
     assert_one_line(train("net", *arguments.split()), "train.py", "smaller --lr")
     text = "".join(path.read_text() for path in tmp_path.glob("net.csv"))
     assert "nan" not in text and "inf" not in text
-    saved = load_network(tmp_path / "net.tar", CPU)  # of a step before
-    assert all(weight.isfinite().all() for weight in saved.network.state_dict().values())
+    assert not (tmp_path / "net.tar").exists()

@@ -132,17 +132,6 @@ def test_a_result_of_another_network_is_not_replaced(score, tmp_path):
         assert_one_line(score(), "test.py", "res_test_me.json does not say which network", "--overwrite")
 
 
-def test_bench_measures_and_writes(tmp_path, data_dir):
-    """Every figure of a row is there and positive."""
-    arguments = ("--episode_types", "ME", "--repeats", "1", "--out", tmp_path / "bench.json")
-    code, printed, _ = run_file(ROOT / "tools" / "bench.py", "--cpu", "--data_dir", data_dir, *arguments)
-    assert code == 0
-    (row,) = json.loads((tmp_path / "bench.json").read_text())["training"]
-    assert row["episode_type"] == "ME"
-    assert min(value for value in row.values() if isinstance(value, float)) > 0
-    assert "ME " in printed
-
-
 @pytest.mark.parametrize("path", sorted((ROOT / "out_models" / "trained").glob("*.tar")), ids=lambda path: path.stem)
 def test_a_network_that_a_clone_has_scores_what_its_file_says(tmp_path, data_dir, path):
     """test.py counts the same right answers, and says that there is no more training it."""
