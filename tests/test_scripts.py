@@ -140,7 +140,7 @@ def test_bench_measures_and_writes(tmp_path, data_dir):
     (row,) = json.loads((tmp_path / "bench.json").read_text())["training"]
     assert row["episode_type"] == "ME"
     assert min(value for value in row.values() if isinstance(value, float)) > 0
-    assert "ME " in printed
+    assert "episode_type ME, " in printed
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "out_models" / "trained").glob("*.tar")), ids=lambda path: path.stem)
