@@ -101,7 +101,7 @@ def test_the_networks_that_a_clone_has_answer_as_the_readme_says(monkeypatch):
 
 
 def test_the_makefile_has_the_readmes_targets():
-    """`make train` and `make test` are in the README and in the Makefile."""
+    """Each `make` target that the README names is in the Makefile; `make test` is among them."""
     makefile, targets = (ROOT / "Makefile").read_text(encoding="utf-8"), re.findall(r"`make (\w+)`", README)
-    assert {"train", "test"} <= set(targets)
+    assert "test" in targets
     assert set(targets) <= set(re.findall(r"^(\w+):", makefile, re.MULTILINE))
