@@ -122,7 +122,7 @@ MISTAKES = [  # a command line and what the message must say
     # places
     ("train --speed 3", "--speed"),
     ("train --fn_out_model=", "--fn_out_model"),
-    ("train --gpu 99", "GPU 99"),
+    ("train --gpu 99", "--gpu", "--cpu"),
     ("train --threads 100000", "100000 threads"),
     ("train --dir_model file/models", "file/models"),
     ("train --fn_out_model lstm.tar", "lstm.tar was trained with", "--overwrite"),
@@ -146,7 +146,7 @@ MISTAKES = [  # a command line and what the message must say
     (f"{BAYES} --chunk_length 4", "--chunk_length", "--bayes_only"),
     (f"{BAYES} --seq_length 9 --ptw_depth 3", "depth 3", "8 symbols", "not 9"),
     (f"{BAYES} --competitors kt --ptw_depth 9", "--ptw_depth", "--competitors"),
-    (f"{BAYES} --gpu 99", "GPU 99"),
+    (f"{BAYES} --gpu 99", "--gpu", "--cpu"),
     (f"{BAYES} --results_dir there", "--fn_out_results", "--results_dir"),
     (f"{BAYES} --seq_length 4 --fn_out_results models", "models"),
     (f"{BAYES} --seq_length 4 --fn_out_results file/a.json", "file"),
