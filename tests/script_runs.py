@@ -90,7 +90,7 @@ def rows(path):
         return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(lines)]
 
 
-def same_contents(one, other, skipped=frozenset({"seconds"})):
+def same_contents(one, other, skipped=frozenset({"seconds", "sittings"})):
     """Compare what two checkpoints hold, bit for bit, except what is skipped: the time taken, as a rule."""
     if isinstance(one, torch.Tensor):
         return torch.equal(one, other)

@@ -119,7 +119,7 @@ def test_the_tasks_are_the_published_ones():
 def test_views_are_put_together_in_their_order():
     """A batch of several views has the rows of each, with further padding, and says which view a row is from.
 
-    By hand: dax (8) SOS (16), wif (14) IO (2) GREEN (1) SOS, EOS (17), PAD (18); the answer PINK RED is 5 0 EOS (7).
+    By hand: dax (8) SOS (16), wif (14) IO (2) GREEN (1) SOS, EOS (17), PAD (18); answers: PINK RED 5 0 EOS (7), GREEN 2.
     """
     short, longer = (episode(study, ["dax : PINK RED"]) for study in ([], ["wif : GREEN"]))
     arrays = assemble([view_of(short, MAIN), view_of(longer, MAIN, copies=True)], MAIN)
@@ -129,8 +129,8 @@ def test_views_are_put_together_in_their_order():
         [14, 16, 14, 2, 1, 16, 17],
         [8, 16, 14, 2, 1, 16, 17],
     ]
-    assert arrays.target_in.tolist() == [[6, 5, 0], [6, 1, 8], [6, 5, 0]]
-    assert arrays.target_out.tolist() == [[5, 0, 7], [1, 7, 8], [5, 0, 7]]
+    assert arrays.target_in.tolist() == [[6, 5, 0], [6, 2, 8], [6, 5, 0]]
+    assert arrays.target_out.tolist() == [[5, 0, 7], [2, 7, 8], [5, 0, 7]]
 
 
 # Random episodes
