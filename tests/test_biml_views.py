@@ -119,7 +119,7 @@ def test_the_tasks_are_the_published_ones():
 def test_views_are_put_together_in_their_order():
     """A batch of several views has the rows of each, with further padding, and says which view a row is from.
 
-    By hand: dax (8) SOS (16), wif (14) IO (2) GREEN (1) SOS, EOS (17), PAD (18); answers: PINK RED 5 0 EOS (7), GREEN 2.
+    By hand: dax (8) SOS (16), wif (14) IO (2) GREEN (1) SOS, EOS (17), PAD (18); answers: PINK 5, RED 0, GREEN 2.
     """
     short, longer = (episode(study, ["dax : PINK RED"]) for study in ([], ["wif : GREEN"]))
     arrays = assemble([view_of(short, MAIN), view_of(longer, MAIN, copies=True)], MAIN)
