@@ -30,7 +30,7 @@ from biml.packed_episodes import PackedEpisodes, pack, save_packed
 from common.command_line import OneLineParser, folder_path, natural_int, positive_int, run_script
 from common.errors import UserError
 from common.files import failure_named
-from common.run_loop import STOPPING, signals_handled
+from common.run_loop import signals_handled
 
 SIZES_HELP = {
     "primitives": "words that mean a colour",
@@ -97,7 +97,7 @@ class EpisodeSet:
             return
         try:
             with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
-                with signals_handled(STOPPING, signal.SIG_IGN):  # inherited: this process alone deals with them
+                with signals_handled((signal.SIGINT,), signal.SIG_IGN):  # inherited: Ctrl-C is dealt with here alone
                     drawn = pool.map(self.episode, range(count), chunksize=AT_ONCE)  # starts all processes
                 yield from drawn
         except BrokenProcessPool:
