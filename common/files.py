@@ -4,6 +4,7 @@ import errno
 import glob
 import hashlib
 import json
+import math
 import os
 import re
 import secrets
@@ -121,9 +122,15 @@ def save_json(path: Path, contents: Any) -> None:
 
 
 def read_json_object(path: Path) -> dict[str, Any] | None:
-    """Read a result file; None if it holds anything but an object of JSON."""
+    """Read a result file; None if it holds anything but an object of JSON, whose numbers are finite."""
+
+    def finite(text: str) -> float:
+        if not math.isfinite(number := float(text)):
+            raise ValueError(f"{text} is no finite number")
+        return number
+
     try:
-        contents = json.loads(path.read_text(encoding="utf-8"))
+        contents = json.loads(path.read_text(encoding="utf-8"), parse_float=finite, parse_constant=finite)
     except ValueError:
         return None
     return contents if isinstance(contents, dict) else None

@@ -94,7 +94,7 @@ MISTAKES = [  # a command line and what the message must say
     *((f"train {flag} {n - 1}", flag, f"at least {n}") for n, flags in AT_LEAST.items() for flag in flags.split()),
     *((f"train {given}", f"argument {given.split()[0]}: ") for given in BAD_VALUES),
     *((f"{BAYES} {given}", f"argument {given.split()[0]}: ") for given in BAD_VALUES_IN_EVALUATION),
-    (f"{TRANSFORMER} --pos_enc rotary", "--pos_enc"),
+    (f"{TRANSFORMER} --pos_enc rotary", "--pos_enc", "'rotary'", "relative"),
     # options that contradict one another
     (f"{TRANSFORMER} --emb_size 10 --nheads 4", "--emb_size 10", "--nheads 4"),
     (f"{TRANSFORMER} --emb_size 9 --nheads 3 --pos_enc sincos", "--pos_enc sincos", "--emb_size"),

@@ -222,6 +222,8 @@ RUN, CURVE, ATTENTION = "me/seed1.json", "me/seed1.csv", "me/attention_seed1_1.j
 ODD = {"query": "a", "output": "A", "memory": WEIGHTS | {"weights": [[1]]}}
 BAD = [  # file, contents, complaint
     (RUN, "{", "it holds no JSON object"),
+    (RUN, '{"correct": NaN}', "it holds no JSON object"),
+    (RUN, json.dumps(result("me", 1)).replace("3600.0", "1e999"), "it holds no JSON object"),
     (RUN, [], "it holds no JSON object"),
     (RUN, {}, "KeyError"),
     (RUN, result("me", 1, arguments=None), "TypeError"),
